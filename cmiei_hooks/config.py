@@ -1,0 +1,225 @@
+"""The settings: one frozen dataclass, its limits, and where it can be loaded from."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .errors import CMIEIError, ConfigError, SplitsError, did_you_mean
+from .limits import CHECKS
+from .yaml_source import LinedDict, read_yaml
+
+__all__ = ["Config", "add_cmiei_config"]
+
+SECTION = ("MODEL", "C_MIEI")
+
+
+@dataclass(frozen=True)
+class Config:
+    """All settings of C-MIEI. In YAML the same words in upper case, in the section ``MODEL.C_MIEI``.
+
+    Raises:
+        ConfigError: a value is of the wrong type or out of range.
+
+    """
+
+    enabled: bool = False
+    """Whether ``attach(..., config=...)`` registers anything at all."""
+    k: int = 3
+    """Estimate on every k-th training step."""
+    sigma: float = 0.05
+    """Standard deviation of the noise on a substituted modality, in units of the features."""
+    abs_thr: float = 0.03
+    """The dominant influence must be larger than this, in nats."""
+    rel_thr: float = 1.25
+    """The dominant influence must be larger than this many times the second largest."""
+    sample_level: bool = True
+    """Decide for each sample; False: once for the batch, from the batch means."""
+    p_max: float = 0.5
+    """At most this share of the batch is substituted (sample level only)."""
+    warmup_epochs: int = 5
+    """For so many epochs influence is measured and nothing is substituted."""
+    drop: str = "zero"
+    """What stands in for a dropped modality: ``zero``, or the batch ``mean``."""
+    measure: str = "kl"
+    """How the change of the prediction is measured: ``kl``."""
+    first_epoch: int = 0
+    """The number that the training script gives to its first epoch."""
+    end_epoch: int | None = None
+    """From this epoch on nothing is substituted any more; None: never stop."""
+    seed: int | None = None
+    """Seed of the noise; None: torch's initial seed."""
+    log_period: int = 50
+    """Training steps between two log lines."""
+    inplace: bool = False
+    """Write the substitution into the captured tensor, where every later consumer sees it."""
+    sync: bool = False
+    """Take batch-level decisions and prototypes from all ranks of torch.distributed."""
+    head: str | None = None
+    """Name of the fusion head, as in ``model.named_modules()``."""
+    splits: tuple[int, ...] | None = None
+    """Widths of the modalities in the concatenated input of the head."""
+    names: tuple[str, ...] | None = None
+    """Names of the modalities, as they appear in the log."""
+
+    def __post_init__(self) -> None:
+        for field, check in CHECKS.items():
+            object.__setattr__(self, field, check(field, getattr(self, field)))
+        if self.splits and self.names and len(self.splits) != len(self.names):
+            raise SplitsError(
+                "every modality needs one name",
+                got=f"{len(self.names)} names {list(self.names)} for {len(self.splits)} splits "
+                f"{list(self.splits)}",
+                expected=f"{len(self.splits)} names",
+            )
+        acts_from = self.first_epoch + self.warmup_epochs
+        if self.end_epoch is not None and self.end_epoch <= acts_from:
+            raise ConfigError(
+                "END_EPOCH leaves no epoch in which anything is substituted",
+                got=f"END_EPOCH {self.end_epoch}, FIRST_EPOCH {self.first_epoch}, "
+                f"WARMUP_EPOCHS {self.warmup_epochs}",
+                expected=f"END_EPOCH > {acts_from} (FIRST_EPOCH + WARMUP_EPOCHS)",
+                remedy="raise END_EPOCH, or set P_MAX 0 to measure without substituting",
+            )
+
+    @classmethod
+    def load(cls, source: Config | str | os.PathLike[str] | Mapping[Any, Any] | object) -> Config:
+        """Build a Config from a YAML path, a mapping, a yacs or OmegaConf node, or a namespace.
+
+        A path or mapping may be a whole configuration that holds ``MODEL.C_MIEI`` (everything beside
+        that section is left alone), or the section itself. Of an ``argparse.Namespace`` the
+        attributes with the name of a field are taken (``args.sigma``).
+
+        Raises:
+            ConfigError: an unknown or duplicate key, a value of the wrong type or out of range (for
+                a file with its line number), a missing section or file.
+
+        """
+        if isinstance(source, cls):
+            return source
+        if isinstance(source, (str, os.PathLike)):
+            where = os.fspath(source)
+            return cls._from_section(_section(read_yaml(where), where), where)
+        if isinstance(source, argparse.Namespace):
+            fields = {f.name for f in dataclasses.fields(cls)}
+            known = {key: value for key, value in vars(source).items() if key in fields}
+            if not known:
+                raise ConfigError(
+                    "the namespace holds no setting of C-MIEI",
+                    got=", ".join(sorted(vars(source))) or "an empty namespace",
+                    expected="attributes named like the fields of Config: k, sigma, abs_thr, ...",
+                )
+            return cls._from_section(known, "namespace")
+        if isinstance(source, Mapping):
+            return cls._from_section(_section(source, "mapping"), "mapping")
+        raise ConfigError(
+            "no configuration can be read from this",
+            got=type(source).__name__,
+            expected="a path, a mapping, a yacs or OmegaConf node, an argparse namespace or a Config",
+        )
+
+    @classmethod
+    def _from_section(cls, section: Mapping[Any, Any], where: str) -> Config:
+        fields = [f.name for f in dataclasses.fields(cls)]
+        lines = section.lines if isinstance(section, LinedDict) else {}
+        settings: dict[str, Any] = {}
+        for key in section:
+            at = f"{where}:{lines[key]}" if key in lines else where
+            field = str(key).lower()
+            if field not in fields or str(key) not in (field, field.upper()):
+                raise ConfigError(
+                    f"{at}: unknown setting {key!r}",
+                    expected="one of " + ", ".join(name.upper() for name in fields),
+                    remedy=did_you_mean(str(key), [name.upper() for name in fields]),
+                )
+            if field in settings:
+                raise ConfigError(f"{at}: {field.upper()} is set twice", got=f"{key!r} again")
+            try:
+                settings[field] = CHECKS[field](field, section[key])
+            except CMIEIError as error:
+                raise error.at(at) from None
+        try:
+            return cls(**settings)
+        except CMIEIError as error:  # settings that contradict each other: no one line
+            raise error.at(where) from None
+
+    def override(self, **settings: Any) -> Config:
+        """Return a copy with some fields replaced, as the keywords of ``attach`` do.
+
+        Raises:
+            ConfigError: an unknown field, or a value that is refused.
+
+        """
+        fields = [f.name for f in dataclasses.fields(self)]
+        for key in settings:
+            if key not in fields:
+                raise ConfigError(
+                    f"unknown setting {key!r}",
+                    expected="a keyword of attach() or one of " + ", ".join(fields),
+                    remedy=did_you_mean(key, fields),
+                )
+        return dataclasses.replace(self, **settings)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The settings under their YAML keys, as plain values."""
+        plain = dataclasses.asdict(self).items()
+        return {k.upper(): list(v) if isinstance(v, tuple) else v for k, v in plain}
+
+
+def add_cmiei_config(cfg: Any) -> Any:
+    """Register the section ``MODEL.C_MIEI`` with its defaults in a yacs ``CfgNode``.
+
+    After it ``cfg.merge_from_file`` accepts the section. Settings that the section already has are
+    kept. Returns ``cfg``.
+
+    Raises:
+        ConfigError: ``cfg`` is not a yacs node, or it is frozen.
+
+    """
+    if not (isinstance(cfg, dict) and hasattr(cfg, "merge_from_file")):
+        raise ConfigError(
+            "the section can only be registered in a yacs node",
+            got=type(cfg).__name__,
+            expected="a yacs.config.CfgNode",
+            remedy="other configurations need no registration: pass them to attach(config=...)",
+        )
+    if cfg.is_frozen():
+        raise ConfigError(
+            "the configuration is frozen",
+            remedy="call add_cmiei_config(cfg) before cfg.freeze()",
+        )
+    node = cfg
+    for name in SECTION:
+        if name not in node:
+            node[name] = type(cfg)()
+        node = node[name]
+    for key, value in Config().to_dict().items():
+        node.setdefault(key, value)
+    return cfg
+
+
+def _section(source: Mapping[Any, Any], where: str) -> Mapping[Any, Any]:
+    """The settings in a mapping: its ``MODEL.C_MIEI``, its ``C_MIEI``, or the mapping itself."""
+    outer, inner = SECTION
+    holder = source.get(outer, source)
+    if not isinstance(holder, Mapping):
+        raise ConfigError(f"{where}: {outer} is not a section", got=type(holder).__name__)
+    if holder is source and inner not in holder:
+        return source
+    if inner not in holder:
+        raise ConfigError(
+            f"{where}: no section {outer}.{inner}",
+            got=f"{outer} with " + (", ".join(map(str, holder)) or "nothing in it"),
+            expected=f"{outer}.{inner}",
+            remedy="add the section (configs/default.yml shows it), or add_cmiei_config(cfg) for yacs",
+        )
+    section = holder[inner]
+    if section is None:  # a header with nothing below it
+        return {}
+    if not isinstance(section, Mapping):
+        raise ConfigError(f"{where}: {outer}.{inner} is not a section", got=repr(section))
+    return section

@@ -1,0 +1,41 @@
+"""The few things that concern other ranks; nothing here runs unless it is asked for."""
+
+from __future__ import annotations
+
+import os
+
+import torch.distributed as dist
+from torch import Tensor
+
+__all__ = ["active", "rank", "sum_over_ranks", "sum_over_ranks_with_grad"]
+
+
+def active() -> bool:
+    """Whether there is a process group of more than one rank."""
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
+def rank() -> int:
+    """This process's rank; before the process group exists, the launcher's ``RANK``; else 0."""
+    if dist.is_available() and dist.is_initialized():
+        return dist.get_rank()
+    return int(os.environ.get("RANK", "0"))
+
+
+def sum_over_ranks(tensor: Tensor) -> Tensor:
+    """The sum of this tensor over all ranks; every rank must call it. Without ranks, the tensor."""
+    if not active():
+        return tensor
+    total = tensor.detach().clone()
+    dist.all_reduce(total)
+    return total
+
+
+def sum_over_ranks_with_grad(tensor: Tensor) -> Tensor:
+    """Like ``sum_over_ranks``; gradient flows back to the tensors of all ranks."""
+    if not active():
+        return tensor
+    from torch.distributed.nn.functional import all_reduce
+
+    total: Tensor = all_reduce(tensor)
+    return total

@@ -1,0 +1,213 @@
+"""The method as pure tensor functions: no state, no modules, no host synchronisation.
+
+``B`` is the batch, ``C`` the classes, ``M`` the modalities.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from fractions import Fraction
+
+import torch
+from torch import Tensor
+
+from .errors import ConfigError, InputError, OutputError
+
+__all__ = ["counterfactual_influence", "dominant", "select", "substitute"]
+
+KEPT = -1
+"""In a selection: this sample keeps all its modalities."""
+
+_TINY = 1e-12
+
+
+def counterfactual_influence(
+    logits: Tensor, counterfactual_logits: Tensor, measure: str = "kl"
+) -> Tensor:
+    """Influence of each modality on each sample: how far its removal moves the prediction.
+
+    ``CI[i, m] = KL(softmax(logits[i]) || softmax(counterfactual_logits[m, i]))`` in nats.
+
+    Args:
+        logits: ``[B, C]``, from the complete input.
+        counterfactual_logits: ``[M, B, C]``; entry ``m`` is computed without modality ``m``.
+        measure: ``"kl"``.
+
+    Returns:
+        ``[B, M]``, at least 0; float32, or float64 when the logits are. A sample that has NaN or
+        infinite logits anywhere gets NaN in its whole row.
+
+    Raises:
+        OutputError: the shapes do not fit, or there are fewer than two classes.
+        ConfigError: the measure is unknown.
+
+    """
+    if measure != "kl":
+        raise ConfigError("unknown measure", got=repr(measure), expected="'kl'")
+    if logits.dim() != 2 or logits.shape[1] < 2:
+        raise OutputError(
+            "influence needs the logits of two or more classes",
+            got=f"logits of shape {list(logits.shape)}",
+            expected="[B, C] with C >= 2 (softmax over one logit is always 1, so its KL is always 0)",
+        )
+    if counterfactual_logits.dim() != 3 or counterfactual_logits.shape[1:] != logits.shape:
+        raise OutputError(
+            "counterfactual logits do not belong to the logits",
+            got=f"{list(counterfactual_logits.shape)} for logits {list(logits.shape)}",
+            expected="[M, B, C] for logits [B, C]",
+        )
+    dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
+    z, without = logits.to(dtype), counterfactual_logits.to(dtype)
+    log_p = z.log_softmax(-1)
+    kl = (log_p.exp() * (log_p - without.log_softmax(-1))).sum(-1).clamp_min(0).T
+    finite = z.isfinite().all(-1) & without.isfinite().all(-1).all(0)
+    return kl.masked_fill(~finite[:, None], math.nan)
+
+
+def dominant(influence: Tensor) -> Tensor:
+    """Index of the modality with the largest influence per sample; the first one of equals.
+
+    Args:
+        influence: ``[B, M]``.
+
+    Returns:
+        int64 ``[B]``; -1 where the influence is not finite.
+
+    """
+    finite = influence.isfinite().all(-1)
+    return influence.nan_to_num(0).argmax(-1).masked_fill(~finite, KEPT)
+
+
+def select(
+    influence: Tensor,
+    *,
+    abs_thr: float,
+    rel_thr: float,
+    p_max: float,
+    sample_level: bool,
+) -> Tensor:
+    """Which modality of which sample is to be substituted.
+
+    A sample is triggered when its dominant influence exceeds ``abs_thr`` and is more than
+    ``rel_thr`` times the second largest. Of the triggered samples the ``floor(p_max * B)`` with the
+    largest dominant influence are selected (of equals, the earlier). With ``sample_level=False`` the
+    rule is applied once, to the batch means, and selects the batch's dominant modality in every
+    sample; ``p_max`` does not apply. Samples with NaN or infinite influence are never selected and do
+    not enter the batch means.
+
+    Args:
+        influence: ``[B, M]`` with ``M >= 2``.
+
+    Returns:
+        int64 ``[B]``: the index of the modality, -1 for a sample that is kept.
+
+    Raises:
+        InputError: the influence is not ``[B, M]`` with two or more modalities.
+
+    """
+    if influence.dim() != 2 or influence.shape[1] < 2:
+        raise InputError(
+            "selection compares two or more modalities",
+            got=f"influence of shape {list(influence.shape)}",
+            expected="[B, M] with M >= 2",
+        )
+    finite = influence.isfinite().all(-1)
+    known = influence.masked_fill(~finite[:, None], 0)
+    if not sample_level:
+        mean = known.sum(0) / finite.sum().clamp_min(1)
+        return select_batch(influence, mean, abs_thr=abs_thr, rel_thr=rel_thr)
+    first, triggered = _trigger(known, abs_thr, rel_thr)
+    size = known.amax(-1).masked_fill(~(triggered & finite), -math.inf)
+    # A stable sort, not topk: of equal influences the same rows are taken on every device.
+    allowed = size.argsort(descending=True, stable=True)[: cap(p_max, len(influence))]
+    within = torch.zeros_like(triggered).index_fill(0, allowed, True)
+    return first.where(triggered & finite & within, KEPT)
+
+
+def select_batch(influence: Tensor, mean: Tensor, *, abs_thr: float, rel_thr: float) -> Tensor:
+    """Batch level: one decision, from the mean influence ``[M]``, for every finite sample."""
+    first, triggered = _trigger(mean[None], abs_thr, rel_thr)
+    return first.where(triggered & influence.isfinite().all(-1), KEPT)
+
+
+def _trigger(influence: Tensor, abs_thr: float, rel_thr: float) -> tuple[Tensor, Tensor]:
+    first = influence.argmax(-1)
+    largest = influence.amax(-1)
+    second = influence.scatter(-1, first[:, None], -math.inf).amax(-1)
+    return first, (largest > abs_thr) & (largest / (second + _TINY) > rel_thr)
+
+
+def cap(p_max: float, batch: int) -> int:
+    """``floor(p_max * batch)`` for the decimal number that was written: ``0.29 * 100`` is 29."""
+    return math.floor(Fraction(repr(float(p_max))) * batch)
+
+
+def substitute(
+    features: Tensor,
+    rows: Tensor,
+    *,
+    sigma: float,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Replace the features of the given rows by the batch mean plus noise.
+
+    ``Sub(f) = mu + sigma * eps``: ``mu`` is the mean over the whole batch (not over the selected
+    rows) and ``eps`` is standard normal. Gradient flows through ``mu``. Rows whose features are not
+    finite do not enter ``mu``: one broken sample must not spread to the others.
+
+    Args:
+        features: ``[B, ...]``, one modality.
+        rows: bool ``[B]``.
+        sigma: standard deviation of the noise, in units of the features.
+        generator: source of the noise, on the device of the features; None: the global one.
+
+    Returns:
+        A new tensor like ``features``; the other rows are equal to the bit.
+
+    Raises:
+        InputError: ``rows`` is not bool ``[B]``.
+
+    """
+    if rows.dtype != torch.bool or rows.shape != features.shape[:1]:
+        raise InputError(
+            "rows must say for each sample whether it is replaced",
+            got=f"{rows.dtype} {list(rows.shape)} for features {list(features.shape)}",
+            expected=f"torch.bool {list(features.shape[:1])}",
+        )
+    return blend(features, rows, batch_mean(features), sigma, generator)
+
+
+def blend(
+    features: Tensor,
+    rows: Tensor,
+    prototype: Tensor,
+    sigma: float,
+    generator: torch.Generator | None,
+) -> Tensor:
+    """``substitute`` with a given prototype ``[1, ...]`` in place of the batch mean."""
+    noise = torch.empty_like(features, memory_format=torch.contiguous_format, requires_grad=False)
+    noise.normal_(generator=generator)
+    column = (-1,) + (1,) * (features.dim() - 1)
+    return torch.where(rows.view(column), prototype + sigma * noise, features)
+
+
+def batch_mean(features: Tensor, total: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+    """Mean over the rows ``[B, ...]`` that are finite, with the batch axis kept: ``[1, ...]``.
+
+    Args:
+        total: sums a tensor over several batches (the ranks), with gradient.
+
+    """
+    finite = features.unsqueeze(-1).flatten(1).isfinite().all(1)
+    finite = finite.view((-1,) + (1,) * (features.dim() - 1))
+    sums = features.where(finite, 0).sum(0, keepdim=True, dtype=_accumulator(features))
+    count = finite.sum().to(sums.dtype)
+    if total is not None:
+        sums, count = total(sums), total(count)
+    return (sums / count.clamp_min(1)).to(features.dtype)
+
+
+def _accumulator(features: Tensor) -> torch.dtype:
+    # In float16 the sum of a batch may overflow where its mean does not.
+    return torch.float32 if features.dtype in (torch.float16, torch.bfloat16) else features.dtype

@@ -1,0 +1,162 @@
+"""The fusion head: find it by its name, know its width, run it again, read its logits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor, nn
+
+from .errors import HeadError, OutputError, SplitsError, did_you_mean
+from .partition import Partition
+
+__all__ = ["Output", "check_width", "find_head", "read_logits"]
+
+Output = int | str | Callable[[Any], Tensor] | None
+"""Which part of the head's return value is the logits: index, key or attribute, function, all."""
+
+# Names that wrappers (DDP, torch.compile, FSDP, checkpoint wrappers) put into module paths.
+_WRAPPERS = {
+    "module",
+    "_orig_mod",
+    "_fsdp_wrapped_module",
+    "_checkpoint_wrapped_module",
+}
+
+
+def find_head(model: nn.Module, name: str, width: int) -> nn.Module:
+    """The module of that name, as in ``model.named_modules()``; wrappers may be left out of it.
+
+    Args:
+        width: sum of the splits; the error lists the Linear modules that would fit it.
+
+    Raises:
+        HeadError: there is no such module, or it is never called as a module.
+
+    """
+    modules = dict(model.named_modules(remove_duplicate=False))
+    if name not in modules:
+        unwrapped: dict[str, nn.Module] = {}
+        for path, module in modules.items():
+            unwrapped[".".join(p for p in path.split(".") if p not in _WRAPPERS)] = module
+        if name not in unwrapped:
+            raise _unknown(name, unwrapped, width)
+        modules = unwrapped
+    head = modules[name]
+    if isinstance(head, (nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict)):
+        raise HeadError(
+            f"{name!r} is a container that is never called, so a hook on it would never run",
+            got=type(head).__name__,
+            expected="a module whose forward the model calls",
+            remedy=f"name one of its parts, such as {name + '.0'!r}",
+        )
+    return head
+
+
+def _unknown(name: str, modules: dict[str, nn.Module], width: int) -> HeadError:
+    fitting = [
+        f"{path!r} ({module.in_features} -> {module.out_features})"
+        for path, module in modules.items()
+        if isinstance(module, nn.Linear) and module.in_features == width
+    ]
+    guess = did_you_mean(name, [path for path in modules if path])
+    fits = f"Linear modules with in_features {width}: " + (", ".join(fitting) or "none")
+    return HeadError(
+        f"the model has no module named {name!r}",
+        expected="a name from model.named_modules()",
+        remedy="; ".join(filter(None, (guess, fits))),
+    )
+
+
+def check_width(head: nn.Module, name: str, partition: Partition) -> None:
+    """Compare the splits with the width that the head declares, if it declares one.
+
+    Raises:
+        SplitsError: they differ; the message has the arithmetic.
+
+    """
+    declared = _declared_width(head)
+    if partition.dim != -1 or declared is None or declared[1] == partition.width:
+        return
+    attribute, width = declared
+    sums = " + ".join(map(str, partition.splits))
+    count = len(partition.splits)
+    equal = f"{count} equal modalities would be {[width // count] * count}; "
+    raise SplitsError(
+        f"the splits do not sum to the width of the head {name!r}",
+        got=f"{sums} = {partition.width}",
+        expected=f"{width} ({attribute} of {type(head).__name__})",
+        remedy=(equal if width % count == 0 else "")
+        + "pass the widths of the modalities in the order of their concatenation",
+    )
+
+
+def _declared_width(module: nn.Module) -> tuple[str, int] | None:
+    if isinstance(module, nn.Sequential):
+        for part in module:
+            if not isinstance(part, (nn.Identity, nn.Dropout, nn.AlphaDropout, nn.ReLU, nn.GELU)):
+                return _declared_width(part)
+        return None
+    known: tuple[tuple[type[nn.Module], str], ...] = (
+        (nn.Linear, "in_features"),
+        (nn.BatchNorm1d, "num_features"),
+        (nn.LayerNorm, "normalized_shape"),
+    )
+    for kind, attribute in known:
+        if isinstance(module, kind):
+            width = getattr(module, attribute)
+            width = width[-1] if isinstance(width, tuple) else width
+            return (attribute, width) if width else None  # 0: a lazy module, not yet known
+    return None
+
+
+def read_logits(returned: Any, output: Output, batch: int) -> Tensor:
+    """The logits ``[B, C]`` in what the head returned.
+
+    Raises:
+        OutputError: the part does not exist, or is not floating point ``[B, C]`` with C >= 2.
+
+    """
+    logits = _part(returned, output)
+    if (
+        isinstance(logits, Tensor)
+        and logits.dim() == 2
+        and logits.shape[0] == batch
+        and logits.shape[1] >= 2
+        and logits.is_floating_point()
+    ):
+        return logits
+    raise OutputError(
+        "the head does not return the logits of a batch",
+        got=_describe(logits),
+        expected=f"a floating-point tensor [B, C] = [{batch}, 2 or more]",
+        remedy="name the module that returns the logits as the head, or say with output= (an index, "
+        "a key, a function) which part of its return value they are",
+    )
+
+
+def _part(returned: Any, output: Output) -> Any:
+    if output is None:
+        return returned
+    try:
+        if callable(output):
+            return output(returned)
+        if isinstance(output, str) and hasattr(returned, output):
+            return getattr(returned, output)
+        return returned[output]
+    except (LookupError, TypeError) as error:
+        raise OutputError(
+            f"the head's return value has no part {output!r}",
+            got=_describe(returned),
+            expected="an index, a key, an attribute, or a function of the return value",
+        ) from error
+
+
+def _describe(value: Any) -> str:
+    if isinstance(value, Tensor):
+        return f"{value.dtype} of shape {list(value.shape)}"
+    if isinstance(value, (tuple, list)):
+        return f"{type(value).__name__} of ({', '.join(_describe(v) for v in value)})"
+    if isinstance(value, dict):
+        return "dict of {" + ", ".join(f"{k!r}: {_describe(v)}" for k, v in value.items()) + "}"
+    return type(value).__name__

@@ -1,0 +1,165 @@
+"""What is logged, when, and the sinks that need nothing but the standard library.
+
+A sink is any callable that takes a :class:`LogRecord`; the rich console is in ``console.py``.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from .config import Config
+from .distributed import rank
+from .errors import ConfigError
+
+__all__ = [
+    "JSONLines",
+    "LogRecord",
+    "Reporter",
+    "ScalarWriter",
+    "Scalars",
+    "Sink",
+    "StandardLogging",
+]
+
+
+@dataclass(frozen=True)
+class LogRecord:
+    """One thing to log."""
+
+    event: Literal["start", "disabled", "figures"]
+    """``start``: attached; ``disabled``: not attached, ENABLED is False; ``figures``: metrics."""
+    head: str
+    names: tuple[str, ...]
+    splits: tuple[int, ...]
+    config: Config
+    step: int = 0
+    """The training-mode call of the head that was measured last."""
+    epoch: int = 0
+    metrics: dict[str, float] = field(default_factory=dict)
+    """As ``Handle.metrics()``; empty unless the event is ``figures``."""
+
+    def text(self) -> str:
+        """The record as one line."""
+        return _start(self) if self.event != "figures" else _figures(self)
+
+
+Sink = Callable[[LogRecord], Any]
+
+
+def _start(record: LogRecord) -> str:
+    if record.event == "disabled":
+        return "C-MIEI disabled: ENABLED is False, nothing is attached"
+    c = record.config
+    settings = (
+        f"K {c.k} | SIGMA {c.sigma:g} | ABS_THR {c.abs_thr:g} | REL_THR {c.rel_thr:g} | "
+        f"SAMPLE_LEVEL {c.sample_level} | P_MAX {c.p_max:g} | WARMUP_EPOCHS {c.warmup_epochs}"
+    )
+    parts = " ".join(f"{n}:{w}" for n, w in zip(record.names, record.splits, strict=True))
+    return f"C-MIEI attached | {settings} | head {record.head} | splits {parts}"
+
+
+def _figures(record: LogRecord) -> str:
+    m, names = record.metrics, record.names
+    influence = " / ".join(f"CI_{n} {_number(m[f'CI_{n}'])}" for n in names)
+    dominance = " / ".join(f"{m[f'Hist_{n}']:.2f}" for n in names)
+    return (
+        f"C-MIEI epoch {record.epoch:>3} step {record.step:>6} | "
+        f"C_MIEI_Ratio {m['C_MIEI_Ratio']:.3f} | {influence} | Hist[{','.join(names)}] {dominance}"
+    )
+
+
+def _number(value: float) -> str:
+    return f"{value:.1e}" if 0 < value < 5e-4 else f"{value:.4f}"
+
+
+class Reporter:
+    """Hands records to the sinks, on rank 0 only."""
+
+    def __init__(self, sinks: Sequence[Sink], period: int) -> None:
+        self.sinks, self.period = tuple(sinks), period
+        self.next_step = 0
+
+    def due(self, step: int) -> bool:
+        """Whether the measurement of this step is to be logged: the first one of each period."""
+        if not self.sinks or step < self.next_step:
+            return False
+        self.next_step = (step // self.period + 1) * self.period
+        return rank() == 0
+
+    def emit(self, record: LogRecord) -> None:
+        """Give a record to every sink."""
+        if rank() == 0:
+            for sink in self.sinks:
+                sink(record)
+
+
+class JSONLines:
+    """Appends one JSON object a record to a file; not-a-number becomes null.
+
+    The keys of the figures are ``event, epoch, step`` and those of ``Handle.metrics()``; the line
+    of the start has the settings instead.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+
+    def __call__(self, record: LogRecord) -> None:
+        row: dict[str, Any] = {
+            "event": record.event,
+            "epoch": record.epoch,
+            "step": record.step,
+        }
+        if record.event == "figures":
+            row |= {k: v if math.isfinite(v) else None for k, v in record.metrics.items()}
+        else:
+            settings = record.config.to_dict()
+            settings |= {
+                "HEAD": record.head,
+                "SPLITS": record.splits,
+                "NAMES": record.names,
+            }
+            row |= {k: str(v) if v == math.inf else v for k, v in settings.items()}
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row, allow_nan=False) + "\n")
+
+
+class ScalarWriter(Protocol):
+    """TensorBoard's ``SummaryWriter`` and whatever else has this method."""
+
+    def add_scalar(self, tag: str, value: float, step: int, /) -> Any:
+        """Record one value of a curve."""
+
+
+class Scalars:
+    """Writes every figure with ``writer.add_scalar(tag, value, step)``: TensorBoard and the like."""
+
+    def __init__(self, writer: ScalarWriter, prefix: str = "C_MIEI/") -> None:
+        if not callable(getattr(writer, "add_scalar", None)):
+            raise ConfigError(
+                "the writer cannot take scalars",
+                got=type(writer).__name__,
+                expected="an object with add_scalar(tag, value, step)",
+            )
+        self.writer, self.prefix = writer, prefix
+
+    def __call__(self, record: LogRecord) -> None:
+        for key, value in record.metrics.items():
+            self.writer.add_scalar(self.prefix + key, value, record.step)
+
+
+class StandardLogging:
+    """Sends the lines of the console to the ``logging`` module, at level INFO."""
+
+    def __init__(self, logger: logging.Logger | str = "cmiei_hooks") -> None:
+        self.logger = logging.getLogger(logger) if isinstance(logger, str) else logger
+
+    def __call__(self, record: LogRecord) -> None:
+        self.logger.info("%s", record.text())

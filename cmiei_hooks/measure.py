@@ -1,0 +1,77 @@
+"""One measurement: the head run again, complete and without each modality in turn."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .functional import batch_mean, counterfactual_influence
+from .head import Output, read_logits
+from .partition import Partition, put_back
+from .quiet import quiet
+
+__all__ = ["Measured", "measure"]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one call of the head showed; everything detached."""
+
+    influence: Tensor
+    """``[B, M]``, float32 (float64 for a float64 head)."""
+    logits: Tensor
+    """``[B, C]``, from the complete input."""
+    counterfactual_logits: Tensor
+    """``[M, B, C]``; entry m without modality m."""
+
+
+def measure(
+    head: nn.Module,
+    partition: Partition,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    *,
+    drop: str,
+    kind: str,
+    output: Output,
+) -> Measured:
+    """Influence of each modality on each sample of one call ``head(*args, **kwargs)``.
+
+    To be called from inside a pre-hook of the head: the head is re-entered through ``forward``, so
+    that nobody's hooks run twice and whatever must run before the head (weight norm, FSDP) has run.
+
+    Args:
+        drop: ``"zero"`` or ``"mean"``, what stands in for a dropped modality.
+        kind: the measure, ``"kl"``.
+
+    Raises:
+        InputError, OutputError: the call does not hold the modalities, or returns no logits.
+
+    """
+    place, features = partition.find(args, kwargs)
+    features = features.detach()
+
+    def logits_of(variant: Tensor) -> Tensor:
+        rewind()
+        new_args, new_kwargs = put_back(args, kwargs, place, variant)
+        return read_logits(head.forward(*new_args, **new_kwargs), output, len(features))
+
+    with quiet(head, features.device) as rewind:
+        logits = logits_of(features.clone())  # a clone: the head may begin with an in-place ReLU
+        blocks = partition.blocks(features)
+        without = [
+            logits_of(partition.join_with(blocks, m, _baseline(block, drop)))
+            for m, block in enumerate(blocks)
+        ]
+        counterfactual = torch.stack(without)
+        influence = counterfactual_influence(logits, counterfactual, kind)
+    return Measured(influence, logits, counterfactual)
+
+
+def _baseline(block: Tensor, drop: str) -> Tensor:
+    if drop == "mean":
+        return batch_mean(block).expand_as(block)
+    return torch.zeros_like(block)
