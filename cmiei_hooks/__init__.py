@@ -1,7 +1,8 @@
-"""C-MIEI (Counterfactual Modality Influence Equalization) as hooks on an unmodified PyTorch model."""
+"""C-MIEI (Counterfactual Modality Influence Equalization) as hooks on unmodified PyTorch models."""
 
 from . import functional
 from .attach import Handle, attach
+from .audit import AuditReport, audit
 from .config import Config, add_cmiei_config
 from .console import Console
 from .errors import CMIEIError, CMIEIWarning
@@ -11,6 +12,7 @@ from .log import JSONLines, LogRecord, Scalars, StandardLogging
 __version__ = "0.1.0"
 
 __all__ = [
+    "AuditReport",
     "CMIEIError",
     "CMIEIWarning",
     "Config",
@@ -23,5 +25,6 @@ __all__ = [
     "StandardLogging",
     "add_cmiei_config",
     "attach",
+    "audit",
     "functional",
 ]

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from .config import Config
 from .console import Console
-from .errors import ConfigError, HeadError, SplitsError, StateError
-from .head import Output, check_width, find_head
+from .errors import ConfigError, HeadError, StateError
+from .head import Output, locate
 from .hook import Measurement, Pipeline, PreHook
 from .log import LogRecord, Reporter, Sink
-from .partition import Partition, default_names
+from .partition import default_names
 
 __all__ = ["Handle", "attach"]
 
@@ -38,8 +38,8 @@ def attach(
 ) -> Handle:
     """Attach C-MIEI to the fusion head of an unmodified model, as a forward pre-hook.
 
-    On every K-th training-mode call of the head the influence of each modality is measured (the head
-    is run again without it, the backbone is not); after the warm-up, samples that one modality
+    On every K-th training-mode call of the head the influence of each modality is measured (the
+    head is run again without it, the backbone is not); after the warm-up, samples that one modality
     dominates get that modality's features replaced by the batch mean plus noise, in this call only.
     In eval mode nothing happens.
 
@@ -51,9 +51,9 @@ def attach(
         names: names of the modalities; default ``r, n, t`` for three, else ``m0, m1, ...``.
         dim: the axis on which the modalities are concatenated.
         output: which part of the head's return value is the logits: an index, a key, a function.
-        config: a Config or anything that ``Config.load`` takes. Without it the tool is enabled; with
-            it, it obeys ``ENABLED`` (False: nothing at all is registered). ``HEAD``, ``SPLITS`` and
-            ``NAMES`` of it stand in for arguments that are not given.
+        config: a Config or anything that ``Config.load`` takes. Without it the tool is enabled;
+            with it, it obeys ``ENABLED`` (False: nothing at all is registered). Its ``HEAD``,
+            ``SPLITS`` and ``NAMES`` stand in for arguments that are not given.
         log: True: the rich console logger; False: nothing; or one or several callables that take a
             ``LogRecord`` (``JSONLines``, ``Scalars``, ``StandardLogging``, your own).
         **settings: any field of Config by its lower-case name (``k=1, sigma=0.1``); they win.
@@ -63,7 +63,6 @@ def attach(
 
     Raises:
         CMIEIError: anything that can be known to be wrong now; never later what can be said here.
-
     """
     base = Config(enabled=True) if config is None else Config.load(config)
     given = {"head": head, "splits": splits, "names": names}
@@ -72,15 +71,7 @@ def attach(
     sinks = _sinks(log)
     if not resolved.enabled:
         return _disabled(resolved, sinks)
-    if not isinstance(model, nn.Module):
-        raise HeadError(
-            "this is not a model",
-            got=type(model).__name__,
-            expected="a torch.nn.Module",
-        )
-    name, partition = _where(resolved, dim)
-    module = find_head(model, name, partition.width)
-    check_width(module, name, partition)
+    name, module, partition = locate(model, resolved, dim)
     if any(isinstance(h, PreHook) and h.active for h in module._forward_pre_hooks.values()):
         raise HeadError(
             f"C-MIEI is already attached to the head {name!r}",
@@ -92,23 +83,6 @@ def attach(
     handle = Handle(resolved, partition.names, pipeline)
     reporter.emit(pipeline.record("start"))
     return handle
-
-
-def _where(config: Config, dim: int) -> tuple[str, Partition]:
-    if config.head is None:
-        raise HeadError(
-            "no head is given",
-            expected="the name of the fusion head, such as attach(model, head='classifier', ...)",
-            remedy="pass head=, or HEAD in the configuration",
-        )
-    if config.splits is None:
-        raise SplitsError(
-            "no splits are given",
-            expected="the widths of the modalities, such as splits=[512, 512, 512]",
-            remedy="pass splits=, or SPLITS in the configuration",
-        )
-    names = config.names or default_names(len(config.splits))
-    return config.head, Partition(config.splits, names, dim)
 
 
 def _sinks(log: bool | Sink | Sequence[Sink]) -> list[Sink]:
@@ -181,7 +155,6 @@ class Handle:
 
         Raises:
             ConfigError: the epoch is not an integer >= 0.
-
         """
         if self._pipeline is not None and self._pipeline.schedule.set_epoch(epoch):
             self._pipeline.check_finite()
@@ -193,7 +166,6 @@ class Handle:
 
         Args:
             reduce: average over all ranks, weighted by samples; then every rank must call it.
-
         """
         if self._pipeline is not None:
             return self._pipeline.metrics(reduce)
@@ -202,7 +174,7 @@ class Handle:
 
     @property
     def non_finite(self) -> int:
-        """Samples left out so far because their logits were NaN or infinite. Waits for the device."""
+        """Samples left out so far: their logits were NaN or infinite. Waits for the device."""
         return self._pipeline.statistics.left_out if self._pipeline else 0
 
     @contextmanager
@@ -261,7 +233,6 @@ class Handle:
 
         Raises:
             StateError: keys are missing, or it was taken with another head, names or splits.
-
         """
         pipeline = self._live("loaded")
         mine = self.state_dict()

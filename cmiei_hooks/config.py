@@ -20,11 +20,10 @@ SECTION = ("MODEL", "C_MIEI")
 
 @dataclass(frozen=True)
 class Config:
-    """All settings of C-MIEI. In YAML the same words in upper case, in the section ``MODEL.C_MIEI``.
+    """All settings of C-MIEI. In YAML: the same words in upper case, under ``MODEL.C_MIEI``.
 
     Raises:
         ConfigError: a value is of the wrong type or out of range.
-
     """
 
     enabled: bool = False
@@ -88,16 +87,15 @@ class Config:
 
     @classmethod
     def load(cls, source: Config | str | os.PathLike[str] | Mapping[Any, Any] | object) -> Config:
-        """Build a Config from a YAML path, a mapping, a yacs or OmegaConf node, or a namespace.
+        """Build a Config from a YAML path, a mapping (yacs, OmegaConf), or a namespace.
 
-        A path or mapping may be a whole configuration that holds ``MODEL.C_MIEI`` (everything beside
-        that section is left alone), or the section itself. Of an ``argparse.Namespace`` the
+        A path or mapping may be a whole configuration that holds ``MODEL.C_MIEI`` (everything
+        beside that section is left alone), or the section itself. Of an ``argparse.Namespace`` the
         attributes with the name of a field are taken (``args.sigma``).
 
         Raises:
             ConfigError: an unknown or duplicate key, a value of the wrong type or out of range (for
                 a file with its line number), a missing section or file.
-
         """
         if isinstance(source, cls):
             return source
@@ -119,7 +117,7 @@ class Config:
         raise ConfigError(
             "no configuration can be read from this",
             got=type(source).__name__,
-            expected="a path, a mapping, a yacs or OmegaConf node, an argparse namespace or a Config",
+            expected="a path, a mapping, a yacs or OmegaConf node, a namespace or a Config",
         )
 
     @classmethod
@@ -152,7 +150,6 @@ class Config:
 
         Raises:
             ConfigError: an unknown field, or a value that is refused.
-
         """
         fields = [f.name for f in dataclasses.fields(self)]
         for key in settings:
@@ -178,9 +175,8 @@ def add_cmiei_config(cfg: Any) -> Any:
 
     Raises:
         ConfigError: ``cfg`` is not a yacs node, or it is frozen.
-
     """
-    if not (isinstance(cfg, dict) and hasattr(cfg, "merge_from_file")):
+    if not (isinstance(cfg, dict) and hasattr(cfg, "is_frozen")):
         raise ConfigError(
             "the section can only be registered in a yacs node",
             got=type(cfg).__name__,
@@ -215,7 +211,7 @@ def _section(source: Mapping[Any, Any], where: str) -> Mapping[Any, Any]:
             f"{where}: no section {outer}.{inner}",
             got=f"{outer} with " + (", ".join(map(str, holder)) or "nothing in it"),
             expected=f"{outer}.{inner}",
-            remedy="add the section (configs/default.yml shows it), or add_cmiei_config(cfg) for yacs",
+            remedy="add the section, as in configs/default.yml; with yacs: add_cmiei_config(cfg)",
         )
     section = holder[inner]
     if section is None:  # a header with nothing below it

@@ -1,4 +1,4 @@
-"""The rich console logger: plain lines, never a live display, so pipes and progress bars are safe."""
+"""The rich console logger: plain lines, no live display, so pipes and progress bars are safe."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ class Console:
         self._console = console or RichConsole(highlight=False)
 
     def __call__(self, record: LogRecord) -> None:
+        """Print one record."""
         line = Text(record.text())
         line.highlight_regex(r"^C-MIEI \w+", "bold")
         line.highlight_regex(r"\b(C_MIEI_Ratio|CI_\S+|Hist\[.*?\])", "cyan")

@@ -16,7 +16,7 @@ def active() -> bool:
 
 
 def rank() -> int:
-    """This process's rank; before the process group exists, the launcher's ``RANK``; else 0."""
+    """The rank of this process; without a process group the launcher's ``RANK``, else 0."""
     if dist.is_available() and dist.is_initialized():
         return dist.get_rank()
     return int(os.environ.get("RANK", "0"))
@@ -35,7 +35,7 @@ def sum_over_ranks_with_grad(tensor: Tensor) -> Tensor:
     """Like ``sum_over_ranks``; gradient flows back to the tensors of all ranks."""
     if not active():
         return tensor
-    from torch.distributed.nn.functional import all_reduce
+    from torch.distributed.nn.functional import all_reduce  # noqa: PLC0415  # not in every build
 
-    total: Tensor = all_reduce(tensor)
+    total: Tensor = all_reduce(tensor)  # type: ignore[no-untyped-call]  # torch has no types here
     return total

@@ -42,7 +42,7 @@ class CMIEIError(ValueError):
         )
 
     def __reduce__(self) -> tuple[object, ...]:
-        # Exceptions are rebuilt from their arguments; ours are keywords (worker processes pickle errors).
+        # Errors of worker processes are pickled; by default without keyword arguments.
         return _rebuild, (
             type(self),
             self.problem,

@@ -41,7 +41,6 @@ def counterfactual_influence(
     Raises:
         OutputError: the shapes do not fit, or there are fewer than two classes.
         ConfigError: the measure is unknown.
-
     """
     if measure != "kl":
         raise ConfigError("unknown measure", got=repr(measure), expected="'kl'")
@@ -49,7 +48,7 @@ def counterfactual_influence(
         raise OutputError(
             "influence needs the logits of two or more classes",
             got=f"logits of shape {list(logits.shape)}",
-            expected="[B, C] with C >= 2 (softmax over one logit is always 1, so its KL is always 0)",
+            expected="[B, C] with C >= 2 (softmax over one logit is always 1, its KL always 0)",
         )
     if counterfactual_logits.dim() != 3 or counterfactual_logits.shape[1:] != logits.shape:
         raise OutputError(
@@ -73,7 +72,6 @@ def dominant(influence: Tensor) -> Tensor:
 
     Returns:
         int64 ``[B]``; -1 where the influence is not finite.
-
     """
     finite = influence.isfinite().all(-1)
     return influence.nan_to_num(0).argmax(-1).masked_fill(~finite, KEPT)
@@ -91,10 +89,10 @@ def select(
 
     A sample is triggered when its dominant influence exceeds ``abs_thr`` and is more than
     ``rel_thr`` times the second largest. Of the triggered samples the ``floor(p_max * B)`` with the
-    largest dominant influence are selected (of equals, the earlier). With ``sample_level=False`` the
-    rule is applied once, to the batch means, and selects the batch's dominant modality in every
-    sample; ``p_max`` does not apply. Samples with NaN or infinite influence are never selected and do
-    not enter the batch means.
+    largest dominant influence are selected (of equals, the earlier). With ``sample_level=False``
+    the rule is applied once, to the batch means, and selects the batch's dominant modality in every
+    sample; ``p_max`` does not apply. Samples with NaN or infinite influence are never selected and
+    do not enter the batch means.
 
     Args:
         influence: ``[B, M]`` with ``M >= 2``.
@@ -104,7 +102,6 @@ def select(
 
     Raises:
         InputError: the influence is not ``[B, M]`` with two or more modalities.
-
     """
     if influence.dim() != 2 or influence.shape[1] < 2:
         raise InputError(
@@ -167,7 +164,6 @@ def substitute(
 
     Raises:
         InputError: ``rows`` is not bool ``[B]``.
-
     """
     if rows.dtype != torch.bool or rows.shape != features.shape[:1]:
         raise InputError(
@@ -197,7 +193,6 @@ def batch_mean(features: Tensor, total: Callable[[Tensor], Tensor] | None = None
 
     Args:
         total: sums a tensor over several batches (the ranks), with gradient.
-
     """
     finite = features.unsqueeze(-1).flatten(1).isfinite().all(1)
     finite = finite.view((-1,) + (1,) * (features.dim() - 1))

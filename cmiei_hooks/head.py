@@ -7,10 +7,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from .config import Config
 from .errors import HeadError, OutputError, SplitsError, did_you_mean
-from .partition import Partition
+from .partition import Partition, default_names
 
-__all__ = ["Output", "check_width", "find_head", "read_logits"]
+__all__ = ["Output", "check_width", "find_head", "locate", "read_logits"]
 
 Output = int | str | Callable[[Any], Tensor] | None
 """Which part of the head's return value is the logits: index, key or attribute, function, all."""
@@ -24,6 +25,33 @@ _WRAPPERS = {
 }
 
 
+def locate(model: nn.Module, config: Config, dim: int) -> tuple[str, nn.Module, Partition]:
+    """The head that the settings name, and which part of its input is which modality.
+
+    Raises:
+        HeadError, SplitsError: whatever can be known to be wrong before the first call.
+    """
+    if not isinstance(model, nn.Module):
+        raise HeadError("this is not a model", got=type(model).__name__, expected="a nn.Module")
+    if config.head is None:
+        raise HeadError(
+            "no head is given",
+            expected="the name of the fusion head, such as head='classifier'",
+            remedy="pass head=, or HEAD in the configuration",
+        )
+    if config.splits is None:
+        raise SplitsError(
+            "no splits are given",
+            expected="the widths of the modalities, such as splits=[512, 512, 512]",
+            remedy="pass splits=, or SPLITS in the configuration",
+        )
+    names = config.names or default_names(len(config.splits))
+    partition = Partition(config.splits, names, dim)
+    module = find_head(model, config.head, partition.width)
+    check_width(module, config.head, partition)
+    return config.head, module, partition
+
+
 def find_head(model: nn.Module, name: str, width: int) -> nn.Module:
     """The module of that name, as in ``model.named_modules()``; wrappers may be left out of it.
 
@@ -32,7 +60,6 @@ def find_head(model: nn.Module, name: str, width: int) -> nn.Module:
 
     Raises:
         HeadError: there is no such module, or it is never called as a module.
-
     """
     modules = dict(model.named_modules(remove_duplicate=False))
     if name not in modules:
@@ -73,7 +100,6 @@ def check_width(head: nn.Module, name: str, partition: Partition) -> None:
 
     Raises:
         SplitsError: they differ; the message has the arithmetic.
-
     """
     declared = _declared_width(head)
     if partition.dim != -1 or declared is None or declared[1] == partition.width:
@@ -115,7 +141,6 @@ def read_logits(returned: Any, output: Output, batch: int) -> Tensor:
 
     Raises:
         OutputError: the part does not exist, or is not floating point ``[B, C]`` with C >= 2.
-
     """
     logits = _part(returned, output)
     if (
@@ -130,8 +155,8 @@ def read_logits(returned: Any, output: Output, batch: int) -> Tensor:
         "the head does not return the logits of a batch",
         got=_describe(logits),
         expected=f"a floating-point tensor [B, C] = [{batch}, 2 or more]",
-        remedy="name the module that returns the logits as the head, or say with output= (an index, "
-        "a key, a function) which part of its return value they are",
+        remedy="name the module that returns the logits as the head, or say with output= which part "
+        "of its return value they are (an index, a key, a function)",
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -211,11 +212,16 @@ class PreHook:
         self.active = pipeline is not None
         # Dynamo must not trace the pipeline: one graph break in front of the head. (Disabling
         # imports Dynamo, which is slow; hence here and not when this module is imported.)
-        self._run = torch.compiler.disable(pipeline) if pipeline is not None else None
+        self._run: Callable[..., Call | None] | None = (
+            torch.compiler.disable(pipeline)  # type: ignore[no-untyped-call]  # no types in torch
+            if pipeline is not None
+            else None
+        )
 
     def __call__(
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Call | None:
+        """The signature of a forward pre-hook registered with ``with_kwargs=True``."""
         return None if self._run is None else self._run(args, kwargs)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> PreHook:

@@ -111,6 +111,7 @@ class JSONLines:
         self.path = Path(path)
 
     def __call__(self, record: LogRecord) -> None:
+        """Log one record."""
         row: dict[str, Any] = {
             "event": record.event,
             "epoch": record.epoch,
@@ -139,7 +140,7 @@ class ScalarWriter(Protocol):
 
 
 class Scalars:
-    """Writes every figure with ``writer.add_scalar(tag, value, step)``: TensorBoard and the like."""
+    """Writes every figure with ``writer.add_scalar(tag, value, step)``: TensorBoard and others."""
 
     def __init__(self, writer: ScalarWriter, prefix: str = "C_MIEI/") -> None:
         if not callable(getattr(writer, "add_scalar", None)):
@@ -151,6 +152,7 @@ class Scalars:
         self.writer, self.prefix = writer, prefix
 
     def __call__(self, record: LogRecord) -> None:
+        """Log one record."""
         for key, value in record.metrics.items():
             self.writer.add_scalar(self.prefix + key, value, record.step)
 
@@ -162,4 +164,5 @@ class StandardLogging:
         self.logger = logging.getLogger(logger) if isinstance(logger, str) else logger
 
     def __call__(self, record: LogRecord) -> None:
+        """Log one record."""
         self.logger.info("%s", record.text())

@@ -44,12 +44,16 @@ def measure(
     that nobody's hooks run twice and whatever must run before the head (weight norm, FSDP) has run.
 
     Args:
+        head: the module whose call this is.
+        partition: which part of the input is which modality.
+        args: of the call.
+        kwargs: of the call.
         drop: ``"zero"`` or ``"mean"``, what stands in for a dropped modality.
         kind: the measure, ``"kl"``.
+        output: which part of the return value is the logits.
 
     Raises:
         InputError, OutputError: the call does not hold the modalities, or returns no logits.
-
     """
     place, features = partition.find(args, kwargs)
     features = features.detach()

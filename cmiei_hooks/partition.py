@@ -48,7 +48,6 @@ class Partition:
 
         Raises:
             InputError: there is no tensor, it is not floating point, or the axis has another width.
-
         """
         places: list[tuple[Place, Any]] = [*enumerate(args), *kwargs.items()]
         for place, value in places:
@@ -83,7 +82,7 @@ class Partition:
 
     def blocks(self, features: Tensor) -> list[Tensor]:
         """One view of ``features`` for each modality."""
-        return list(features.split(self.splits, self.dim))
+        return list(torch.split(features, list(self.splits), self.dim))
 
     def join(self, blocks: Sequence[Tensor]) -> Tensor:
         """The inverse of ``blocks``, as a new tensor."""

@@ -1,4 +1,4 @@
-"""Run a module without leaving a trace: buffers, attributes, randomness, gradients, autocast cache."""
+"""Run a module without a trace: buffers, attributes, randomness, gradient, autocast cache."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def quiet(module: nn.Module, device: torch.device) -> Iterator[Callable[[], None
 
 @contextmanager
 def _buffers_lent(module: nn.Module) -> Iterator[None]:
-    """Clones stand in for the buffers, so that not even a version counter of the real ones moves."""
+    """Clones stand in for the buffers: not even a version counter of the real ones moves."""
     originals = [(m._buffers, dict(m._buffers)) for m in module.modules()]
     clones: dict[int, torch.Tensor] = {}  # by identity: tied buffers stay tied
     try:

@@ -55,7 +55,6 @@ class Schedule:
 
         Raises:
             ConfigError: the epoch is not an integer >= 0.
-
         """
         try:
             number = -1 if isinstance(epoch, bool) else operator.index(epoch)

@@ -62,7 +62,6 @@ class Statistics:
 
         Args:
             sums: sums to average instead of the own ones, such as those of all ranks.
-
         """
         samples, substituted, *rest = (self.sums if sums is None else sums).tolist()
         shares = [value / samples if samples else math.nan for value in (substituted, *rest)]

@@ -57,7 +57,6 @@ def read_yaml(path: str | os.PathLike[str]) -> LinedDict:
 
     Raises:
         ConfigError: the file cannot be read, is not YAML, repeats a key, or is not a mapping.
-
     """
     try:
         text = Path(path).read_text(encoding="utf-8")

@@ -1,0 +1,149 @@
+"""Measure how much a trained checkpoint depends on each modality; nothing is trained."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Iterable, Sized
+from typing import Any
+
+from rich.console import Console
+from rich.progress import track
+from torch import nn
+
+from ..audit import AuditReport, audit
+from ..audit.loading import Loaded, import_function, load_checkpoint
+from ..errors import CheckpointError
+
+__all__ = ["add_arguments", "diagnose", "print_report", "run"]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options; with none of them the demo's own model is audited."""
+    model = parser.add_argument_group(
+        "what is audited", "Without these the model of the demo is audited."
+    )
+    model.add_argument("--model", metavar="MODULE:FUNCTION", help="returns the model, untrained")
+    model.add_argument("--checkpoint", metavar="FILE", help="its weights, as torch.save wrote them")
+    model.add_argument(
+        "--data", metavar="MODULE:FUNCTION", help="returns batches: inputs, or (inputs, labels)"
+    )
+    model.add_argument("--head", metavar="NAME", help="fusion head, as in model.named_modules()")
+    model.add_argument(
+        "--splits", type=_integers, metavar="W,W,...", help="widths of the modalities: 512,512,512"
+    )
+    parser.add_argument(
+        "--names", type=_words, metavar="N,N,...", help="names of the modalities: r,n,t"
+    )
+    parser.add_argument(
+        "--drop", default="zero", choices=["zero", "mean"], help="what stands in for a modality"
+    )
+    parser.add_argument("--device", default="cpu", help="where to run: cpu, cuda, cuda:1")
+    parser.add_argument(
+        "--output", default="report", metavar="DIR", help="where report.json goes (report)"
+    )
+
+
+def _integers(text: str) -> list[int]:
+    try:
+        return [int(word) for word in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a list of widths such as 512,512,512"
+        ) from None
+
+
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",")]
+
+
+_REQUIRED = ("model", "checkpoint", "data", "head", "splits")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Audit, print the table, write report.json.
+
+    Raises:
+        argparse.ArgumentError: some of the options that belong together are missing.
+        CMIEIError: the model, checkpoint, data or head cannot be measured.
+    """
+    missing = [f"--{name}" for name in _REQUIRED if getattr(args, name) is None]
+    if len(missing) == len(_REQUIRED):
+        from . import demo  # noqa: PLC0415  # demo imports this module
+
+        demo.fill_in(args)
+    elif missing:
+        raise argparse.ArgumentError(None, f"missing {', '.join(missing)} (give all, or none)")
+    model = import_function(args.model)()
+    if not isinstance(model, nn.Module):
+        raise CheckpointError(
+            f"{args.model} does not return a model",
+            got=type(model).__name__,
+            expected="a torch.nn.Module",
+        )
+    report = diagnose(
+        model,
+        args.checkpoint,
+        import_function(args.data)(),
+        device=args.device,
+        head=args.head,
+        splits=args.splits,
+        names=args.names,
+        drop=args.drop,
+    )
+    path = report.save(args.output)
+    print_report(report)
+    Console(highlight=False).print(f"written to {path}", soft_wrap=True)
+
+
+def diagnose(
+    model: nn.Module, checkpoint: str, batches: Iterable[Any], *, device: str = "cpu", **where: Any
+) -> AuditReport:
+    """Load the checkpoint into the model and audit it, with a progress bar on stderr."""
+    loaded = load_checkpoint(model, checkpoint, where["head"])
+    try:
+        model.to(device)
+    except (RuntimeError, AssertionError) as error:  # torch asserts that it was built with CUDA
+        raise CheckpointError(
+            f"the model cannot be moved to {device!r}", got=str(error).splitlines()[0]
+        ) from error
+    if not isinstance(batches, Iterable):
+        raise CheckpointError(
+            "the loader cannot be iterated over",
+            got=type(batches).__name__,
+            expected="batches, such as a DataLoader",
+        )
+    total = len(batches) if isinstance(batches, Sized) else None
+    progress = track(
+        batches,
+        f"auditing {loaded.path}",
+        total=total,
+        console=Console(stderr=True),
+        transient=True,
+    )
+    return dataclasses.replace(audit(model, progress, **where), checkpoint=loaded)
+
+
+def print_report(report: AuditReport) -> None:
+    """The table on stdout, with what of the checkpoint did not fit."""
+    console = Console(highlight=False)
+    console.print(report.table())
+    if report.checkpoint is not None:
+        _print_loaded(console, report.checkpoint)
+
+
+def _print_loaded(console: Console, loaded: Loaded) -> None:
+    console.print(f"checkpoint {loaded.path}: {loaded.loaded} tensors loaded", soft_wrap=True)
+    parts = (
+        ("missing, initial values kept", loaded.missing),
+        ("unexpected, ignored", loaded.unexpected),
+        ("of another shape, initial values kept", loaded.mismatched),
+    )
+    for what, keys in parts:
+        if keys:
+            console.print(
+                f"  {len(keys)} {what}: {', '.join(keys)}",
+                style="yellow",
+                markup=False,
+                soft_wrap=True,
+            )

@@ -1,0 +1,50 @@
+"""``cmiei <command>``: parse, run, and turn every refusal into a message and an exit code."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from rich.console import Console
+
+from ..errors import CMIEIError
+from . import demo, diagnose
+
+__all__ = ["main"]
+
+USAGE, UNMEASURABLE, INTERRUPTED = 2, 3, 130
+"""Exit codes; 0 is success and 2 is also what argparse uses."""
+
+_COMMANDS = {"diagnose": diagnose, "demo": demo}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code.
+
+    0: done. 2: the command line is wrong. 3: the model, checkpoint, data or head cannot be
+    measured. 130: interrupted.
+    """
+    parser = argparse.ArgumentParser(prog="cmiei", description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(dest="command", required=True, metavar="command")
+    for name, module in _COMMANDS.items():
+        summary = (module.__doc__ or "").splitlines()[0]
+        module.add_arguments(commands.add_parser(name, help=summary, description=summary))
+    args = parser.parse_args(argv)
+    errors = Console(stderr=True, highlight=False)
+    try:
+        _COMMANDS[args.command].run(args)
+    except CMIEIError as error:
+        errors.print(f"cmiei {args.command}: {error}", markup=False, soft_wrap=True)
+        return UNMEASURABLE
+    except argparse.ArgumentError as error:
+        errors.print(f"cmiei {args.command}: {error}", markup=False, soft_wrap=True)
+        return USAGE
+    except KeyboardInterrupt:
+        errors.print(f"cmiei {args.command}: interrupted", markup=False)
+        return INTERRUPTED
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
