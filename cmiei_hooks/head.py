@@ -155,7 +155,7 @@ def read_logits(returned: Any, output: Output, batch: int) -> Tensor:
         "the head does not return the logits of a batch",
         got=_describe(logits),
         expected=f"a floating-point tensor [B, C] = [{batch}, 2 or more]",
-        remedy="name the module that returns the logits as the head, or say with output= which part "
+        remedy="name the module that returns the logits, or say with output= which part "
         "of its return value they are (an index, a key, a function)",
     )
 

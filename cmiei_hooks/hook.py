@@ -19,7 +19,7 @@ from .head import Output
 from .log import LogRecord, Reporter
 from .measure import measure
 from .partition import Partition, put_back
-from .quiet import in_backward
+from .quiet import in_backward, may_be_recomputed
 from .replay import Replays
 from .schedule import Action, Schedule
 from .statistics import Statistics
@@ -73,15 +73,14 @@ class Pipeline:
         step, action = self.schedule.step, self.schedule.advance()
         self._check_epoch()
         if action is Action.SKIP:
-            if self.replays.recomputing:
-                self.replays.remember(self.partition.find(args, kwargs)[1], step, None)
+            self._remember(args, kwargs, step, None)
             return None
         chosen = self._measure(args, kwargs, action)
         if self.reporter.due(step):
             self.reporter.emit(self._figures(step))
         if action is Action.MEASURE:
             return None
-        self.replays.remember(self.partition.find(args, kwargs)[1], step, chosen)
+        self._remember(args, kwargs, step, chosen)
         return self._substitute(args, kwargs, chosen, step)
 
     def _measure(self, args: tuple[Any, ...], kwargs: dict[str, Any], action: Action) -> Tensor:
@@ -142,6 +141,12 @@ class Pipeline:
         words = f"{self.seed} {distributed.rank()} {self.head_name} {step}".encode()
         seed = int.from_bytes(hashlib.blake2b(words, digest_size=4).digest(), "little")
         return torch.Generator(device).manual_seed(seed)
+
+    def _remember(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], step: int, chosen: Tensor | None
+    ) -> None:
+        if self.schedule.intervenes and may_be_recomputed():
+            self.replays.remember(self.partition.find(args, kwargs)[1], step, chosen)
 
     def _repeat(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
         """In backward: do again exactly what was done to the call that is being recomputed."""

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-__all__ = ["in_backward", "quiet"]
+__all__ = ["in_backward", "may_be_recomputed", "quiet"]
 
 
 @contextmanager
@@ -90,3 +90,14 @@ def _randomness(device: torch.device) -> Callable[[], None]:
 def in_backward() -> bool:
     """Whether autograd is running a backward pass here: a module called now is being recomputed."""
     return bool(torch._C._current_graph_task_id() != -1)
+
+
+def may_be_recomputed() -> bool:
+    """Whether the call being made here may be under activation checkpointing.
+
+    The reentrant kind turns gradient off, the other kind hooks into the saving of tensors.
+    """
+    if not torch.is_grad_enabled():
+        return True
+    hooks = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)
+    return hooks is None or hooks(True) is not None  # None: an old torch; cannot be excluded

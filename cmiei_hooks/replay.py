@@ -35,8 +35,6 @@ class Replays:
 
     def __init__(self) -> None:
         self._calls: deque[Substituted] = deque(maxlen=self.LIMIT)
-        self.recomputing = False
-        """Whether a recompute was ever seen: from then on calls without substitution count too."""
 
     def remember(self, features: Tensor, step: int, chosen: Tensor | None) -> None:
         """Keep what is needed to repeat a call: some bytes for each sample, no features."""
@@ -44,7 +42,6 @@ class Replays:
 
     def recall(self, features: Tensor) -> Substituted | None:
         """The call that is being recomputed with these features, if it is known."""
-        self.recomputing = True
         if not self._calls:
             return None
         fingerprint = _fingerprint(features)

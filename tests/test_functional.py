@@ -1,0 +1,249 @@
+"""The formulas against an implementation written again here, in float64 and plain Python."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cmiei_hooks import CMIEIError
+from cmiei_hooks.functional import (
+    batch_mean,
+    cap,
+    counterfactual_influence,
+    dominant,
+    select,
+    substitute,
+)
+
+
+def softmax(row: list[float]) -> list[float]:
+    top = max(row)
+    powers = [math.exp(v - top) for v in row]
+    return [p / math.fsum(powers) for p in powers]
+
+
+def kl(z: list[float], without: list[float]) -> float:
+    return math.fsum(
+        p * math.log(p / q) for p, q in zip(softmax(z), softmax(without), strict=True) if p > 0
+    )
+
+
+def reference_select(
+    ci: list[list[float]], abs_thr: float, rel_thr: float, p_max: str, sample_level: bool
+) -> list[int]:
+    """The rule of the method, row by row; ``p_max`` is the decimal as it was written."""
+
+    def rule(row: list[float]) -> tuple[int, float, bool]:
+        m1 = row.index(max(row))
+        m2 = max(v for m, v in enumerate(row) if m != m1)
+        return m1, row[m1], row[m1] > abs_thr and row[m1] / (m2 + 1e-12) > rel_thr
+
+    finite = [i for i, row in enumerate(ci) if all(map(math.isfinite, row))]
+    chosen = [-1] * len(ci)
+    if not sample_level:
+        if finite:
+            means = [math.fsum(ci[i][m] for i in finite) / len(finite) for m in range(len(ci[0]))]
+            m1, _, triggered = rule(means)
+            for i in finite if triggered else []:
+                chosen[i] = m1
+        return chosen
+    triggered_rows = [(i, *rule(ci[i])[:2]) for i in finite if rule(ci[i])[2]]
+    triggered_rows.sort(key=lambda t: (-t[2], t[0]))
+    for i, m1, _ in triggered_rows[: math.floor(Fraction(p_max) * len(ci))]:
+        chosen[i] = m1
+    return chosen
+
+
+shapes = st.tuples(st.integers(2, 5), st.integers(1, 9), st.integers(2, 8))  # M, B, C
+
+
+@settings(deadline=None, max_examples=60)
+@given(shapes, st.integers(0, 2**31), st.sampled_from([0.1, 1.0, 10.0, 60.0]))
+def test_influence_is_the_kl_divergence(shape, seed, scale):
+    M, B, C = shape
+    generator = torch.Generator().manual_seed(seed)
+    z = torch.randn(B, C, generator=generator, dtype=torch.float64) * scale
+    without = torch.randn(M, B, C, generator=generator, dtype=torch.float64) * scale
+    expected = torch.tensor(
+        [[kl(z[i].tolist(), without[m, i].tolist()) for m in range(M)] for i in range(B)],
+        dtype=torch.float64,
+    )
+    exact = counterfactual_influence(z, without)
+    assert exact.dtype == torch.float64
+    torch.testing.assert_close(exact, expected, rtol=1e-9, atol=1e-12)
+    single = counterfactual_influence(z.float(), without.float())
+    assert single.dtype == torch.float32
+    torch.testing.assert_close(single.double(), expected, rtol=2e-4, atol=2e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_logits_are_compared_in_float32(dtype):
+    z, without = torch.randn(4, 9).to(dtype), torch.randn(2, 4, 9).to(dtype)
+    got = counterfactual_influence(z, without)
+    assert got.dtype == torch.float32
+    exact = counterfactual_influence(z.double(), without.double())
+    torch.testing.assert_close(got.double(), exact, rtol=1e-4, atol=1e-5)
+
+
+def test_influence_under_autocast_is_still_float32():
+    z, without = torch.randn(4, 9), torch.randn(2, 4, 9)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        under = counterfactual_influence(z, without)
+    assert under.dtype == torch.float32
+    assert torch.equal(under, counterfactual_influence(z, without))
+
+
+def test_replacing_a_modality_by_itself_has_influence_exactly_zero():
+    z = torch.randn(64, 33) * 7
+    assert torch.equal(counterfactual_influence(z, z[None]), torch.zeros(64, 1))
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("where", ["logits", "counterfactual"])
+def test_a_sample_with_non_finite_logits_is_nan_and_the_others_are_not(bad, where):
+    z, without = torch.randn(4, 5), torch.randn(3, 4, 5)
+    clean = counterfactual_influence(z, without)
+    (z if where == "logits" else without[1])[2, 0] = bad
+    got = counterfactual_influence(z, without)
+    assert got[2].isnan().all()
+    keep = [0, 1, 3]
+    assert torch.equal(got[keep], clean[keep])
+    assert dominant(got)[2] == -1
+
+
+influences = st.integers(2, 4).flatmap(
+    lambda m: st.lists(
+        st.lists(
+            # Few values, so that ties are common; NaN rows too.
+            st.sampled_from([0.0, 0.01, 0.03, 0.0375, 0.05, 0.5, 2.0, math.nan]),
+            min_size=m,
+            max_size=m,
+        ),
+        min_size=1,
+        max_size=12,
+    )
+)
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    influences,
+    st.sampled_from([0.0, 0.03, 0.5]),
+    st.sampled_from([0.0, 1.0, 1.25, 3.0]),
+    st.sampled_from(["0", "0.1", "0.29", "0.3", "0.5", "0.7", "1"]),
+    st.booleans(),
+)
+def test_select_follows_the_rule(ci, abs_thr, rel_thr, p_max, sample_level):
+    got = select(
+        torch.tensor(ci, dtype=torch.float64),
+        abs_thr=abs_thr,
+        rel_thr=rel_thr,
+        p_max=float(p_max),
+        sample_level=sample_level,
+    )
+    assert got.dtype == torch.int64
+    assert got.tolist() == reference_select(ci, abs_thr, rel_thr, p_max, sample_level)
+
+
+@pytest.mark.parametrize(
+    ("p_max", "batch", "allowed"),
+    [(0.29, 100, 29), (0.57, 100, 57), (0.5, 7, 3), (0.1, 9, 0), (1.0, 5, 5), (0.0, 5, 0)],
+)
+def test_the_cap_is_the_floor_of_the_decimal_that_was_written(p_max, batch, allowed):
+    assert cap(p_max, batch) == allowed
+    ci = torch.stack([torch.linspace(1, 2, batch), torch.zeros(batch)], dim=1)
+    chosen = select(ci, abs_thr=0.03, rel_thr=1.25, p_max=p_max, sample_level=True)
+    assert (chosen != -1).sum() == allowed
+    # and those are the largest
+    assert (chosen != -1).nonzero().flatten().tolist() == list(range(batch - allowed, batch))
+
+
+@given(st.integers(0, 1000), st.integers(0, 300))
+def test_the_cap_of_every_three_digit_share(thousandths, batch):
+    assert cap(thousandths / 1000, batch) == thousandths * batch // 1000
+
+
+def test_thresholds_are_exclusive():
+    ci = torch.tensor([[0.5, 0.25]], dtype=torch.float64)
+    options = {"p_max": 1.0, "sample_level": True}
+    assert select(ci, abs_thr=0.5, rel_thr=1.0, **options).tolist() == [-1]
+    assert select(ci, abs_thr=0.49, rel_thr=1.0, **options).tolist() == [0]
+    assert select(ci, abs_thr=0.49, rel_thr=2.0, **options).tolist() == [-1]
+    assert select(ci, abs_thr=0.49, rel_thr=1.99, **options).tolist() == [0]
+
+
+def test_batch_level_takes_every_sample_and_ignores_the_cap():
+    ci = torch.tensor([[0.9, 0.0], [0.0, 0.2], [0.5, 0.1]])
+    options = {"abs_thr": 0.03, "rel_thr": 1.25, "p_max": 0.0}
+    assert select(ci, sample_level=False, **options).tolist() == [0, 0, 0]
+    assert select(ci, sample_level=True, **options).tolist() == [-1, -1, -1]
+
+
+def test_substitute_uses_the_mean_of_the_whole_batch_and_noise_of_the_given_spread():
+    features = torch.randn(400, 50, dtype=torch.float64) * 3 + 5
+    rows = torch.arange(400) % 4 == 1
+    new = substitute(features, rows, sigma=0.2, generator=torch.Generator().manual_seed(1))
+    assert torch.equal(new[~rows], features[~rows])
+    noise = (new - features.mean(0))[rows]
+    # 5000 normal numbers: four standard errors of the mean and of the standard deviation
+    assert abs(noise.mean()) < 4 * 0.2 / math.sqrt(5000)
+    assert abs(noise.std() - 0.2) < 4 * 0.2 / math.sqrt(2 * 5000)
+    assert noise.std(0).min() > 0.1  # every feature and every row has noise of its own
+    assert noise.std(1).min() > 0.1
+
+
+def test_substitute_without_noise_is_the_batch_mean_and_gradient_flows_through_it():
+    features = torch.randn(5, 2, 3, dtype=torch.float64, requires_grad=True)
+    rows = torch.tensor([True, False, False, True, False])
+    new = substitute(features, rows, sigma=0.0)
+    torch.testing.assert_close(new[0], features.mean(0))
+    weight = torch.randn_like(features)
+    (new * weight).sum().backward()
+    through_mean = weight[rows].sum(0) / 5
+    expected = through_mean + weight * (~rows)[:, None, None]
+    torch.testing.assert_close(features.grad, expected)
+
+
+def test_substitute_draws_from_the_given_generator_only():
+    features, rows = torch.randn(6, 3), torch.ones(6, dtype=torch.bool)
+    before = torch.get_rng_state()
+    one = substitute(features, rows, sigma=1.0, generator=torch.Generator().manual_seed(3))
+    two = substitute(features, rows, sigma=1.0, generator=torch.Generator().manual_seed(3))
+    assert torch.equal(one, two)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_broken_row_does_not_spread_through_the_mean():
+    features = torch.randn(6, 3)
+    features[2, 1] = math.nan
+    rows = torch.tensor([True, False, False, False, False, False])
+    new = substitute(features, rows, sigma=0.0)
+    torch.testing.assert_close(new[0], features[[0, 1, 3, 4, 5]].mean(0))
+
+
+def test_the_mean_of_large_half_precision_features_does_not_overflow():
+    features = torch.full((4096, 2), 1000.0, dtype=torch.float16)
+    assert torch.equal(batch_mean(features), torch.full((1, 2), 1000.0, dtype=torch.float16))
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: counterfactual_influence(torch.zeros(3), torch.zeros(2, 3)),
+        lambda: counterfactual_influence(torch.zeros(3, 1), torch.zeros(2, 3, 1)),
+        lambda: counterfactual_influence(torch.zeros(3, 4), torch.zeros(3, 4)),
+        lambda: counterfactual_influence(torch.zeros(3, 4), torch.zeros(2, 4, 4)),
+        lambda: counterfactual_influence(torch.zeros(3, 4), torch.zeros(2, 3, 4), "l2"),
+        lambda: select(torch.zeros(3, 1), abs_thr=0, rel_thr=1, p_max=1, sample_level=True),
+        lambda: substitute(torch.zeros(3, 2), torch.zeros(2, dtype=torch.bool), sigma=0.1),
+        lambda: substitute(torch.zeros(3, 2), torch.zeros(3), sigma=0.1),
+    ],
+)
+def test_shapes_that_do_not_fit_are_refused(call):
+    with pytest.raises(CMIEIError, match="expected"):
+        call()
