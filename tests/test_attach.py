@@ -18,7 +18,9 @@ EAGER = {"k": 1, "warmup_epochs": 0, "abs_thr": 0.0, "rel_thr": 0.0, "log": Fals
 
 
 def attach(model: nn.Module, **settings) -> Handle:
-    return cmiei_hooks.attach(model, **({"head": "classifier", "splits": WIDTHS} | EAGER | settings))
+    return cmiei_hooks.attach(
+        model, **({"head": "classifier", "splits": WIDTHS} | EAGER | settings)
+    )
 
 
 def trace(model: nn.Module) -> dict[str, object]:
@@ -118,7 +120,13 @@ def test_a_configuration_that_is_not_enabled_registers_nothing_and_says_so(confi
         model(x)
     assert handle.step == 0
     assert list(handle.metrics()) == [
-        "C_MIEI_Ratio", "CI_r", "CI_n", "CI_t", "Hist_r", "Hist_n", "Hist_t"
+        "C_MIEI_Ratio",
+        "CI_r",
+        "CI_n",
+        "CI_t",
+        "Hist_r",
+        "Hist_n",
+        "Hist_t",
     ]
     handle.remove()
     with pytest.raises(CMIEIError, match="inert"):

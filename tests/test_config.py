@@ -140,7 +140,11 @@ def test_foreign_tags_elsewhere_in_the_file_do_no_harm(tmp_path):
     ("text", "line", "message"),
     [
         ("MODEL:\n  C_MIEI:\n    K: 3\n    SIGMMA: 0.1\n", 4, "did you mean 'SIGMA'"),
-        ("MODEL:\n  C_MIEI:\n    K: 3\n    SIGMA: 0.1\n    K: 4\n", 5, "line 3 and again in line 5"),
+        (
+            "MODEL:\n  C_MIEI:\n    K: 3\n    SIGMA: 0.1\n    K: 4\n",
+            5,
+            "line 3 and again in line 5",
+        ),
         ("MODEL:\n  C_MIEI:\n    SIGMA: 1e-3\n", 3, "YAML reads 1e-3 as text: write 1.0e-3"),
         ("MODEL:\n  C_MIEI:\n    SIGMA: '0.1'\n", 3, "without quotes"),
         ("MODEL:\n  C_MIEI:\n    P_MAX: 1.5\n", 3, "from 0 to 1"),

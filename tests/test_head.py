@@ -56,7 +56,9 @@ def test_an_unknown_head_gets_a_suggestion_and_the_modules_that_fit():
         find_head(model, "zzz", 99)
 
 
-@pytest.mark.parametrize("container", [nn.ModuleList([nn.Linear(12, 3)]), nn.ModuleDict({"0": nn.Linear(12, 3)})])
+@pytest.mark.parametrize(
+    "container", [nn.ModuleList([nn.Linear(12, 3)]), nn.ModuleDict({"0": nn.Linear(12, 3)})]
+)
 def test_a_container_that_is_never_called_is_refused(container):
     with pytest.raises(CMIEIError, match="never called"):
         find_head(Fused(container), "classifier", 12)

@@ -41,7 +41,9 @@ def test_only_the_chosen_modality_of_the_chosen_rows_changes(p_max):
     model(x)
     substituted = handle.last.substituted
     assert (substituted >= 0).sum() == math.floor(p_max * 64)
-    assert torch.equal(substituted[substituted >= 0], handle.last.influence.argmax(1)[substituted >= 0])
+    assert torch.equal(
+        substituted[substituted >= 0], handle.last.influence.argmax(1)[substituted >= 0]
+    )
     seen: list[Tensor] = []
     for i, chosen in enumerate(substituted.tolist()):
         for m in range(3):
@@ -66,7 +68,9 @@ def test_the_figures_follow_the_formulas():
     for m in range(3):
         changed = features.clone()
         changed[:, columns(m)] = 0
-        variants.append(nn.functional.linear(changed, model.classifier.weight, model.classifier.bias))
+        variants.append(
+            nn.functional.linear(changed, model.classifier.weight, model.classifier.bias)
+        )
     z = model.classifier.forward(features)
     influence = counterfactual_influence(z, torch.stack(variants)).detach()
     chosen = select(influence, sample_level=True, **rule)
@@ -81,7 +85,9 @@ def test_the_figures_follow_the_formulas():
     dominant = torch.bincount(influence.argmax(1), minlength=3) / 64
     assert metrics["C_MIEI_Ratio"] == (chosen >= 0).sum().item() / 64
     assert [metrics[f"Hist_{n}"] for n in "rnt"] == pytest.approx(dominant.tolist())
-    assert [metrics[f"CI_{n}"] for n in "rnt"] == pytest.approx(influence.mean(0).tolist(), rel=1e-4)
+    assert [metrics[f"CI_{n}"] for n in "rnt"] == pytest.approx(
+        influence.mean(0).tolist(), rel=1e-4
+    )
 
 
 def test_batch_level_substitutes_one_modality_in_every_row(model, x):

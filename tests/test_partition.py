@@ -14,7 +14,9 @@ def test_default_names():
     assert default_names(2) == ("m0", "m1")
 
 
-@pytest.mark.parametrize(("dim", "shape"), [(-1, (4, 5)), (1, (4, 5, 7)), (-1, (4, 6, 5)), (2, (4, 1, 5))])
+@pytest.mark.parametrize(
+    ("dim", "shape"), [(-1, (4, 5)), (1, (4, 5, 7)), (-1, (4, 6, 5)), (2, (4, 1, 5))]
+)
 def test_blocks_are_cut_and_joined_on_the_axis(dim, shape):
     partition = Partition((2, 3), ("a", "b"), dim)
     features = torch.randn(shape)

@@ -46,6 +46,7 @@ def run(args: argparse.Namespace) -> None:
         reports[name].save(args.output / name)
     console.print()
     console.print(comparison(reports["plain"], reports["equalised"]))
+    console.print(summary(reports["plain"], reports["equalised"]))
     console.print(f"checkpoints and reports are in {args.output}", soft_wrap=True)
 
 
@@ -77,7 +78,8 @@ def _training() -> ModuleType:
 def _train(name: str, equalise: bool, seed: int, directory: Path) -> Path:
     training = _training()
     # On the console of stderr; printed lines appear above the bar.
-    with Progress(console=Console(stderr=True), transient=True) as progress:
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task(f"training {name}", total=training.EPOCHS)
         for done, trained in training.train(seed, equalise):
             progress.update(task, completed=done)
@@ -96,6 +98,18 @@ def _audit(training: ModuleType, checkpoint: Path) -> AuditReport:
         head="classifier",
         splits=training.SPLITS,
         names=training.digits.VIEWS,
+    )
+
+
+def summary(plain: AuditReport, equalised: AuditReport) -> str:
+    """What the table says of the view that dominated, in one line."""
+    view = max(plain.influence, key=lambda name: plain.influence[name])
+    influence = equalised.influence[view] / plain.influence[view] - 1
+    without = (equalised.accuracy_without or {})[view] - (plain.accuracy_without or {})[view]
+    complete = (equalised.accuracy or 0) - (plain.accuracy or 0)
+    return (
+        f"dominant view {view}: CI {influence:+.0%}, accuracy without it {100 * without:+.2f} "
+        f"points, complete accuracy {100 * complete:+.2f} points (one seed)"
     )
 
 

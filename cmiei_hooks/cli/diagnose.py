@@ -114,12 +114,14 @@ def diagnose(
             expected="batches, such as a DataLoader",
         )
     total = len(batches) if isinstance(batches, Sized) else None
+    console = Console(stderr=True)
     progress = track(
         batches,
         f"auditing {loaded.path}",
         total=total,
-        console=Console(stderr=True),
+        console=console,
         transient=True,
+        disable=not console.is_terminal,
     )
     return dataclasses.replace(audit(model, progress, **where), checkpoint=loaded)
 

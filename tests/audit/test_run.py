@@ -1,0 +1,196 @@
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+import torch
+from conftest import WIDTHS, Fused
+from torch import Tensor, nn
+from torch.nn.functional import kl_div, log_softmax
+
+import cmiei_hooks
+from cmiei_hooks import CMIEIError, audit
+
+WHERE = {"head": "classifier", "splits": WIDTHS}
+
+
+def normed() -> Fused:
+    torch.manual_seed(1)
+    model = Fused(nn.Sequential(nn.BatchNorm1d(12), nn.Dropout(0.5), nn.Linear(12, 7)))
+    for _ in range(5):
+        model(torch.randn(32, 6) + 1)
+    return model
+
+
+def batches(count: int = 3, labels: bool = True) -> list:
+    generator = torch.Generator().manual_seed(4)
+    return [
+        (x, torch.randint(7, (len(x),), generator=generator)) if labels else x
+        for x in (torch.randn(10 + i, 6, generator=generator) for i in range(count))
+    ]
+
+
+def test_the_figures_are_those_of_an_evaluation_written_by_hand():
+    model = normed()
+    report = audit(model, batches(), **WHERE)
+
+    model.eval()
+    with torch.no_grad():
+        x = torch.cat([x for x, _ in batches()])
+        label = torch.cat([label for _, label in batches()])
+        features = model.features(x)
+        z = model.classifier(features)
+        influence, accuracy, start = [], {}, 0
+        for name, width in zip("rnt", WIDTHS, strict=True):
+            changed = features.clone()
+            changed[:, start : start + width] = 0
+            start += width
+            without = model.classifier(changed)
+            q, p = log_softmax(without, -1), log_softmax(z, -1)
+            influence.append(kl_div(q, p, reduction="none", log_target=True).sum(-1))
+            accuracy[name] = (without.argmax(-1) == label).float().mean().item()
+        ci = torch.stack(influence, dim=1)
+    assert report.n_samples == len(label) == 33
+    assert list(report.influence.values()) == pytest.approx(ci.mean(0).tolist(), rel=1e-4)
+    hist = torch.bincount(ci.argmax(1), minlength=3) / 33
+    assert list(report.dominance.values()) == pytest.approx(hist.tolist())
+    top = ci.sort(dim=1, descending=True).values
+    triggered = (top[:, 0] > 0.03) & (top[:, 0] / top[:, 1] > 1.25)
+    assert 0 < report.triggered < 1
+    assert report.triggered == pytest.approx(triggered.float().mean().item())
+    assert report.accuracy == pytest.approx((z.argmax(-1) == label).float().mean().item())
+    assert report.accuracy_without == pytest.approx(accuracy)
+
+
+def test_the_model_is_left_exactly_as_it_was():
+    model = normed()
+    model.classifier[0].eval()  # a frozen BatchNorm in a training model
+    flags = [module.training for module in model.modules()]
+    before = {k: (v.clone(), v._version) for k, v in model.state_dict(keep_vars=True).items()}
+    hooks = len(model.classifier._forward_pre_hooks)
+    state = torch.get_rng_state()
+    audit(model, batches(), **WHERE)
+    assert [module.training for module in model.modules()] == flags
+    after = model.state_dict(keep_vars=True)
+    assert all(torch.equal(after[k], v) and after[k]._version == n for k, (v, n) in before.items())
+    assert len(model.classifier._forward_pre_hooks) == hooks
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_flags_and_hooks_are_restored_when_a_loader_raises():
+    model = normed()
+
+    def loader():
+        yield batches()[0]
+        raise OSError("disk")
+
+    with pytest.raises(OSError, match="disk"):
+        audit(model, loader(), **WHERE)
+    assert model.training
+    assert not model.classifier._forward_pre_hooks
+
+
+class Two(Fused):
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        return super().forward(a + b)
+
+
+@pytest.mark.parametrize(
+    "pack",
+    [
+        lambda a, b, y: (a, b, y),
+        lambda a, b, y: ((a, b), y),
+        lambda a, b, y: [[a, b], y],
+        lambda a, b, y: ({"a": a, "b": b}, y),
+        lambda a, b, y: (a, b),
+        lambda a, b, y: {"a": a, "b": b},
+    ],
+)
+def test_batches_of_every_form_give_the_same(pack):
+    torch.manual_seed(3)
+    model = Two()
+    a, b, y = torch.randn(9, 6), torch.randn(9, 6), torch.randint(7, (9,))
+    report = audit(model, [pack(a, b, y)], **WHERE)
+    assert report.influence == audit(model, [(a, b, y)], **WHERE).influence
+    batch = pack(a, b, y)
+    labelled = not isinstance(batch, dict) and batch[-1] is y
+    assert (report.accuracy is not None) == labelled
+
+
+def test_a_single_tensor_is_a_batch_without_labels():
+    report = audit(normed(), batches(labels=False), **WHERE)
+    assert report.accuracy is None
+    assert "accuracy" not in report.to_dict()
+    assert report.influence == audit(normed(), batches(labels=False), **WHERE).influence
+
+
+def test_a_zeroed_block_has_influence_exactly_zero_and_is_never_dominant():
+    model = Fused()
+    with torch.no_grad():
+        model.classifier.weight[:, 4:7] = 0
+    report = audit(model, batches(), **WHERE)
+    assert report.influence["n"] == 0
+    assert report.dominance["n"] == 0
+
+
+def test_samples_with_nan_are_left_out_and_counted():
+    model, (x, label) = Fused(), batches(1)[0]
+    clean = audit(model, [(x[1:], label[1:])], **WHERE)
+    x[0] = math.nan
+    report = audit(model, [(x, label)], **WHERE)
+    assert (report.n_samples, report.non_finite) == (9, 1)
+    assert list(report.influence.values()) == pytest.approx(list(clean.influence.values()))
+    assert report.accuracy == clean.accuracy
+
+
+def test_if_all_are_nan_the_report_says_null():
+    report = audit(Fused(), [torch.full((3, 6), math.nan)], **WHERE)
+    assert report.n_samples == 0
+    assert report.to_dict()["influence"]["r"] == {"mean": None}
+
+
+class SkipsHead(Fused):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) if self.training else self.features(x)
+
+
+@pytest.mark.parametrize(
+    ("model", "data", "message"),
+    [
+        (SkipsHead(), batches(), "eval mode without calling its head 'classifier'"),
+        (Fused(), [], "nothing to measure"),
+        (
+            Fused(),
+            [(torch.randn(4, 6), torch.zeros(3, dtype=torch.int64))],
+            "3 labels, logits of 4",
+        ),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(model, data, message):
+    with pytest.raises(CMIEIError, match=message):
+        audit(model, data, **WHERE)
+
+
+def test_an_attached_training_hook_is_not_disturbed():
+    model = Fused()
+    handle = cmiei_hooks.attach(model, **WHERE, log=False)
+    audit(model, batches(), **WHERE)
+    assert handle.step == 0
+    assert len(model.classifier._forward_pre_hooks) == 1
+
+
+def test_report_json(tmp_path):
+    report = audit(normed(), batches(), **WHERE, names=["a", "b", "c"], drop="mean", abs_thr=0.01)
+    path = report.save(tmp_path / "deep" / "report")
+    content = json.loads(path.read_text())
+    assert path.name == "report.json"
+    assert content["schema_version"] == 1
+    assert content["names"] == ["a", "b", "c"]
+    assert content["splits"] == WIDTHS
+    assert (content["head"], content["drop"], content["measure"]) == ("classifier", "mean", "kl")
+    assert content["influence"]["b"]["mean"] == report.influence["b"]
+    assert content["dominance"]["c"]["mean"] == report.dominance["c"]
+    assert content["triggered"]["mean"] == report.triggered
+    assert content["thresholds"] == {"ABS_THR": 0.01, "REL_THR": 1.25}
+    assert content["accuracy_without"]["a"]["mean"] == report.accuracy_without["a"]

@@ -1,0 +1,123 @@
+"""The demo and the audit of its model, end to end; the figures are recomputed here."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import io
+import json
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from cmiei_hooks.cli import main
+from cmiei_hooks.demo import digits
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory) -> tuple[Path, str]:
+    """One run of the demo: its directory and what it printed."""
+    directory = tmp_path_factory.mktemp("demo")
+    with pytest.MonkeyPatch.context() as patch:
+        out = io.StringIO()
+        patch.chdir(directory)
+        patch.setattr(sys, "stdout", out)
+        assert main(["demo"]) == 0
+    return directory / "runs" / "demo", out.getvalue()
+
+
+def accuracy(checkpoint: Path, without: int | None = None) -> float:
+    """Percent of the test digits, with one view's features zeroed in front of the classifier."""
+    model = digits.make_model()
+    model.load_state_dict(torch.load(checkpoint, weights_only=True))
+    model.eval()
+    right = total = 0
+    with torch.no_grad():
+        for *views, label in digits.make_test_loader():
+            features = [encode(v) for encode, v in zip(model.encoders, views, strict=True)]
+            features = model.bottleneck(torch.cat(features, dim=1))
+            if without is not None:
+                features[:, without * digits.WIDTH : (without + 1) * digits.WIDTH] = 0
+            right += (model.classifier(features).argmax(1) == label).sum().item()
+            total += len(label)
+    return 100 * right / total
+
+
+def table(text: str) -> dict[str, list[str]]:
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in text.splitlines()]
+    return {row[0]: row[1:] for row in rows if row}
+
+
+def test_the_table_has_the_figures_of_the_saved_checkpoints(demo):
+    directory, text = demo
+    rows = table(text)
+    plain, equalised = directory / "plain.pth", directory / "equalised.pth"
+    expected = {"accuracy %": (accuracy(plain), accuracy(equalised))}
+    for i, view in enumerate(digits.VIEWS):
+        expected[f"accuracy % without {view}"] = (accuracy(plain, i), accuracy(equalised, i))
+    for name, (before, after) in expected.items():
+        assert rows[name][:2] == [f"{before:.2f}", f"{after:.2f}"]
+        assert float(rows[name][2]) == pytest.approx(after - before, abs=0.011)
+    for i, run in enumerate(("plain", "equalised")):
+        report = json.loads((directory / run / "report.json").read_text())
+        for view in digits.VIEWS:
+            assert rows[f"CI (nats) {view}"][i] == f"{report['influence'][view]['mean']:.4f}"
+            assert rows[f"Hist % {view}"][i] == f"{100 * report['dominance'][view]['mean']:.1f}"
+
+
+def test_the_influence_of_the_dominant_view_falls_and_accuracy_without_it_rises(demo):
+    rows = table(demo[1])
+    dominant = max(digits.VIEWS, key=lambda view: float(rows[f"CI (nats) {view}"][0]))
+    assert float(rows[f"CI (nats) {dominant}"][2]) < 0
+    assert float(rows[f"accuracy % without {dominant}"][2]) > 0
+
+
+def test_the_log_is_shown_for_the_equalised_run_only(demo):
+    text = demo[1]
+    assert len(re.findall(r"^C-MIEI attached \| K 3 \| SIGMA 0.05", text, re.M)) == 1
+    assert text.index("equalised: 30 epochs") < text.index("C-MIEI attached")
+    lines = re.findall(r"^C-MIEI epoch +(\d+) step +(\d+) \| C_MIEI_Ratio (\S+)", text, re.M)
+    assert len(lines) == 10
+    assert all((float(ratio) > 0) == (int(epoch) >= 5) for epoch, _, ratio in lines)
+
+
+def test_the_model_of_the_demo_knows_nothing_of_this_package():
+    imported = {
+        name
+        for node in ast.walk(ast.parse(inspect.getsource(digits)))
+        if isinstance(node, (ast.Import, ast.ImportFrom))
+        for name in [getattr(node, "module", None), *(alias.name for alias in node.names)]
+    }
+    assert not any("cmiei" in (name or "") for name in imported)
+
+
+def test_diagnose_without_arguments_audits_the_model_of_the_demo(demo, monkeypatch, capsys):
+    directory = demo[0]
+    monkeypatch.chdir(directory.parents[1])
+    before = (directory / "plain.pth").read_bytes()
+    assert main(["diagnose"]) == 0
+    text = capsys.readouterr().out
+    report = json.loads(Path("report/report.json").read_text())
+    assert report == json.loads((directory / "plain" / "report.json").read_text())
+    assert "pixels" in text
+    assert (directory / "plain.pth").read_bytes() == before
+
+
+def test_diagnose_without_arguments_trains_that_model_if_it_never_was(tmp_path, monkeypatch, demo):
+    monkeypatch.chdir(tmp_path)
+    assert main(["diagnose", "--output", "here"]) == 0
+    report = json.loads(Path("here/report.json").read_text())
+    again = json.loads((demo[0] / "plain" / "report.json").read_text())
+    assert report["influence"] == again["influence"]  # the same seed, the same model
+
+
+def test_without_scikit_learn_the_demo_says_what_to_install(monkeypatch, capsys):
+    for name in ("training", "digits"):
+        monkeypatch.delitem(sys.modules, f"cmiei_hooks.demo.{name}")
+        monkeypatch.delattr(f"cmiei_hooks.demo.{name}")
+    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    assert main(["demo"]) == 3
+    assert "cmiei-hooks[demo]" in capsys.readouterr().err

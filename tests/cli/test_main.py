@@ -1,0 +1,138 @@
+"""The commands end to end, as a user runs them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from cmiei_hooks.cli import main
+
+ROOT = Path(__file__).parents[2]
+
+PROJECT = """
+import torch
+from torch import nn
+
+class Model(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.encode = nn.Linear(6, 8)
+        self.classifier = nn.Linear(8, 3)
+    def forward(self, x):
+        return self.classifier(self.encode(x))
+
+def model():
+    return Model()
+
+def loader():
+    generator = torch.Generator().manual_seed(0)
+    return [(torch.randn(5, 6, generator=generator), torch.tensor([0, 1, 2, 0, 1]))] * 2
+
+def no_model():
+    return 3
+
+def no_loader():
+    return 3
+
+def interrupted():
+    raise KeyboardInterrupt
+"""
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A user's project in the working directory, with a checkpoint as DDP would have saved it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "their_code.py").write_text(PROJECT)
+    sys.modules.pop("their_code", None)
+    import their_code
+
+    torch.manual_seed(0)
+    state = {f"module.{k}": v for k, v in their_code.model().state_dict().items()}
+    torch.save({"state_dict": state | {"module.old.weight": torch.zeros(1)}}, "best.pth")
+    return tmp_path
+
+
+def arguments(**changes: str) -> list[str]:
+    options = {
+        "model": "their_code:model",
+        "checkpoint": "best.pth",
+        "data": "their_code:loader",
+        "head": "classifier",
+        "splits": "5,3",
+        "names": "audio,video",
+        "output": "out",
+    } | changes
+    return ["diagnose", *(word for k, v in options.items() if v for word in (f"--{k}", v))]
+
+
+def test_diagnose_prints_a_table_and_writes_the_report(project, capsys):
+    assert main(arguments()) == 0
+    captured = capsys.readouterr()
+    report = json.loads((project / "out" / "report.json").read_text())
+    assert report["n_samples"] == 10
+    assert report["names"] == ["audio", "video"]
+    assert report["checkpoint"]["unexpected"] == ["old.weight"]
+    rows = [line.split("│") for line in captured.out.splitlines() if line.startswith("│")]
+    for row, name in zip(rows, ["audio", "video"], strict=True):
+        cells = [cell.strip() for cell in row[1:-1]]
+        assert cells == [
+            name,
+            {"audio": "5", "video": "3"}[name],
+            f"{report['influence'][name]['mean']:.4f}",
+            f"{report['dominance'][name]['mean']:.1%}",
+            f"{report['accuracy_without'][name]['mean']:.2%}",
+        ]
+    assert "1 unexpected, ignored: old.weight" in captured.out
+    assert "written to out/report.json" in captured.out
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "message"),
+    [
+        ({"data": ""}, 2, "missing --data"),
+        ({"model": "", "head": ""}, 2, "missing --model, --head"),
+        ({"head": "clasifier"}, 3, "weights of the head|no module named 'clasifier'"),
+        ({"splits": "5,4"}, 3, "5 + 4 = 9"),
+        ({"names": "a"}, 3, "1 names"),
+        ({"checkpoint": "worst.pth"}, 3, "cannot be read"),
+        ({"model": "their_code:mdoel"}, 3, "did you mean 'model'"),
+        ({"model": "their_code:no_model"}, 3, "does not return a model"),
+        ({"data": "their_code:no_loader"}, 3, "cannot be iterated"),
+        ({"data": "their_code:interrupted"}, 130, "interrupted"),
+        ({"device": "cuda:99"}, 3, "cannot be moved to 'cuda:99'"),
+        ({"device": "gpu"}, 3, "cannot be moved to 'gpu'"),
+    ],
+)
+def test_errors_have_a_message_and_an_exit_code(project, capsys, changes, code, message):
+    assert main(arguments(**changes)) == code
+    error = capsys.readouterr().err
+    assert any(part in error for part in message.split("|"))
+    assert "Traceback" not in error
+    assert not (project / "out").exists()
+
+
+@pytest.mark.parametrize("argv", [[], ["nonsense"], arguments(splits="5,x"), ["demo", "--no"]])
+def test_a_wrong_command_line_exits_with_2(project, argv, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(argv)
+    assert caught.value.code == 2
+    assert "usage:" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("tool", ["diagnose", "demo"])
+def test_the_tools_run_from_anywhere_without_installation(tmp_path, tool):
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "tools" / f"{tool}.py"), "--help"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert f"cmiei {tool}" in done.stdout
