@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> None:
         reports[name].save(args.output / name)
     console.print()
     console.print(comparison(reports["plain"], reports["equalised"]))
-    console.print(summary(reports["plain"], reports["equalised"]))
+    console.print(summary(reports["plain"], reports["equalised"]), soft_wrap=True)
     console.print(f"checkpoints and reports are in {args.output}", soft_wrap=True)
 
 

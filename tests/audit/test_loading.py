@@ -42,7 +42,7 @@ def weights() -> dict[str, torch.Tensor]:
         lambda w: {"model": {"state_dict": w}},
         lambda w: {f"module.{k}": v for k, v in w.items()},
         lambda w: {"state_dict": {f"module._orig_mod.{k}": v for k, v in w.items()}},
-        lambda w: OrderedDict(w),
+        OrderedDict,
     ],
 )
 def test_nesting_and_prefixes_are_understood(tmp_path, wrap):

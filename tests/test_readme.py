@@ -1,0 +1,42 @@
+"""The README may not say what is not so."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from cmiei_hooks import Config
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_configuration_table_has_every_key_with_its_default():
+    rows = re.findall(r"^\| `([A-Z_]+)` \| `([^`]+)` \| \S", README, re.M)
+    assert {key: yaml.safe_load(default) for key, default in rows} == Config().to_dict()
+
+
+@pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\(([^)#:]+)\)", README))))
+def test_every_link_leads_to_a_file(link):
+    assert (ROOT / link).is_file()
+
+
+def test_every_module_of_the_package_is_in_the_layout():
+    modules = {
+        str(path.relative_to(ROOT))
+        for path in (ROOT / "cmiei_hooks").rglob("*.py")
+        if path.name != "__init__.py" and path.parent.name != "cli"
+    }
+    assert modules <= set(re.findall(r"\]\(([^)]+\.py)\)", README))
+
+
+def test_the_two_commands_are_single_lines_that_make_their_own_environment():
+    commands = re.findall(r"^python3 -m venv .*$", README, re.M)
+    assert [command.split(" && ")[-1] for command in commands] == [
+        ".venv/bin/python tools/demo.py",
+        ".venv/bin/python -m pytest",
+    ]
+    assert all("-c constraints.txt" in command for command in commands)
