@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,8 +10,11 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
+from .bypass import drop_compiled_code
 from .config import Config
 from .console import Console
 from .errors import ConfigError, HeadError, StateError
@@ -18,6 +22,7 @@ from .head import Output, locate
 from .hook import Measurement, Pipeline, PreHook
 from .log import LogRecord, Reporter, Sink
 from .partition import default_names
+from .statistics import metric_names
 
 __all__ = ["Handle", "attach"]
 
@@ -64,38 +69,65 @@ def attach(
     Raises:
         CMIEIError: anything that can be known to be wrong now; never later what can be said here.
     """
-    base = Config(enabled=True) if config is None else Config.load(config)
-    given = {"head": head, "splits": splits, "names": names}
-    settings |= {key: value for key, value in given.items() if value is not None}
-    resolved = base.override(**settings)
+    resolved = Config.resolve(config, settings, head=head, splits=splits, names=names)
     sinks = _sinks(log)
     if not resolved.enabled:
         return _disabled(resolved, sinks)
-    name, module, partition = locate(model, resolved, dim)
-    if any(isinstance(h, PreHook) and h.active for h in module._forward_pre_hooks.values()):
+    _refuse_idle(resolved)
+    name, module, partition = locate(model, resolved, dim, output)
+    _refuse_second(model, name, module)
+    reporter = Reporter(sinks, resolved.log_period)
+    pipeline = Pipeline(model, module, name, partition, output, resolved, reporter)
+    drop_compiled_code(model)
+    reporter.emit(pipeline.record("start"))  # before anything is registered: a logger may raise
+    return Handle(resolved, partition.names, pipeline)
+
+
+def _refuse_idle(config: Config) -> None:
+    acts_from = config.first_epoch + config.warmup_epochs
+    if config.end_epoch is not None and config.end_epoch <= acts_from:
+        raise ConfigError(
+            "END_EPOCH leaves no epoch in which anything is substituted",
+            got=f"END_EPOCH {config.end_epoch}, FIRST_EPOCH {config.first_epoch}, "
+            f"WARMUP_EPOCHS {config.warmup_epochs}",
+            expected=f"END_EPOCH > {acts_from} (FIRST_EPOCH + WARMUP_EPOCHS)",
+            remedy="raise END_EPOCH, or set P_MAX 0 to measure without substituting",
+        )
+
+
+def _refuse_second(model: nn.Module, name: str, head: nn.Module) -> None:
+    """One attachment for each head, and none inside another: the inner one would count re-runs."""
+    for path, module in model.named_modules():
+        hooks = module._forward_pre_hooks.values()
+        if not any(isinstance(hook, PreHook) and hook.active for hook in hooks):
+            continue
+        if module is head:
+            problem = f"C-MIEI is already attached to the head {name!r}"
+        elif any(m is head for m in module.modules()) or any(m is module for m in head.modules()):
+            problem = f"the head {name!r} and {path!r}, where C-MIEI is attached, are nested"
+        else:
+            continue
         raise HeadError(
-            f"C-MIEI is already attached to the head {name!r}",
+            problem,
+            got=f"an attachment to {path!r}",
             expected="one attachment for each head",
             remedy="call remove() on the first handle, or keep using it",
         )
-    reporter = Reporter(sinks, resolved.log_period)
-    pipeline = Pipeline(module, name, partition, output, resolved, reporter)
-    handle = Handle(resolved, partition.names, pipeline)
-    reporter.emit(pipeline.record("start"))
-    return handle
 
 
 def _sinks(log: bool | Sink | Sequence[Sink]) -> list[Sink]:
     if isinstance(log, bool):
         return [Console()] if log else []
-    sinks = [log] if callable(log) else list(log) if isinstance(log, Sequence) else [log]
+    several = isinstance(log, Sequence) and not isinstance(log, str)
+    sinks: list[Any] = list(log) if several else [log]  # type: ignore[arg-type]  # narrowed above
     for sink in sinks:
-        if not callable(sink):
+        if not callable(sink) or inspect.isclass(sink):
+            to_file = f"to write a file: JSONLines({sink!r})" if isinstance(sink, str) else ""
             raise ConfigError(
-                "a logger cannot be called",
+                "a logger cannot be called with a record",
                 got=repr(sink),
                 expected="log=True, False, a callable that takes a LogRecord, or a list of them",
-                remedy="wrap a writer that has add_scalar: log=Scalars(writer)",
+                remedy=to_file or "make an instance, such as Console() or Scalars(writer)",
             )
     return sinks
 
@@ -117,11 +149,10 @@ class Handle:
 
     def __init__(self, config: Config, names: tuple[str, ...], pipeline: Pipeline | None) -> None:
         self._config, self._names, self._pipeline = config, names, pipeline
-        self._hook = None
+        self._pre_hook = PreHook(pipeline)
+        self._hook: RemovableHandle | None = None
         if pipeline is not None:
-            self._hook = pipeline.head.register_forward_pre_hook(
-                PreHook(pipeline), with_kwargs=True
-            )
+            self._hook = pipeline.head.register_forward_pre_hook(self._pre_hook, with_kwargs=True)
 
     @property
     def config(self) -> Config:
@@ -156,21 +187,19 @@ class Handle:
         Raises:
             ConfigError: the epoch is not an integer >= 0.
         """
-        if self._pipeline is not None and self._pipeline.schedule.set_epoch(epoch):
-            self._pipeline.check_finite()
-            self._pipeline.statistics.reset()
+        if self._pipeline is not None:
+            self._pipeline.begin_epoch(epoch)
 
     def metrics(self, reduce: bool = False) -> dict[str, float]:
-        """``C_MIEI_Ratio, CI_<name>, ..., Hist_<name>, ...``, averaged over the samples that were
-        measured since the last epoch began; NaN before the first. Waits for the device.
+        """``C_MIEI_Ratio, CI_<name>, ..., Hist_<name>, ...``, averaged over the estimation steps
+        since the last epoch began; NaN before the first. Waits for the device.
 
         Args:
             reduce: average over all ranks, weighted by samples; then every rank must call it.
         """
         if self._pipeline is not None:
             return self._pipeline.metrics(reduce)
-        keys = [f"{key}_{name}" for key in ("CI", "Hist") for name in self._names]
-        return dict.fromkeys(["C_MIEI_Ratio", *keys], math.nan)
+        return dict.fromkeys(metric_names(self._names), math.nan)
 
     @property
     def non_finite(self) -> int:
@@ -193,7 +222,10 @@ class Handle:
         """Take the hook off; the figures stay readable. May be called again."""
         if self._hook is not None and self._pipeline is not None:
             self._hook.remove()
+            self._pre_hook.stop()
             self._hook = None
+            if self._pipeline.schedule.epoch_was_set:
+                self._pipeline.check_called()
             self._pipeline.check_finite()
 
     def __enter__(self) -> Handle:
@@ -208,9 +240,11 @@ class Handle:
         self.remove()
 
     def __repr__(self) -> str:
-        where = self._pipeline.head_name if self._pipeline else "nothing"
-        state = "attached to" if self._hook is not None else "not attached; was on"
-        return f"<Handle {state} {where!r}, epoch {self.epoch}, step {self.step}>"
+        if self._pipeline is None:
+            return "<Handle disabled: ENABLED is False, nothing is attached>"
+        state = "attached to" if self._hook is not None else "removed from"
+        head = self._pipeline.head_name
+        return f"<Handle {state} {head!r}, epoch {self.epoch}, step {self.step}>"
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run needs: plain tensors, numbers and strings (``weights_only=True``)."""
@@ -232,19 +266,22 @@ class Handle:
         """Go on where ``state_dict`` was taken: step, epoch, noise and figures.
 
         Raises:
-            StateError: keys are missing, or it was taken with another head, names or splits.
+            StateError: it is not such a state, or was taken with another head, names, splits or
+                SEED. Then nothing is changed.
         """
         pipeline = self._live("loaded")
         mine = self.state_dict()
-        missing = sorted(mine.keys() - state.keys())
-        if missing:
+        wrong = _unlike(mine, state)
+        if wrong:
             raise StateError(
-                "the state is incomplete",
-                got=", ".join(map(str, state)) or "nothing",
-                expected=f"also {', '.join(missing)}",
-                remedy="load what Handle.state_dict() returned",
+                "this is not the state of a handle",
+                got="; ".join(wrong),
+                expected="what Handle.state_dict() returned: " + ", ".join(mine),
+                remedy="pass that, unchanged",
             )
-        other = [k for k in ("version", "head", "names", "splits") if mine[k] != state[k]]
+        fixed = ["version", "head", "names", "splits"]
+        fixed += [] if self._config.seed is None else ["seed"]
+        other = [key for key in fixed if mine[key] != state[key]]
         if other:
             raise StateError(
                 "the state belongs to another attachment",
@@ -255,10 +292,7 @@ class Handle:
         schedule = pipeline.schedule
         schedule.step, schedule.epoch = state["step"], state["epoch"]
         schedule.epoch_was_set = state["epoch_was_set"]
-        pipeline.seed, pipeline.reporter.next_step = (
-            state["seed"],
-            state["next_log_step"],
-        )
+        pipeline.seed, pipeline.reporter.next_step = state["seed"], state["next_log_step"]
         sums: dict[str, Tensor] = {key: state[key] for key in ("sums", "left_out")}
         pipeline.statistics.load_state_dict(sums)
 
@@ -270,3 +304,21 @@ class Handle:
                 expected="True",
             )
         return self._pipeline
+
+
+def _unlike(mine: Mapping[str, Any], state: object) -> list[str]:
+    """What in a state is missing or of another kind than in one's own."""
+    if not isinstance(state, Mapping):
+        return [type(state).__name__]
+    wrong = [f"no {key}" for key in mine if key not in state]
+    for key in mine.keys() & state.keys():
+        own, other = mine[key], state[key]
+        if type(own) is not type(other) or (
+            isinstance(own, int) and not isinstance(own, bool) and other < 0
+        ):
+            wrong.append(f"{key} {other!r}")
+        elif isinstance(own, torch.Tensor) and (
+            own.shape != other.shape or not bool(other.isfinite().all())
+        ):
+            wrong.append(f"{key} of shape {list(other.shape)}, or not finite")
+    return sorted(wrong)

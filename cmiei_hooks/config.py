@@ -66,23 +66,15 @@ class Config:
     """Names of the modalities, as they appear in the log."""
 
     def __post_init__(self) -> None:
-        for field, check in CHECKS.items():
-            object.__setattr__(self, field, check(field, getattr(self, field)))
+        for field in dataclasses.fields(self):
+            object.__setattr__(self, field.name, _checked(field.name, getattr(self, field.name)))
         if self.splits and self.names and len(self.splits) != len(self.names):
             raise SplitsError(
                 "every modality needs one name",
                 got=f"{len(self.names)} names {list(self.names)} for {len(self.splits)} splits "
                 f"{list(self.splits)}",
                 expected=f"{len(self.splits)} names",
-            )
-        acts_from = self.first_epoch + self.warmup_epochs
-        if self.end_epoch is not None and self.end_epoch <= acts_from:
-            raise ConfigError(
-                "END_EPOCH leaves no epoch in which anything is substituted",
-                got=f"END_EPOCH {self.end_epoch}, FIRST_EPOCH {self.first_epoch}, "
-                f"WARMUP_EPOCHS {self.warmup_epochs}",
-                expected=f"END_EPOCH > {acts_from} (FIRST_EPOCH + WARMUP_EPOCHS)",
-                remedy="raise END_EPOCH, or set P_MAX 0 to measure without substituting",
+                remedy="give every modality a name, in the order of the splits",
             )
 
     @classmethod
@@ -110,6 +102,7 @@ class Config:
                     "the namespace holds no setting of C-MIEI",
                     got=", ".join(sorted(vars(source))) or "an empty namespace",
                     expected="attributes named like the fields of Config: k, sigma, abs_thr, ...",
+                    remedy="add them to the parser, or pass a mapping or a file",
                 )
             return cls._from_section(known, "namespace")
         if isinstance(source, Mapping):
@@ -118,7 +111,23 @@ class Config:
             "no configuration can be read from this",
             got=type(source).__name__,
             expected="a path, a mapping, a yacs or OmegaConf node, a namespace or a Config",
+            remedy="pass the settings as keywords of attach()",
         )
+
+    @classmethod
+    def resolve(cls, source: object, settings: Mapping[str, Any], **where: Any) -> Config:
+        """The settings in force: the source (None: the defaults, enabled), then what is given.
+
+        Args:
+            source: as for ``load``.
+            settings: fields by their lower-case names.
+            **where: ``head``, ``splits`` and ``names``; None does not count as given.
+
+        Raises:
+            ConfigError, SplitsError: as ``load`` and ``override``.
+        """
+        base = cls(enabled=True) if source is None else cls.load(source)
+        return base.override(**settings, **{k: v for k, v in where.items() if v is not None})
 
     @classmethod
     def _from_section(cls, section: Mapping[Any, Any], where: str) -> Config:
@@ -131,13 +140,20 @@ class Config:
             if field not in fields or str(key) not in (field, field.upper()):
                 raise ConfigError(
                     f"{at}: unknown setting {key!r}",
+                    got=repr(key),
                     expected="one of " + ", ".join(name.upper() for name in fields),
-                    remedy=did_you_mean(str(key), [name.upper() for name in fields]),
+                    remedy=did_you_mean(str(key), [name.upper() for name in fields])
+                    or "remove it, or correct its name",
                 )
             if field in settings:
-                raise ConfigError(f"{at}: {field.upper()} is set twice", got=f"{key!r} again")
+                raise ConfigError(
+                    f"{at}: {field.upper()} is set twice",
+                    got=f"{key!r} again",
+                    expected="every setting once",
+                    remedy="remove one of the two",
+                )
             try:
-                settings[field] = CHECKS[field](field, section[key])
+                settings[field] = _checked(field, section[key])
             except CMIEIError as error:
                 raise error.at(at) from None
         try:
@@ -156,8 +172,9 @@ class Config:
             if key not in fields:
                 raise ConfigError(
                     f"unknown setting {key!r}",
+                    got=repr(key),
                     expected="a keyword of attach() or one of " + ", ".join(fields),
-                    remedy=did_you_mean(key, fields),
+                    remedy=did_you_mean(key, fields) or "remove it, or correct its name",
                 )
         return dataclasses.replace(self, **settings)
 
@@ -186,6 +203,8 @@ def add_cmiei_config(cfg: Any) -> Any:
     if cfg.is_frozen():
         raise ConfigError(
             "the configuration is frozen",
+            got="a frozen CfgNode",
+            expected="one that can still be changed",
             remedy="call add_cmiei_config(cfg) before cfg.freeze()",
         )
     node = cfg
@@ -193,29 +212,75 @@ def add_cmiei_config(cfg: Any) -> Any:
         if name not in node:
             node[name] = type(cfg)()
         node = node[name]
+        if not isinstance(node, type(cfg)) or node.is_frozen():
+            raise ConfigError(
+                f"{name} is not a section that can be changed",
+                got="a frozen node" if isinstance(node, type(cfg)) else repr(node),
+                expected="a CfgNode that is not frozen",
+                remedy="call add_cmiei_config(cfg) first, and freeze afterwards",
+            )
     for key, value in Config().to_dict().items():
         node.setdefault(key, value)
     return cfg
 
 
+def _checked(field: str, value: Any) -> Any:
+    try:
+        return CHECKS[field](field, value)
+    except CMIEIError as error:
+        if error.remedy:
+            raise
+        default = {f.name: f.default for f in dataclasses.fields(Config)}[field]
+        remedy = f"the default is {default!r}"
+        raise type(error)(
+            error.problem, got=error.got, expected=error.expected, remedy=remedy
+        ) from None
+
+
+def _no_section(where: str, name: str, value: object) -> ConfigError:
+    return ConfigError(
+        f"{where}: {name} is not a section",
+        got=repr(value),
+        expected="a mapping of settings",
+        remedy=f"indent the settings below {name}:",
+    )
+
+
 def _section(source: Mapping[Any, Any], where: str) -> Mapping[Any, Any]:
     """The settings in a mapping: its ``MODEL.C_MIEI``, its ``C_MIEI``, or the mapping itself."""
     outer, inner = SECTION
+    _refuse_repeated(source, where, outer, inner)
     holder = source.get(outer, source)
     if not isinstance(holder, Mapping):
-        raise ConfigError(f"{where}: {outer} is not a section", got=type(holder).__name__)
+        raise _no_section(where, outer, holder)
     if holder is source and inner not in holder:
+        _refuse_repeated(source, where)
         return source
+    _refuse_repeated(holder, where, inner)
     if inner not in holder:
         raise ConfigError(
             f"{where}: no section {outer}.{inner}",
             got=f"{outer} with " + (", ".join(map(str, holder)) or "nothing in it"),
             expected=f"{outer}.{inner}",
-            remedy="add the section, as in configs/default.yml; with yacs: add_cmiei_config(cfg)",
+            remedy="add the section; with yacs: add_cmiei_config(cfg)",
         )
     section = holder[inner]
     if section is None:  # a header with nothing below it
         return {}
     if not isinstance(section, Mapping):
-        raise ConfigError(f"{where}: {outer}.{inner} is not a section", got=repr(section))
+        raise _no_section(where, f"{outer}.{inner}", section)
+    _refuse_repeated(section, where)
     return section
+
+
+def _refuse_repeated(mapping: Mapping[Any, Any], where: str, *keys: str) -> None:
+    """Refuse keys that a file has twice: the given ones, or all."""
+    repeated = mapping.repeated if isinstance(mapping, LinedDict) else []
+    for key, first, second in repeated:
+        if key in keys or not keys:
+            raise ConfigError(
+                f"{where}:{second}: duplicate key {key!r}",
+                got=f"{key!r} in line {first} and again in line {second}",
+                expected="every key once (YAML would silently keep the last one)",
+                remedy="remove one of the two",
+            )

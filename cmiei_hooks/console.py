@@ -18,13 +18,19 @@ class Console:
 
     def __init__(self, console: RichConsole | None = None) -> None:
         # The default console looks up sys.stdout when it prints, so redirections keep working.
-        self._console = console or RichConsole(highlight=False)
+        self._console, self._own = console or RichConsole(highlight=False), console is None
 
     def __call__(self, record: LogRecord) -> None:
         """Print one record."""
         line = Text(record.text())
-        line.highlight_regex(r"^C-MIEI \w+", "bold")
+        line.highlight_regex(r"^C-MIEI \S+", "bold")
         line.highlight_regex(r"\b(C_MIEI_Ratio|CI_\S+|Hist\[.*?\])", "cyan")
+        if self._own and hasattr(sys.stdout, "rich_proxied_file"):
+            # A rich progress bar is running: it takes what is printed and draws itself below.
+            with self._console.capture() as captured:
+                self._console.print(line, soft_wrap=True)
+            sys.stdout.write(captured.get())
+            return
         with self._beside_tqdm():
             self._console.print(line, soft_wrap=True)
 

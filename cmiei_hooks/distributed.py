@@ -19,7 +19,8 @@ def rank() -> int:
     """The rank of this process; without a process group the launcher's ``RANK``, else 0."""
     if dist.is_available() and dist.is_initialized():
         return dist.get_rank()
-    return int(os.environ.get("RANK", "0"))
+    word = os.environ.get("RANK", "")
+    return int(word) if word.isdecimal() else 0
 
 
 def sum_over_ranks(tensor: Tensor) -> Tensor:

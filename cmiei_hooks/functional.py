@@ -43,18 +43,22 @@ def counterfactual_influence(
         ConfigError: the measure is unknown.
     """
     if measure != "kl":
-        raise ConfigError("unknown measure", got=repr(measure), expected="'kl'")
+        raise ConfigError(
+            "unknown measure", got=repr(measure), expected="'kl'", remedy="leave it out"
+        )
     if logits.dim() != 2 or logits.shape[1] < 2:
         raise OutputError(
             "influence needs the logits of two or more classes",
             got=f"logits of shape {list(logits.shape)}",
             expected="[B, C] with C >= 2 (softmax over one logit is always 1, its KL always 0)",
+            remedy="pass the logits of all classes",
         )
     if counterfactual_logits.dim() != 3 or counterfactual_logits.shape[1:] != logits.shape:
         raise OutputError(
             "counterfactual logits do not belong to the logits",
             got=f"{list(counterfactual_logits.shape)} for logits {list(logits.shape)}",
             expected="[M, B, C] for logits [B, C]",
+            remedy="stack the logits without each modality along a new first axis",
         )
     dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
     z, without = logits.to(dtype), counterfactual_logits.to(dtype)
@@ -102,12 +106,21 @@ def select(
 
     Raises:
         InputError: the influence is not ``[B, M]`` with two or more modalities.
+        ConfigError: ``p_max`` is not a share.
     """
     if influence.dim() != 2 or influence.shape[1] < 2:
         raise InputError(
             "selection compares two or more modalities",
             got=f"influence of shape {list(influence.shape)}",
             expected="[B, M] with M >= 2",
+            remedy="pass what counterfactual_influence returned",
+        )
+    if not 0 <= p_max <= 1:
+        raise ConfigError(
+            "p_max is a share of the batch",
+            got=repr(p_max),
+            expected="a number from 0 to 1",
+            remedy="1 substitutes every triggered sample",
         )
     finite = influence.isfinite().all(-1)
     known = influence.masked_fill(~finite[:, None], 0)
@@ -163,13 +176,21 @@ def substitute(
         A new tensor like ``features``; the other rows are equal to the bit.
 
     Raises:
-        InputError: ``rows`` is not bool ``[B]``.
+        InputError: ``rows`` is not bool ``[B]``, the features are integers, sigma is negative.
     """
     if rows.dtype != torch.bool or rows.shape != features.shape[:1]:
         raise InputError(
             "rows must say for each sample whether it is replaced",
             got=f"{rows.dtype} {list(rows.shape)} for features {list(features.shape)}",
             expected=f"torch.bool {list(features.shape[:1])}",
+            remedy="compare the selection with the index of the modality: chosen == m",
+        )
+    if not features.is_floating_point() or not 0 <= sigma < math.inf:
+        raise InputError(
+            "features cannot be replaced by their mean plus noise",
+            got=f"{features.dtype}, sigma {sigma!r}",
+            expected="a floating-point tensor and a finite sigma >= 0",
+            remedy="pass the features that the head receives",
         )
     return blend(features, rows, batch_mean(features), sigma, generator)
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import Tensor, nn
 
+from .bypass import refuse_bypassed
 from .config import Config
 from .errors import HeadError, OutputError, SplitsError, did_you_mean
 from .partition import Partition, default_names
 
-__all__ = ["Output", "check_width", "find_head", "locate", "read_logits"]
+__all__ = ["Output", "check_width", "find_head", "locate", "read_logits", "unwrapped"]
 
 Output = int | str | Callable[[Any], Tensor] | None
 """Which part of the head's return value is the logits: index, key or attribute, function, all."""
@@ -25,30 +26,56 @@ _WRAPPERS = {
 }
 
 
-def locate(model: nn.Module, config: Config, dim: int) -> tuple[str, nn.Module, Partition]:
+def locate(
+    model: nn.Module, config: Config, dim: int, output: Output
+) -> tuple[str, nn.Module, Partition]:
     """The head that the settings name, and which part of its input is which modality.
 
     Raises:
         HeadError, SplitsError: whatever can be known to be wrong before the first call.
     """
     if not isinstance(model, nn.Module):
-        raise HeadError("this is not a model", got=type(model).__name__, expected="a nn.Module")
+        raise HeadError(
+            "this is not a model",
+            got=type(model).__name__,
+            expected="a torch.nn.Module",
+            remedy="pass the model itself",
+        )
+    if isinstance(output, bool) or not (
+        output is None or isinstance(output, (int, str)) or callable(output)
+    ):
+        raise OutputError(
+            "output= cannot say which part of the return value is the logits",
+            got=repr(output),
+            expected="an index, a key or attribute, or a function of the return value",
+            remedy="leave it out if the head returns the logits alone",
+        )
     if config.head is None:
         raise HeadError(
             "no head is given",
+            got="None",
             expected="the name of the fusion head, such as head='classifier'",
-            remedy="pass head=, or HEAD in the configuration",
+            remedy=f"pass head=, or HEAD in the configuration; Linear modules: {_linears(model)}",
         )
     if config.splits is None:
         raise SplitsError(
             "no splits are given",
+            got="None",
             expected="the widths of the modalities, such as splits=[512, 512, 512]",
-            remedy="pass splits=, or SPLITS in the configuration",
+            remedy="pass splits=, or SPLITS in the configuration; they sum to the width of the "
+            f"head's input; Linear modules: {_linears(model)}",
         )
     names = config.names or default_names(len(config.splits))
     partition = Partition(config.splits, names, dim)
     module = find_head(model, config.head, partition.width)
     check_width(module, config.head, partition)
+    if output is None and isinstance(module, nn.Linear) and module.out_features == 1:
+        raise OutputError(
+            f"the head {config.head!r} returns one logit",
+            got="Linear with out_features 1",
+            expected="two classes or more (softmax over one logit is always 1, so its KL always 0)",
+            remedy="name the module that returns the logits of all classes",
+        )
     return config.head, module, partition
 
 
@@ -63,21 +90,21 @@ def find_head(model: nn.Module, name: str, width: int) -> nn.Module:
     """
     modules = dict(model.named_modules(remove_duplicate=False))
     if name not in modules:
-        unwrapped: dict[str, nn.Module] = {}
-        for path, module in modules.items():
-            unwrapped[".".join(p for p in path.split(".") if p not in _WRAPPERS)] = module
-        if name not in unwrapped:
-            raise _unknown(name, unwrapped, width)
-        modules = unwrapped
-    head = modules[name]
-    if isinstance(head, (nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict)):
-        raise HeadError(
-            f"{name!r} is a container that is never called, so a hook on it would never run",
-            got=type(head).__name__,
-            expected="a module whose forward the model calls",
-            remedy=f"name one of its parts, such as {name + '.0'!r}",
-        )
+        modules = {unwrapped(path): module for path, module in modules.items()}
+        if name not in modules:
+            raise _unknown(name, modules, width)
+    head: nn.Module = modules[name]
+    # A compiled submodule is called through its wrapper, and its hooks are those of the original.
+    original = getattr(head, "_orig_mod", None)
+    if isinstance(original, nn.Module):
+        head = original
+    refuse_bypassed(model, name, head)
     return head
+
+
+def unwrapped(path: str) -> str:
+    """The path of a module or parameter without the wrappers in it."""
+    return ".".join(part for part in path.split(".") if part not in _WRAPPERS)
 
 
 def _unknown(name: str, modules: dict[str, nn.Module], width: int) -> HeadError:
@@ -90,9 +117,17 @@ def _unknown(name: str, modules: dict[str, nn.Module], width: int) -> HeadError:
     fits = f"Linear modules with in_features {width}: " + (", ".join(fitting) or "none")
     return HeadError(
         f"the model has no module named {name!r}",
+        got=repr(name),
         expected="a name from model.named_modules()",
         remedy="; ".join(filter(None, (guess, fits))),
     )
+
+
+def _linears(model: nn.Module) -> str:
+    """The last Linear modules of the model: heads come last."""
+    found = [(path, m) for path, m in model.named_modules() if isinstance(m, nn.Linear)]
+    listed = [f"{path!r} ({m.in_features} -> {m.out_features})" for path, m in found[-5:]]
+    return ", ".join(listed) or "none"
 
 
 def check_width(head: nn.Module, name: str, partition: Partition) -> None:
@@ -166,14 +201,15 @@ def _part(returned: Any, output: Output) -> Any:
     try:
         if callable(output):
             return output(returned)
-        if isinstance(output, str) and hasattr(returned, output):
+        if isinstance(output, str) and not isinstance(returned, Mapping):
             return getattr(returned, output)
         return returned[output]
-    except (LookupError, TypeError) as error:
+    except (LookupError, TypeError, AttributeError) as error:
         raise OutputError(
             f"the head's return value has no part {output!r}",
             got=_describe(returned),
             expected="an index, a key, an attribute, or a function of the return value",
+            remedy="pass as output= what finds the logits in it",
         ) from error
 
 

@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-import hashlib
 import warnings
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from . import distributed
+from .bypass import explain_silence, refuse_replica
 from .config import Config
-from .errors import CMIEIWarning, InputError
-from .functional import KEPT, batch_mean, blend, select, select_batch
+from .errors import CMIEIWarning
+from .functional import KEPT, cap, select, select_batch
 from .head import Output
 from .log import LogRecord, Reporter
 from .measure import measure
 from .partition import Partition, put_back
-from .quiet import in_backward, may_be_recomputed
-from .replay import Replays
+from .replay import Done, Replays, in_backward
 from .schedule import Action, Schedule
-from .statistics import Statistics
+from .statistics import Statistics, finite_sums
+from .substitution import noise_generator, refuse_in_place, substituted, write_in_place
 
 __all__ = ["Measurement", "Pipeline", "PreHook"]
 
@@ -44,6 +45,7 @@ class Pipeline:
 
     def __init__(
         self,
+        model: nn.Module,
         head: nn.Module,
         head_name: str,
         partition: Partition,
@@ -51,6 +53,7 @@ class Pipeline:
         config: Config,
         reporter: Reporter,
     ) -> None:
+        self._model = weakref.ref(model)
         self.head, self.head_name = head, head_name
         self.partition, self.output, self.config = partition, output, config
         self.schedule = Schedule(config)
@@ -60,52 +63,57 @@ class Pipeline:
         self.seed = torch.initial_seed() if config.seed is None else config.seed
         self.last: Measurement | None = None
         self.suspended = False
+        self.calls = 0
+        """Training-mode calls of the head since the epoch began, suspended ones too."""
         self._warned: set[str] = set()
 
     def __call__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
-        """One call of the head; returns its new arguments, or None to leave them alone."""
-        if not self.head.training:
-            return None
+        """One training-mode call of the head; returns its new arguments, or None to leave them."""
         if in_backward():
-            return self._repeat(args, kwargs)
+            return self._apply(args, kwargs, self.replays.recall())
+        self.calls += 1
         if self.suspended:
-            return None
-        step, action = self.schedule.step, self.schedule.advance()
-        self._check_epoch()
-        if action is Action.SKIP:
-            self._remember(args, kwargs, step, None)
-            return None
-        chosen = self._measure(args, kwargs, action)
-        if self.reporter.due(step):
-            self.reporter.emit(self._figures(step))
-        if action is Action.MEASURE:
-            return None
-        self._remember(args, kwargs, step, chosen)
-        return self._substitute(args, kwargs, chosen, step)
+            done = Done(self.schedule.step, None)
+        else:
+            self._check_epoch()
+            done = self._step(args, kwargs)
+        self.replays.remember(done)
+        return self._apply(args, kwargs, done)
 
-    def _measure(self, args: tuple[Any, ...], kwargs: dict[str, Any], action: Action) -> Tensor:
-        config = self.config
+    def _step(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Done:
+        """Count the call; on an estimation step measure, select, add up and log."""
+        step, action = self.schedule.step, self.schedule.advance()
+        if action is Action.SKIP:
+            return Done(step, None)
+        features = self.partition.find(args, kwargs)[1]
+        if self.config.inplace:
+            refuse_in_place(features)
+        c = self.config
         influence = measure(
             self.head,
             self.partition,
             args,
             kwargs,
-            drop=config.drop,
-            kind=config.measure,
+            drop=c.drop,
+            kind=c.measure,
             output=self.output,
         ).influence
-        if action is Action.INTERVENE:
-            chosen = self._select(influence)
-        else:
-            chosen = torch.full_like(influence[:, 0], KEPT, dtype=torch.int64)
+        # When the cap lets no sample through, the very same tensor must go on to the head.
+        acts = action is Action.INTERVENE and not (
+            c.sample_level and not cap(c.p_max, len(features))
+        )
+        kept = torch.full_like(influence[:, 0], KEPT, dtype=torch.int64)
+        chosen = self._select(influence) if acts else kept
         self.statistics.add(influence, chosen)
         self.last = Measurement(influence.float(), chosen)
-        return chosen
+        if self.reporter.due(step):
+            self.reporter.emit(self.record("figures", step, self.metrics()))
+        return Done(step, chosen if acts else None)
 
     def _select(self, influence: Tensor) -> Tensor:
         c = self.config
         if c.sync and not c.sample_level:
-            sums = distributed.sum_over_ranks(_finite_sums(influence))
+            sums = distributed.sum_over_ranks(finite_sums(influence))
             mean = sums[:-1] / sums[-1].clamp_min(1)
             return select_batch(influence, mean, abs_thr=c.abs_thr, rel_thr=c.rel_thr)
         return select(
@@ -116,50 +124,27 @@ class Pipeline:
             sample_level=c.sample_level,
         )
 
-    def _substitute(
-        self, args: tuple[Any, ...], kwargs: dict[str, Any], chosen: Tensor, step: int
+    def _apply(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], done: Done | None
     ) -> Call | None:
+        """Substitute what was chosen, in the call itself or in its recompute."""
+        if done is None or done.chosen is None:
+            return None
         place, features = self.partition.find(args, kwargs)
-        generator = self._noise(step, features.device)
-        blocks = [
-            blend(block, chosen == m, self._prototype(block), self.config.sigma, generator)
-            for m, block in enumerate(self.partition.blocks(features))
-        ]
-        joined = self.partition.join(blocks)
+        generator = noise_generator(
+            features.device, self.seed, distributed.rank(), self.head_name, done.step
+        )
+        joined = substituted(self.partition, features, done.chosen, self.config, generator)
         if not self.config.inplace:
             return put_back(args, kwargs, place, joined)
-        _write(features, joined)
+        write_in_place(features, joined)
         return None
 
-    def _prototype(self, block: Tensor) -> Tensor:
-        return batch_mean(block, distributed.sum_over_ranks_with_grad if self.config.sync else None)
-
-    def _noise(self, step: int, device: torch.device) -> torch.Generator:
-        """The generator of one step: it depends on nothing but seed, rank, head and step, so that a
-        resumed run and a recompute draw the same noise, and ranks and heads different ones.
-        """
-        words = f"{self.seed} {distributed.rank()} {self.head_name} {step}".encode()
-        seed = int.from_bytes(hashlib.blake2b(words, digest_size=4).digest(), "little")
-        return torch.Generator(device).manual_seed(seed)
-
-    def _remember(
-        self, args: tuple[Any, ...], kwargs: dict[str, Any], step: int, chosen: Tensor | None
-    ) -> None:
-        if self.schedule.intervenes and may_be_recomputed():
-            self.replays.remember(self.partition.find(args, kwargs)[1], step, chosen)
-
-    def _repeat(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
-        """In backward: do again exactly what was done to the call that is being recomputed."""
-        call = self.replays.recall(self.partition.find(args, kwargs)[1])
-        if call is None or call.chosen is None:
-            return None
-        return self._substitute(args, kwargs, call.chosen, call.step)
-
-    def _figures(self, step: int) -> LogRecord:
-        return self.record("figures", step, self.metrics())
-
     def record(
-        self, event: Any, step: int = 0, metrics: dict[str, float] | None = None
+        self,
+        event: Literal["start", "figures"],
+        step: int = 0,
+        metrics: dict[str, float] | None = None,
     ) -> LogRecord:
         """A record for the loggers."""
         return LogRecord(
@@ -176,15 +161,22 @@ class Pipeline:
     def metrics(self, reduce: bool = False) -> dict[str, float]:
         """See ``Handle.metrics``."""
         self.check_finite()
-        sums = self.statistics.sums
-        if reduce and distributed.active():
-            sums = distributed.sum_over_ranks(sums.to(self.device()))
-        return self.statistics.metrics(sums)
+        return self.statistics.metrics(distributed.sum_over_ranks if reduce else None)
 
-    def device(self) -> torch.device:
-        """Where the head lives."""
-        tensors = [*self.head.parameters(), *self.head.buffers()]
-        return tensors[0].device if tensors else torch.device("cpu")
+    def begin_epoch(self, epoch: int) -> None:
+        """Enter an epoch; a new one begins a new average."""
+        was_set = self.schedule.epoch_was_set
+        if self.schedule.set_epoch(epoch):
+            if was_set:
+                self.check_called()
+            self.check_finite()
+            self.statistics.reset()
+            self.calls = 0
+
+    def check_called(self) -> None:
+        """Warn once if the head was not called in training mode since the epoch began."""
+        if not self.calls:
+            self._warn("called", explain_silence(self.head_name, self.head, self._model()))
 
     def check_finite(self) -> None:
         """Warn once of samples that were left out; waits for the device."""
@@ -196,12 +188,13 @@ class Pipeline:
             )
 
     def _check_epoch(self) -> None:
-        if not self.schedule.epoch_was_set and self.config.warmup_epochs:
+        c = self.config
+        if not self.schedule.epoch_was_set and (c.warmup_epochs or c.end_epoch is not None):
+            never = "the warm-up will never end" if c.warmup_epochs else "END_EPOCH will never come"
             self._warn(
                 "epoch",
-                f"handle.set_epoch(epoch) has not been called: the warm-up of "
-                f"{self.config.warmup_epochs} epochs will never end and nothing will ever be "
-                "substituted. Call it at the start of every epoch, or attach with warmup_epochs=0",
+                f"handle.set_epoch(epoch) has not been called yet: without it {never}. Call it at "
+                "the start of every epoch, or attach with warmup_epochs=0 and no end_epoch",
             )
 
     def _warn(self, about: str, message: str) -> None:
@@ -214,7 +207,7 @@ class PreHook:
     """What is registered on the head. Copies of it (deepcopy, pickle) do nothing."""
 
     def __init__(self, pipeline: Pipeline | None = None) -> None:
-        self.active = pipeline is not None
+        self._pipeline = pipeline
         # Dynamo must not trace the pipeline: one graph break in front of the head. (Disabling
         # imports Dynamo, which is slow; hence here and not when this module is imported.)
         self._run: Callable[..., Call | None] | None = (
@@ -227,46 +220,23 @@ class PreHook:
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Call | None:
         """The signature of a forward pre-hook registered with ``with_kwargs=True``."""
-        return None if self._run is None else self._run(args, kwargs)
+        # Here and not in the pipeline: in eval mode there is no graph break either.
+        if not module.training or self._run is None or self._pipeline is None:
+            return None
+        refuse_replica(module, self._pipeline.head)
+        return self._run(args, kwargs)
+
+    @property
+    def active(self) -> bool:
+        """Whether it does anything."""
+        return self._pipeline is not None
+
+    def stop(self) -> None:
+        """Do nothing from now on: compiled code may go on calling a hook that was removed."""
+        self._pipeline = self._run = None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> PreHook:
         return PreHook()
 
     def __reduce__(self) -> tuple[type[PreHook], tuple[()]]:
         return PreHook, ()
-
-
-def _finite_sums(influence: Tensor) -> Tensor:
-    """``[M + 1]``: the sums of the finite rows, and how many there are."""
-    finite = influence.isfinite().all(-1)
-    sums = influence.masked_fill(~finite[:, None], 0).sum(0)
-    return torch.cat([sums, finite.sum()[None].to(sums.dtype)])
-
-
-def _write(features: Tensor, joined: Tensor) -> None:
-    """``INPLACE``: every holder of the captured tensor sees the substitution."""
-    if saved := _saved_by_its_producer(features):
-        raise InputError(
-            "INPLACE: autograd needs the captured tensor as it is",
-            got=f"the output of {saved}, which keeps it for its backward",
-            expected="a tensor that may be written into",
-            remedy="leave INPLACE False: the head then gets a new tensor",
-        )
-    try:
-        features.copy_(joined)
-    except RuntimeError as error:
-        raise InputError(
-            "INPLACE: autograd forbids writing into the captured tensor",
-            got=str(error).splitlines()[0],
-            expected="a tensor that may be written into",
-            remedy="leave INPLACE False: the head then gets a new tensor",
-        ) from error
-
-
-def _saved_by_its_producer(features: Tensor) -> str:
-    """Name of the operation whose backward needs its own output, such as ReLU; else empty."""
-    node = features.grad_fn
-    saved = getattr(node, "_saved_result", None)
-    if isinstance(saved, Tensor) and saved.data_ptr() == features.data_ptr():
-        return type(node).__name__
-    return ""

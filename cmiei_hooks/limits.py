@@ -7,6 +7,8 @@ import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import yaml
+
 from .errors import CMIEIError, ConfigError, SplitsError, did_you_mean
 
 __all__ = ["CHECKS"]
@@ -21,7 +23,7 @@ def _refuse(
 ) -> CMIEIError:
     got = f"{value!r} ({type(value).__name__})"
     return kind(
-        f"{field.upper()} is out of range or of the wrong type",
+        f"{field.upper()} cannot take this value",
         got=got,
         expected=expected,
         remedy=remedy,
@@ -56,24 +58,29 @@ def _number(most: float = math.inf) -> Callable[[str, Any], float]:
     def check(field: str, value: Any) -> float:
         if isinstance(value, str):
             raise _refuse(field, value, expected, _number_in_text(value))
-        if isinstance(value, bool) or not hasattr(value, "__float__"):
+        try:
+            number = math.nan if isinstance(value, bool) else float(value)
+        except (TypeError, ValueError, RuntimeError):  # an array of several numbers, say
+            number = math.nan
+        if not 0 <= number <= most:  # NaN fails both
             raise _refuse(field, value, expected)
-        if not 0 <= float(value) <= most:  # NaN fails both
-            raise _refuse(field, value, expected)
-        return float(value)
+        return number
 
     return check
 
 
 def _number_in_text(text: str) -> str:
+    """What to write for a number that came as text."""
     try:
         number = float(text)
     except ValueError:
         return ""
-    mantissa, exponent, power = text.lower().partition("e")
-    if exponent and "." not in mantissa:
-        return f"YAML reads {text} as text: write {mantissa}.0e{power}, or {number!r}"
-    return f"write the number without quotes: {number!r}"
+    written = repr(number)
+    if "e" in written and "." not in written:
+        written = written.replace("e", ".0e")  # 1e-05 is text in YAML, 1.0e-05 is a number
+    if isinstance(yaml.safe_load(text), float):
+        return f"write the number without quotes: {written}"
+    return f"YAML reads {text} as text: write {written}"
 
 
 def _finite(check: Callable[[str, Any], float]) -> Callable[[str, Any], float]:
@@ -106,7 +113,7 @@ def _sequence(field: str, value: Any, expected: str) -> list[Any] | None:
     if value is None:
         return None
     # OmegaConf's list is a Sequence of its own; yacs hands over lists and tuples.
-    if isinstance(value, str) or not isinstance(value, Sequence):
+    if isinstance(value, (str, bytes)) or not isinstance(value, Sequence):
         raise _refuse(field, value, expected, kind=SplitsError)
     return list(value)
 
@@ -118,7 +125,8 @@ def _widths(field: str, value: Any) -> tuple[int, ...] | None:
         return None
     whole = [not isinstance(width, bool) and hasattr(width, "__index__") for width in widths]
     if len(widths) < 2 or not all(whole) or min(widths) < 1:
-        raise _refuse(field, value, expected, kind=SplitsError)
+        hint = "the method compares modalities: give the width of each one in the head's input"
+        raise _refuse(field, value, expected, hint, SplitsError)
     return tuple(operator.index(width) for width in widths)
 
 

@@ -70,7 +70,7 @@ def _figures(record: LogRecord) -> str:
     influence = " / ".join(f"CI_{n} {_number(m[f'CI_{n}'])}" for n in names)
     dominance = " / ".join(f"{m[f'Hist_{n}']:.2f}" for n in names)
     return (
-        f"C-MIEI epoch {record.epoch:>3} step {record.step:>6} | "
+        f"C-MIEI {record.head} | epoch {record.epoch:>3} step {record.step:>6} | "
         f"C_MIEI_Ratio {m['C_MIEI_Ratio']:.3f} | {influence} | Hist[{','.join(names)}] {dominance}"
     )
 
@@ -103,8 +103,8 @@ class Reporter:
 class JSONLines:
     """Appends one JSON object a record to a file; not-a-number becomes null.
 
-    The keys of the figures are ``event, epoch, step`` and those of ``Handle.metrics()``; the line
-    of the start has the settings instead.
+    The keys of the figures are ``event, head, epoch, step`` and those of ``Handle.metrics()``; the
+    line of the start has the settings instead. A file that exists is continued.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -112,20 +112,13 @@ class JSONLines:
 
     def __call__(self, record: LogRecord) -> None:
         """Log one record."""
-        row: dict[str, Any] = {
-            "event": record.event,
-            "epoch": record.epoch,
-            "step": record.step,
-        }
+        row: dict[str, Any] = {"event": record.event, "head": record.head}
         if record.event == "figures":
+            row |= {"epoch": record.epoch, "step": record.step}
             row |= {k: v if math.isfinite(v) else None for k, v in record.metrics.items()}
         else:
             settings = record.config.to_dict()
-            settings |= {
-                "HEAD": record.head,
-                "SPLITS": record.splits,
-                "NAMES": record.names,
-            }
+            settings |= {"HEAD": record.head, "SPLITS": record.splits, "NAMES": record.names}
             row |= {k: str(v) if v == math.inf else v for k, v in settings.items()}
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("a", encoding="utf-8") as file:
@@ -140,7 +133,10 @@ class ScalarWriter(Protocol):
 
 
 class Scalars:
-    """Writes every figure with ``writer.add_scalar(tag, value, step)``: TensorBoard and others."""
+    """Writes every figure with ``writer.add_scalar(prefix + name, value, step)``.
+
+    For TensorBoard and others. Give every attachment a prefix of its own if there are several.
+    """
 
     def __init__(self, writer: ScalarWriter, prefix: str = "C_MIEI/") -> None:
         if not callable(getattr(writer, "add_scalar", None)):
@@ -148,6 +144,7 @@ class Scalars:
                 "the writer cannot take scalars",
                 got=type(writer).__name__,
                 expected="an object with add_scalar(tag, value, step)",
+                remedy="pass torch.utils.tensorboard.SummaryWriter(), or a callable as log= itself",
             )
         self.writer, self.prefix = writer, prefix
 

@@ -60,11 +60,15 @@ def measure(
 
     def logits_of(variant: Tensor) -> Tensor:
         rewind()
-        new_args, new_kwargs = put_back(args, kwargs, place, variant)
-        return read_logits(head.forward(*new_args, **new_kwargs), output, len(features))
+        # Every run gets copies: the head may begin with an in-place ReLU or fill a given tensor.
+        new_args, new_kwargs = put_back(
+            tuple(map(_copied, args)), {k: _copied(v) for k, v in kwargs.items()}, place, variant
+        )
+        returned = _reenter(head, new_args, new_kwargs)
+        return read_logits(returned, output, len(features)).clone()  # it may reuse its output
 
     with quiet(head, features.device) as rewind:
-        logits = logits_of(features.clone())  # a clone: the head may begin with an in-place ReLU
+        logits = logits_of(features.clone())
         blocks = partition.blocks(features)
         without = [
             logits_of(partition.join_with(blocks, m, _baseline(block, drop)))
@@ -73,6 +77,16 @@ def measure(
         counterfactual = torch.stack(without)
         influence = counterfactual_influence(logits, counterfactual, kind)
     return Measured(influence, logits, counterfactual)
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, (list, dict)):
+        return value.copy()
+    return value.clone() if isinstance(value, Tensor) else value
+
+
+def _reenter(head: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    return head.forward(*args, **kwargs)
 
 
 def _baseline(block: Tensor, drop: str) -> Tensor:

@@ -35,7 +35,8 @@ class Partition:
             raise SplitsError(
                 "modalities cannot be concatenated on this axis",
                 got=f"dim={self.dim!r}",
-                expected="the axis of the features, such as -1 (axis 0 is the batch)",
+                expected="the axis of the features, such as -1",
+                remedy="axis 0 is the batch; leave dim out if the last axis is meant",
             )
 
     @property
@@ -50,10 +51,10 @@ class Partition:
             InputError: there is no tensor, it is not floating point, or the axis has another width.
         """
         places: list[tuple[Place, Any]] = [*enumerate(args), *kwargs.items()]
-        for place, value in places:
-            if isinstance(value, Tensor):
-                self._check(value)
-                return place, value
+        tensors = [(place, value) for place, value in places if isinstance(value, Tensor)]
+        if tensors:
+            self._check(tensors[0][1], len(tensors))
+            return tensors[0]
         raise InputError(
             "the head was called without a tensor",
             got=", ".join(type(value).__name__ for _, value in places) or "no argument",
@@ -61,13 +62,14 @@ class Partition:
             remedy="name the module that receives the concatenated features as the head",
         )
 
-    def _check(self, features: Tensor) -> None:
+    def _check(self, features: Tensor, tensors: int) -> None:
         axes = features.dim()
         if axes < 2 or not -axes < self.dim < axes or not features.is_floating_point():
             raise InputError(
                 "the head was not called with the features of a batch",
                 got=f"{features.dtype} of shape {list(features.shape)}, dim={self.dim}",
                 expected="a floating-point tensor [B, ...] with the modalities on the axis dim",
+                remedy="name the module that receives the concatenated features as the head",
             )
         width = features.shape[self.dim]
         if width != self.width:
@@ -77,7 +79,10 @@ class Partition:
                 f"the input of the head is {than} than the splits",
                 got=f"shape {list(features.shape)}: {width} on axis {self.dim}",
                 expected=f"{sums} = {self.width}",
-                remedy="pass the widths of the modalities in the order of their concatenation",
+                remedy=f"the head was called with {tensors} tensors: name a head that receives all "
+                "modalities concatenated in one"
+                if tensors > 1
+                else "pass the widths of the modalities in the order of their concatenation",
             )
 
     def blocks(self, features: Tensor) -> list[Tensor]:

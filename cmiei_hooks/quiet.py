@@ -1,17 +1,19 @@
-"""Run a module without a trace: buffers, attributes, randomness, gradient, autocast cache."""
+"""Run a module without a trace: buffers, attributes, randomness, gradient, caches."""
 
 from __future__ import annotations
 
 import random
 import sys
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
-__all__ = ["in_backward", "may_be_recomputed", "quiet"]
+__all__ = ["quiet"]
 
 
 @contextmanager
@@ -22,23 +24,35 @@ def quiet(module: nn.Module, device: torch.device) -> Iterator[Callable[[], None
     run under the same ``quiet`` draws the same dropout mask as the real forward that follows.
     """
     rewind = _randomness(device)
-    cached = torch.is_autocast_cache_enabled()
-    # Without this, weights cast under no_grad would stay in autocast's cache, and the real forward
-    # would take them from there: the weights of the head would silently get no gradient.
-    torch.set_autocast_cache_enabled(False)
     try:
-        with torch.no_grad(), _attributes_kept(module), _buffers_lent(module):
+        with torch.no_grad(), _own_caches(), _attributes_kept(module), _buffers_lent(module):
             yield rewind
     finally:
-        torch.set_autocast_cache_enabled(cached)
         rewind()
+
+
+@contextmanager
+def _own_caches() -> Iterator[None]:
+    """Keep what is computed without gradient out of the caches that the real forward reads.
+
+    Autocast (before torch 2.13) and ``parametrize.cached()`` would hand it weights from there, and
+    the weights of the head would silently get no gradient.
+    """
+    cached, parametrized = torch.is_autocast_cache_enabled(), parametrize._cache
+    torch.set_autocast_cache_enabled(False)
+    parametrize._cache = {}
+    try:
+        yield
+    finally:
+        torch.set_autocast_cache_enabled(cached)
+        parametrize._cache = parametrized
 
 
 @contextmanager
 def _buffers_lent(module: nn.Module) -> Iterator[None]:
     """Clones stand in for the buffers: not even a version counter of the real ones moves."""
     originals = [(m._buffers, dict(m._buffers)) for m in module.modules()]
-    clones: dict[int, torch.Tensor] = {}  # by identity: tied buffers stay tied
+    clones: dict[int, Tensor] = {}  # by identity: tied buffers stay tied
     try:
         for buffers, _ in originals:
             for name, buffer in buffers.items():
@@ -53,17 +67,31 @@ def _buffers_lent(module: nn.Module) -> Iterator[None]:
             buffers.update(before)
 
 
+_TORCHS_OWN = frozenset(nn.Module().__dict__)
+"""Attributes that every module has: parameters, hooks, flags. They are not copied."""
+
+
 @contextmanager
 def _attributes_kept(module: nn.Module) -> Iterator[None]:
-    """Plain attributes that a forward sets (counters, caches, legacy weight norm) are put back."""
+    """Attributes that a forward sets or fills (counters, caches, lists of losses) are put back."""
     originals = [(m.__dict__, dict(m.__dict__)) for m in module.modules()]
     try:
+        for attributes, before in originals:
+            for name in before.keys() - _TORCHS_OWN:
+                attributes[name] = _copied(before[name])
         yield
     finally:
         for attributes, before in originals:
             for name in attributes.keys() - before.keys():
                 del attributes[name]
             attributes.update(before)
+
+
+def _copied(value: Any) -> Any:
+    """A copy of what a forward may write into; everything else as it is."""
+    if type(value) in (list, dict, set, deque):
+        return value.copy()
+    return value.clone() if isinstance(value, Tensor) else value
 
 
 def _randomness(device: torch.device) -> Callable[[], None]:
@@ -85,19 +113,3 @@ def _randomness(device: torch.device) -> Callable[[], None]:
             set_state(*state)
 
     return rewind
-
-
-def in_backward() -> bool:
-    """Whether autograd is running a backward pass here: a module called now is being recomputed."""
-    return bool(torch._C._current_graph_task_id() != -1)
-
-
-def may_be_recomputed() -> bool:
-    """Whether the call being made here may be under activation checkpointing.
-
-    The reentrant kind turns gradient off, the other kind hooks into the saving of tensors.
-    """
-    if not torch.is_grad_enabled():
-        return True
-    hooks = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)
-    return hooks is None or hooks(True) is not None  # None: an old torch; cannot be excluded

@@ -1,65 +1,123 @@
-"""What was substituted in a call, for the recompute of that call by activation checkpointing.
+"""What was done to a call, for the recompute of that call by activation checkpointing.
 
-In backward, checkpointing runs the forward a second time. Gradients are right only if the head gets
-the very same input again: the same rows, the same modality, the same noise. A call is recognised by
-its features (a recompute reproduces them); of equals the newest that was not replayed yet is taken,
-since autograd goes backwards.
+In backward, checkpointing runs the forward a second time. Gradients are right only if the head
+gets the very same input again: the same rows, the same modality, the same noise. What a recompute
+repeats is known by the object that checkpointing keeps for each region between the two passes;
+within a region, calls are known by their order. This looks into ``torch.utils.checkpoint``; nothing
+else does.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from dataclasses import dataclass
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
+import torch.utils.checkpoint
 from torch import Tensor
+from torch.autograd.function import FunctionCtx
 
-__all__ = ["Replays", "Substituted"]
+from .errors import InputError
+
+__all__ = ["Done", "Replays", "in_backward", "may_be_recomputed"]
+
+
+@dataclass(frozen=True)
+class Done:
+    """What was done to one call of the head."""
+
+    step: int
+    chosen: Tensor | None
+    """int64 ``[B]``; None: nothing was substituted."""
 
 
 @dataclass
-class Substituted:
-    """One call that may be recomputed."""
-
-    fingerprint: Tensor
-    step: int
-    chosen: Tensor | None
-    """int64 ``[B]``; None: nothing was substituted in this call."""
-    replayed: bool = False
+class _Region:
+    calls: list[Done] = field(default_factory=list)
+    backward: int = -1
+    """The backward pass that is recomputing the region, and how many calls it has repeated."""
+    repeated: int = 0
 
 
 class Replays:
-    """The newest calls; more forwards than ``LIMIT`` before one backward are not foreseen."""
-
-    LIMIT = 1024
+    """The calls made in checkpointed regions; forgotten with the graph they belong to."""
 
     def __init__(self) -> None:
-        self._calls: deque[Substituted] = deque(maxlen=self.LIMIT)
+        self._regions: WeakKeyDictionary[Any, _Region] = WeakKeyDictionary()
 
-    def remember(self, features: Tensor, step: int, chosen: Tensor | None) -> None:
-        """Keep what is needed to repeat a call: some bytes for each sample, no features."""
-        self._calls.append(Substituted(_fingerprint(features), step, chosen))
+    def remember(self, done: Done) -> None:
+        """Keep what was done to the call being made, if it may be recomputed."""
+        if may_be_recomputed():
+            for region in _regions():
+                self._regions.setdefault(region, _Region()).calls.append(done)
 
-    def recall(self, features: Tensor) -> Substituted | None:
-        """The call that is being recomputed with these features, if it is known."""
-        if not self._calls:
+    def recall(self) -> Done | None:
+        """What was done to the call that is being recomputed; None if it was made unseen.
+
+        Raises:
+            InputError: the recompute is not one of ``torch.utils.checkpoint``.
+        """
+        found = list(_regions())
+        if not found:
+            raise InputError(
+                "the head was called in backward, but not by torch.utils.checkpoint",
+                got="a recompute of which it cannot be known what was substituted in it",
+                expected="activation checkpointing through torch.utils.checkpoint",
+                remedy="use that, or suspend() around forwards that something else recomputes",
+            )
+        known = next((r for r in found if r in self._regions), None)
+        if known is None:
             return None
-        fingerprint = _fingerprint(features)
-        for fresh in (True, False):  # a graph that is kept may be run through again
-            for call in reversed(self._calls):
-                if call.replayed != fresh and _equal(call.fingerprint, fingerprint):
-                    call.replayed = True
-                    return call
-        return None
+        done = self._next(self._regions[known])
+        if done is not None:
+            # A checkpoint nested in a recomputed one is new, and will itself be recomputed.
+            for region in found[: found.index(known)]:
+                self._regions.setdefault(region, _Region()).calls.append(done)
+        return done
+
+    def _next(self, region: _Region) -> Done | None:
+        backward = _current_backward()
+        if region.backward != backward:
+            region.backward, region.repeated = backward, 0
+        region.repeated += 1
+        return region.calls[region.repeated - 1] if region.repeated <= len(region.calls) else None
 
 
-def _fingerprint(features: Tensor) -> Tensor:
-    dtype = torch.float32 if features.device.type == "mps" else torch.float64
-    return features.detach().flatten(1).sum(1, dtype=dtype)
+def _regions() -> Iterator[Any]:
+    """What checkpointing keeps for each region around the caller, from the inside out."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        code = frame.f_code
+        if code.co_filename == torch.utils.checkpoint.__file__ and code.co_name == "unpack_hook":
+            yield frame.f_locals["frame"]  # not reentrant, in backward
+        elif code.co_filename == torch.utils.checkpoint.__file__ and "gen" in code.co_varnames:
+            generator = frame.f_locals.get("gen")  # not reentrant, in forward
+            if generator is not None and generator.gi_frame is not None:
+                yield generator.gi_frame.f_locals["new_frame"]
+        elif "ctx" in code.co_varnames and isinstance(frame.f_locals.get("ctx"), FunctionCtx):
+            yield frame.f_locals["ctx"]  # reentrant: an autograd.Function, in both passes
+        frame = frame.f_back
 
 
-def _equal(one: Tensor, other: Tensor) -> bool:
-    # Close, not equal: some kernels add up in another order each time.
-    return one.shape == other.shape and torch.allclose(
-        one, other, rtol=1e-5, atol=1e-6, equal_nan=True
-    )
+def _current_backward() -> int:
+    return int(torch._C._current_graph_task_id())
+
+
+def in_backward() -> bool:
+    """Whether autograd is running a backward pass here: a module called now is being recomputed."""
+    return _current_backward() != -1
+
+
+def may_be_recomputed() -> bool:
+    """Whether the call being made here may be under activation checkpointing.
+
+    The reentrant kind turns gradient off, the other kind hooks into the saving of tensors.
+    """
+    if not torch.is_grad_enabled():
+        return True
+    hooks = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)
+    return hooks is None or hooks(True) is not None  # None: an old torch; cannot be excluded

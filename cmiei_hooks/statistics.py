@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from .functional import KEPT, dominant
 
-__all__ = ["Statistics"]
+__all__ = ["Statistics", "finite_sums", "metric_names"]
+
+
+def metric_names(modalities: Sequence[str]) -> list[str]:
+    """The method's names of its figures, in the order of the log."""
+    figures = [f"{figure}_{name}" for figure in ("CI", "Hist") for name in modalities]
+    return ["C_MIEI_Ratio", *figures]
 
 
 class Statistics:
-    """Sums over the measured samples since the last reset, of M modalities.
+    """Averages over the estimation steps since the last reset, of M modalities.
 
-    One vector on the device: samples, substituted samples, influence [M], dominant count [M]; and
-    one for the samples that were left out because their logits were not finite, since the start.
+    The figures of one step are shares and means over its samples with finite logits; a step without
+    any does not count. One vector on the device adds them up: steps, samples, then the 1 + 2 M
+    figures; another number counts the samples that were left out since the start.
     """
 
     def __init__(self, names: Sequence[str]) -> None:
@@ -33,23 +39,25 @@ class Statistics:
         """Add one measurement: influence ``[B, M]``, substituted int64 ``[B]`` (-1: kept)."""
         first = dominant(influence)
         finite = first != KEPT
+        samples = finite.sum()
         modalities = torch.arange(len(self.names), device=influence.device)
-        sums = [
-            finite.sum()[None],
+        totals = [
             (substituted != KEPT).sum()[None],
-            influence.masked_fill(~finite[:, None], 0).sum(0, dtype=_float(influence)),
+            finite_sums(influence)[:-1],
             (first[:, None] == modalities).sum(0),
         ]
-        new = torch.cat([part.to(_float(influence)) for part in sums])
+        figures = torch.cat([t.to(_float(influence)) for t in totals]) / samples.clamp_min(1)
+        counts = torch.stack([samples > 0, samples]).to(figures.dtype)
+        new = torch.cat([counts, figures])
         self._sums = new if self._sums is None else self._sums.to(new.device) + new
         count = (~finite).sum()
         self._left_out = count if self._left_out is None else self._left_out.to(new.device) + count
 
     @property
     def sums(self) -> Tensor:
-        """``[2 + 2 M]``; zeros before the first measurement."""
+        """``[3 + 2 M]``; zeros before the first measurement."""
         if self._sums is None:
-            return torch.zeros(2 + 2 * len(self.names), dtype=torch.float64)
+            return torch.zeros(3 + 2 * len(self.names), dtype=torch.float64)
         return self._sums
 
     @property
@@ -57,28 +65,33 @@ class Statistics:
         """Samples with NaN or infinite logits since the start (waits for the device)."""
         return 0 if self._left_out is None else int(self._left_out)
 
-    def metrics(self, sums: Tensor | None = None) -> dict[str, float]:
+    def metrics(self, over_ranks: Callable[[Tensor], Tensor] | None = None) -> dict[str, float]:
         """The averages under the method's names; NaN before the first measurement.
 
         Args:
-            sums: sums to average instead of the own ones, such as those of all ranks.
+            over_ranks: sums a tensor over all ranks; then their averages are weighted by samples.
         """
-        samples, substituted, *rest = (self.sums if sums is None else sums).tolist()
-        shares = [value / samples if samples else math.nan for value in (substituted, *rest)]
-        keys = [
-            "C_MIEI_Ratio",
-            *(f"CI_{n}" for n in self.names),
-            *(f"Hist_{n}" for n in self.names),
-        ]
-        return dict(zip(keys, shares, strict=True))
+        steps, samples, figures = self.sums[0], self.sums[1], self.sums[2:] / self.sums[0]
+        if over_ranks is not None:
+            weighted = torch.where(steps > 0, figures * samples, 0)
+            total = over_ranks(torch.cat([samples[None], weighted]))
+            figures = total[1:] / total[0]
+        return dict(zip(metric_names(self.names), figures.tolist(), strict=True))
 
     def state_dict(self) -> dict[str, Tensor]:
         """The sums, on the CPU."""
-        return {"sums": self.sums.cpu(), "left_out": torch.tensor(self.left_out)}
+        return {"sums": self.sums.cpu().clone(), "left_out": torch.tensor(self.left_out)}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Go on from saved sums."""
         self._sums, self._left_out = state["sums"].clone(), state["left_out"].clone()
+
+
+def finite_sums(influence: Tensor) -> Tensor:
+    """``[M + 1]``: the sums of the finite rows of ``[B, M]``, and how many there are."""
+    finite = influence.isfinite().all(-1)
+    sums = influence.masked_fill(~finite[:, None], 0).sum(0, dtype=_float(influence))
+    return torch.cat([sums, finite.sum()[None].to(sums.dtype)])
 
 
 def _float(tensor: Tensor) -> torch.dtype:

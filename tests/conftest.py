@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 WIDTHS = [4, 3, 5]
+
+
+# The models are tiny: threads would only wait for each other.
+torch.set_num_threads(1)
 
 
 class Fused(nn.Module):
@@ -37,8 +44,12 @@ def record_head_input(model: Fused) -> list[Tensor]:
 
 
 @pytest.fixture(autouse=True)
-def _seeded() -> None:
+def _fresh() -> Iterator[None]:
+    """One seed for every test, and no compiled code of another test."""
     torch.manual_seed(0)
+    yield
+    if "torch._dynamo" in sys.modules:
+        torch._dynamo.reset()
 
 
 @pytest.fixture
@@ -49,3 +60,16 @@ def model() -> Fused:
 @pytest.fixture
 def x() -> Tensor:
     return torch.randn(16, 6)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "cell: one cell of the matrix of bit identity")
+    config.addinivalue_line("markers", "negative_control: shows that a guard is needed")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """How much of the promise of silence was shown in this run."""
+    passed = terminalreporter.stats.get("passed", [])
+    cells = sum("cell" in report.keywords for report in passed)
+    controls = sum("negative_control" in report.keywords for report in passed)
+    terminalreporter.write_line(f"bit identity: {cells} cells; negative controls: {controls}")

@@ -86,7 +86,7 @@ def test_the_demo_configuration_of_demo_on_rgbnt201():
         ("drop", ["noise", 0, None, "Zero"]),
         ("measure", ["KL", "l2", None]),
         ("first_epoch", [-1, 0.0]),
-        ("end_epoch", [0, 5, -3, 7.5]),  # 5: not after the warm-up
+        ("end_epoch", [0, -3, 7.5, "5"]),
         ("seed", [-1, 1.0, "0"]),
         ("log_period", [0, None]),
         ("inplace", [0]),
@@ -104,6 +104,7 @@ def test_every_field_refuses_what_is_out_of_range(field, values):
         assert field.upper() in text
         assert repr(value) in text or str(value) in text
         assert "expected:" in text
+        assert "remedy:" in text
     assert {f.name for f in dataclasses.fields(Config)} == {k.lower() for k in METHOD | TOOL}
 
 
@@ -131,9 +132,22 @@ def test_a_whole_configuration_or_the_section_alone(tmp_path):
     assert Config.load(write(tmp_path / "empty.yml", "")) == Config()
 
 
-def test_foreign_tags_elsewhere_in_the_file_do_no_harm(tmp_path):
-    text = "INPUT: !!python/tuple [256, 128]\nMODEL:\n  C_MIEI: {K: 2}\n"
+def test_what_else_is_in_the_file_does_no_harm(tmp_path):
+    text = "INPUT: !mine [256, 128]\nLR: 1\nLR: 2\nMODEL:\n  A: 1\n  A: 2\n  C_MIEI: {K: 2}\n"
     assert Config.load(write(tmp_path / "c.yml", text)).k == 2
+
+
+def test_tuples_as_yacs_writes_them(tmp_path):
+    path = write(tmp_path / "c.yml", "SPLITS: !!python/tuple [4, 4]\n")
+    assert Config.load(path).splits == (4, 4)
+
+
+@pytest.mark.parametrize(
+    "text", ["D: 2024-99-99\n", "? [a, b]\n: 1\n", "K: !!int abc\n", "K: \0\n", "[" * 3000]
+)
+def test_what_pyyaml_stumbles_over_is_refused(tmp_path, text):
+    with pytest.raises(CMIEIError, match="not valid YAML"):
+        Config.load(write(tmp_path / "c.yml", text))
 
 
 @pytest.mark.parametrize(
@@ -145,7 +159,12 @@ def test_foreign_tags_elsewhere_in_the_file_do_no_harm(tmp_path):
             5,
             "line 3 and again in line 5",
         ),
-        ("MODEL:\n  C_MIEI:\n    SIGMA: 1e-3\n", 3, "YAML reads 1e-3 as text: write 1.0e-3"),
+        ("MODEL:\n  C_MIEI:\n    SIGMA: 1e-3\n", 3, "YAML reads 1e-3 as text: write 0.001"),
+        ("MODEL:\n  C_MIEI:\n    SIGMA: 1e-9\n", 3, "YAML reads 1e-9 as text: write 1.0e-09"),
+        ("MODEL:\n  C_MIEI:\n    REL_THR: 1.5e1\n", 3, "YAML reads 1.5e1 as text: write 15.0"),
+        ("MODEL:\n  C_MIEI:\n    SEED: !!python/int 7\n", 3, "a value with the tag"),
+        ("MODEL:\n  C_MIEI:\n    K: !mine 7\n", 3, "a value with the tag !mine"),
+        ("A: 1\nMODEL:\n  C_MIEI: {K: 3}\nMODEL: {}\n", 4, "line 2 and again in line 4"),
         ("MODEL:\n  C_MIEI:\n    SIGMA: '0.1'\n", 3, "without quotes"),
         ("MODEL:\n  C_MIEI:\n    P_MAX: 1.5\n", 3, "from 0 to 1"),
         ("MODEL:\n  C_MIEI:\n    ENABLED: 1\n", 3, "True or False"),

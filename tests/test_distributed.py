@@ -27,8 +27,8 @@ SETTINGS = {
 
 
 def batch(rank: int) -> torch.Tensor:
-    """Unequal on purpose: 8 samples on rank 0, 12 on rank 1."""
-    return torch.randn(8 + 4 * rank, 6, generator=torch.Generator().manual_seed(rank))
+    """Unequal on purpose: 8 samples on rank 0, 12 on rank 1, which another modality dominates."""
+    return torch.randn(8 + 4 * rank, 6, generator=torch.Generator().manual_seed(2 * rank))
 
 
 def run(model: Fused, x: torch.Tensor, **settings) -> dict[str, object]:
@@ -117,6 +117,12 @@ def test_with_sync_the_ranks_do_what_one_process_with_all_batches_does(ranks, to
         parts[0]["gradients"], parts[1]["gradients"], whole["gradients"], strict=True
     ):
         torch.testing.assert_close(one + two, both, rtol=1e-4, atol=1e-5)
+
+
+def test_the_joint_decision_is_not_that_of_one_rank(ranks):
+    """Otherwise the comparison above would not show that the decision is joint."""
+    joint = ranks[0]["sync"]["substituted"][0]
+    assert any(rank["own"]["substituted"][0] != joint for rank in ranks)
 
 
 def test_without_sync_they_do_not(ranks, together):

@@ -242,8 +242,12 @@ def test_the_mean_of_large_half_precision_features_does_not_overflow():
         lambda: select(torch.zeros(3, 1), abs_thr=0, rel_thr=1, p_max=1, sample_level=True),
         lambda: substitute(torch.zeros(3, 2), torch.zeros(2, dtype=torch.bool), sigma=0.1),
         lambda: substitute(torch.zeros(3, 2), torch.zeros(3), sigma=0.1),
+        lambda: substitute(torch.zeros(3, 2), torch.zeros(3, dtype=torch.bool), sigma=-0.1),
+        lambda: substitute(torch.zeros(3, 2).int(), torch.zeros(3, dtype=torch.bool), sigma=0.1),
+        lambda: select(torch.zeros(3, 2), abs_thr=0, rel_thr=1, p_max=-0.5, sample_level=True),
+        lambda: select(torch.zeros(3, 2), abs_thr=0, rel_thr=1, p_max=1.5, sample_level=True),
     ],
 )
 def test_shapes_that_do_not_fit_are_refused(call):
-    with pytest.raises(CMIEIError, match="expected"):
+    with pytest.raises(CMIEIError, match=r"got:[\s\S]*expected:[\s\S]*remedy:"):
         call()

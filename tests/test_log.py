@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import logging
 import math
+import os
+import pty
+import re
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -20,6 +26,7 @@ import cmiei_hooks
 from cmiei_hooks import CMIEIError, Config, Console, JSONLines, LogRecord, Scalars, StandardLogging
 from cmiei_hooks.log import Reporter
 
+ROOT = Path(__file__).parents[1]
 WHERE = {"head": "classifier", "names": ("r", "n", "t"), "splits": (512, 512, 512)}
 START = LogRecord("start", config=Config(enabled=True), **WHERE)
 FIGURES = LogRecord(
@@ -43,7 +50,7 @@ START_LINE = (
     "P_MAX 0.5 | WARMUP_EPOCHS 5 | head classifier | splits r:512 n:512 t:512"
 )
 FIGURES_LINE = (
-    "C-MIEI epoch   6 step    150 | C_MIEI_Ratio 0.312 | "
+    "C-MIEI classifier | epoch   6 step    150 | C_MIEI_Ratio 0.312 | "
     "CI_r 0.4123 / CI_n 0.1021 / CI_t 3.1e-05 | Hist[r,n,t] 0.71 / 0.20 / 0.09"
 )
 
@@ -90,6 +97,36 @@ def test_beside_a_tqdm_bar_the_lines_stay_whole():
     assert len(lines) == 4
 
 
+def test_beside_a_rich_progress_bar_the_lines_stay_whole(tmp_path):
+    """On a real (pseudo) terminal, as a user sees it."""
+    script = tmp_path / "bar.py"
+    script.write_text(
+        "import time\n"
+        "from rich.progress import track\n"
+        "from cmiei_hooks import Config, Console, LogRecord\n"
+        "console = Console()\n"
+        "record = LogRecord('disabled', config=Config(), head='', names=(), splits=())\n"
+        "for _ in track(range(3)):\n"
+        "    time.sleep(0.15)\n"
+        "    console(record)\n"
+    )
+    parent, child = pty.openpty()
+    environment = os.environ | {"TERM": "xterm", "COLUMNS": "100", "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(
+        [sys.executable, str(script)], stdout=child, stderr=child, env=environment
+    )
+    os.close(child)
+    shown = b""
+    with contextlib.suppress(OSError):  # Linux ends a pseudo-terminal with an error
+        while chunk := os.read(parent, 4096):
+            shown += chunk
+    assert process.wait() == 0
+    text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.decode())
+    line = LogRecord("disabled", config=Config(), head="", names=(), splits=()).text()
+    whole = [part for part in re.split(r"[\r\n]+", text) if part.strip() == line]
+    assert len(whole) == 3, text
+
+
 def test_json_lines(tmp_path):
     path = tmp_path / "deep" / "run.jsonl"
     sink = JSONLines(path)
@@ -99,9 +136,10 @@ def test_json_lines(tmp_path):
     start, figures, empty = map(json.loads, path.read_text().splitlines())
     assert start["event"] == "start"
     assert start["K"] == 3
-    assert start["HEAD"] == "classifier"
+    assert start["head"] == start["HEAD"] == "classifier"
     assert start["SPLITS"] == [512, 512, 512]
-    assert figures == {"event": "figures", "epoch": 6, "step": 150, **FIGURES.metrics}
+    where = {"event": "figures", "head": "classifier", "epoch": 6, "step": 150}
+    assert figures == where | FIGURES.metrics
     assert empty["CI_r"] is None
 
 

@@ -1,42 +1,134 @@
+"""Which call is being recomputed: known by the checkpointed region, never guessed."""
+
 from __future__ import annotations
 
-import math
+import gc
 
+import pytest
 import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
-from cmiei_hooks.replay import Replays
+from cmiei_hooks import CMIEIError
+from cmiei_hooks.replay import Done, Replays, in_backward, may_be_recomputed
 
-CHOSEN = torch.tensor([0, -1])
-
-
-def test_a_call_is_recognised_by_its_features():
-    replays, one, two = Replays(), torch.randn(2, 3), torch.randn(2, 3)
-    replays.remember(one, 0, CHOSEN)
-    replays.remember(two, 1, None)
-    assert replays.recall(one).step == 0
-    assert replays.recall(two.clone()).step == 1
-    assert replays.recall(torch.randn(2, 3)) is None
-    assert replays.recall(torch.randn(4, 3)) is None
-    assert replays.recall(one.flip(0)) is None  # the same samples in another order
+KINDS = pytest.mark.parametrize("reentrant", [False, True])
 
 
-def test_of_equal_calls_the_newest_that_was_not_replayed_yet():
-    replays, features = Replays(), torch.randn(2, 3)
-    for step in range(3):
-        replays.remember(features, step, CHOSEN)
-    assert [replays.recall(features).step for _ in range(3)] == [2, 1, 0]
+class Recorder:
+    """Stands for the hook: numbers its calls, and notes what is recalled in backward."""
+
+    def __init__(self) -> None:
+        self.replays, self.made, self.recalled = Replays(), 0, []
+
+    def __call__(self, x: Tensor) -> Tensor:
+        if in_backward():
+            done = self.replays.recall()
+            self.recalled.append(None if done is None else done.step)
+        else:
+            self.replays.remember(Done(self.made, None))
+            self.made += 1
+        return x.sin()
 
 
-def test_features_that_are_not_finite_are_recognised_too():
-    replays = Replays()
-    features = torch.tensor([[math.nan, 1.0], [2.0, 3.0]])
-    replays.remember(features, 5, CHOSEN)
-    assert replays.recall(features.clone()).step == 5
+def leaf() -> Tensor:
+    return torch.ones(3, requires_grad=True)
 
 
-def test_the_memory_is_bounded():
-    replays = Replays()
-    for step in range(Replays.LIMIT + 10):
-        replays.remember(torch.full((1, 2), float(step)), step, CHOSEN[:1])
-    assert replays.recall(torch.full((1, 2), 9.0)) is None
-    assert replays.recall(torch.full((1, 2), 10.0)).step == 10
+@KINDS
+def test_in_backward_tells_a_recompute_from_a_call(reentrant):
+    seen = []
+
+    def block(x: torch.Tensor) -> torch.Tensor:
+        seen.append(in_backward())
+        return x.sin()
+
+    x = torch.randn(3, requires_grad=True)
+    out = checkpoint(block, x, use_reentrant=reentrant)
+    assert seen == [False]
+    out.sum().backward()
+    assert seen == [False, True]
+    assert not in_backward()
+
+
+@KINDS
+def test_a_call_under_checkpointing_may_be_recomputed(reentrant):
+    seen = []
+
+    def block(x: torch.Tensor) -> torch.Tensor:
+        seen.append(may_be_recomputed())
+        return x.sin()
+
+    checkpoint(block, torch.randn(3, requires_grad=True), use_reentrant=reentrant)
+    assert seen == [True]
+
+
+@pytest.mark.skipif(torch.__version__ < "2.2", reason="older versions cannot exclude it")
+def test_a_plain_call_is_not_recomputed():
+    assert not may_be_recomputed()
+
+
+@KINDS
+@pytest.mark.parametrize("order", [[0, 1, 2], [2, 0, 1]])
+def test_equal_calls_are_told_apart_in_every_order_of_backward(reentrant, order):
+    recorder, x = Recorder(), leaf()
+    outputs = [checkpoint(recorder, x, use_reentrant=reentrant) for _ in range(3)]
+    for index in order:
+        outputs[index].sum().backward()
+    assert recorder.recalled == order
+
+
+@KINDS
+def test_a_call_outside_the_region_is_never_recalled(reentrant):
+    recorder, x = Recorder(), leaf()
+    out = checkpoint(recorder, x, use_reentrant=reentrant)
+    with torch.no_grad():
+        recorder(x)
+    recorder(x)
+    out.sum().backward()
+    assert recorder.recalled == [0]
+
+
+@KINDS
+def test_several_calls_in_one_region_keep_their_order(reentrant):
+    recorder, x = Recorder(), leaf()
+    out = checkpoint(lambda x: recorder(recorder(x)), x, use_reentrant=reentrant)
+    out.sum().backward()
+    assert recorder.recalled == [0, 1]
+
+
+def test_a_graph_that_is_kept_is_recomputed_again():
+    recorder, x = Recorder(), leaf()
+    out = checkpoint(recorder, x, use_reentrant=False)
+    out.sum().backward(retain_graph=True)
+    out.sum().backward()
+    assert recorder.recalled == [0, 0]
+
+
+@KINDS
+def test_nested_checkpoints(reentrant):
+    recorder, x = Recorder(), leaf()
+
+    def inner(x: Tensor) -> Tensor:
+        return checkpoint(recorder, x, use_reentrant=reentrant).exp()
+
+    outputs = [checkpoint(inner, x, use_reentrant=reentrant) for _ in range(2)]
+    (outputs[0] + outputs[1]).sum().backward()
+    # each once in the recompute of the outer region, and once in that of the inner one
+    assert sorted(recorder.recalled) == [0, 0, 1, 1]
+
+
+@KINDS
+def test_what_is_remembered_goes_with_the_graph(reentrant):
+    recorder = Recorder()
+    for _ in range(5):
+        checkpoint(recorder, leaf(), use_reentrant=reentrant).sum().backward()
+    gc.collect()
+    assert len(recorder.replays._regions) == 0
+
+
+def test_a_recompute_by_something_else_is_refused():
+    recorder, x = Recorder(), leaf()
+    x.register_hook(recorder)
+    with pytest.raises(CMIEIError, match="not by torch"):
+        x.sum().backward()

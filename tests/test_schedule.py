@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from cmiei_hooks import CMIEIError, Config
-from cmiei_hooks.schedule import Action, Schedule
+from cmiei_hooks.schedule import Schedule
 
 
 def actions(schedule: Schedule, calls: int) -> str:
@@ -55,7 +55,3 @@ def test_before_set_epoch_it_is_the_first_epoch():
 def test_an_epoch_is_a_number(epoch):
     with pytest.raises(CMIEIError, match="integer"):
         Schedule(Config()).set_epoch(epoch)
-
-
-def test_actions_are_named_as_the_design_says():
-    assert [action.name for action in Action] == ["SKIP", "MEASURE", "INTERVENE"]

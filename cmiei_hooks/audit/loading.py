@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import os
 import pickle
 import re
@@ -14,13 +15,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from ..errors import CheckpointError, did_you_mean
+from ..head import unwrapped
 
-__all__ = ["Loaded", "import_function", "load_checkpoint", "read_state_dict"]
+__all__ = ["Loaded", "call_function", "import_function", "load_checkpoint", "read_state_dict"]
 
 _NESTS = ("state_dict", "model", "model_state_dict")
-_WRAPPERS = ("module.", "_orig_mod.")
+_DEPTH = 3
 
 
 def import_function(spec: str) -> Callable[..., Any]:
@@ -32,28 +35,56 @@ def import_function(spec: str) -> Callable[..., Any]:
     module_name, colon, function_name = spec.partition(":")
     if not (module_name and colon and function_name):
         raise CheckpointError(
-            "a function is named as module:function", got=repr(spec), expected="pkg.module:function"
+            "a function is named as module:function",
+            got=repr(spec),
+            expected="pkg.module:function",
+            remedy="put a colon between the module and the function",
         )
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
         module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
+    except (ImportError, SyntaxError, TypeError) as error:  # TypeError: a relative name
+        missing = isinstance(error, ModuleNotFoundError) and error.name
+        own = missing and (module_name + ".").startswith(f"{missing}.")
         raise CheckpointError(
             f"{spec!r} cannot be imported",
-            got=str(error),
-            expected="a module that Python finds from here",
-            remedy="run from the directory that contains it, or set PYTHONPATH",
+            got=f"{type(error).__name__}: {error}",
+            expected="a module that Python finds from here and can import",
+            remedy="run from the directory that contains it, or set PYTHONPATH"
+            if own
+            else "the fault is inside that module: import it in Python to see the traceback",
         ) from error
     function = getattr(module, function_name, None)
     if not callable(function):
         known = [name for name, value in vars(module).items() if callable(value)]
+        listed = [name for name in known if not name.startswith("_")][:10]
         raise CheckpointError(
             f"{module_name} has no function {function_name!r}",
-            got=f"functions {', '.join(n for n in known if not n.startswith('_')) or 'none'}",
-            remedy=did_you_mean(function_name, known),
+            got=repr(function_name),
+            expected=f"one of its functions, such as {', '.join(listed) or '(it has none)'}",
+            remedy=did_you_mean(function_name, known) or "write one",
         )
     return function  # type: ignore[no-any-return]  # callable() does not narrow Any
+
+
+def call_function(spec: str) -> Any:
+    """What the function returns, called without arguments.
+
+    Raises:
+        CheckpointError: as ``import_function``; or it needs arguments.
+    """
+    function = import_function(spec)
+    try:
+        inspect.signature(function).bind()
+    except TypeError as error:
+        raise CheckpointError(
+            f"{spec} cannot be called without arguments",
+            got=str(error),
+            expected="a function without required arguments",
+            remedy="write one that calls it with the arguments you want",
+        ) from None
+    return function()
 
 
 @dataclass(frozen=True)
@@ -81,23 +112,38 @@ def load_checkpoint(model: nn.Module, path: str | os.PathLike[str], head: str) -
     Raises:
         CheckpointError: the file is unreadable or unsafe, or a weight of the head is missing.
     """
-    own = model.state_dict()
-    given = _unwrapped(read_state_dict(path), own)
+    parameters = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    if lazy := [key for key, value in parameters.items() if is_lazy(value)]:
+        raise CheckpointError(
+            "the model holds lazy modules that have no shape yet",
+            got=", ".join(lazy),
+            expected="parameters that exist",
+            remedy="let the factory run one batch through the model",
+        )
+    # Wrappers (DDP, torch.compile) may be on either side: compare the names without them.
+    own = {unwrapped(k): (k, v) for k, v in model.state_dict().items() if isinstance(v, Tensor)}
+    given = {unwrapped(k): v for k, v in read_state_dict(path).items()}
     mismatched = tuple(
-        f"{key} {list(given[key].shape)} for {list(own[key].shape)}"
+        f"{key} {list(given[key].shape)} for {list(own[key][1].shape)}"
         for key in given
-        if key in own and given[key].shape != own[key].shape
+        if key in own and given[key].shape != own[key][1].shape
     )
-    fitting = {k: v for k, v in given.items() if k in own and v.shape == own[k].shape}
+    fitting = {own[k][0]: v for k, v in given.items() if k in own and v.shape == own[k][1].shape}
     missing = tuple(key for key in own if key not in given)
-    lost = [key for key in own if key not in fitting and _belongs(key, head)]
-    if lost:
-        shapes = [text for text in mismatched if _belongs(text, head)]
-        near = did_you_mean(lost[0], given)
+    lost = [
+        key
+        for key, (name, _) in own.items()
+        if name not in fitting
+        and _belongs(key, unwrapped(head))
+        and not key.endswith("num_batches_tracked")
+    ]
+    if lost or not fitting:
+        shapes = [text for text in mismatched if _belongs(text, unwrapped(head))]
+        near = "" if shapes or not lost else did_you_mean(lost[0], given)
         raise CheckpointError(
             f"{os.fspath(path)}: the checkpoint does not hold the weights of the head {head!r}",
-            got="; ".join(shapes) or f"{len(given)} weights, without {', '.join(lost)}",
-            expected=", ".join(f"{key} {list(own[key].shape)}" for key in lost),
+            got="; ".join(shapes) or f"{len(given)} weights, such as {', '.join([*given][:5])}",
+            expected=", ".join(f"{key} {list(own[key][1].shape)}" for key in lost or own),
             remedy=near or "pass the checkpoint of this model, saved with its head",
         )
     model.load_state_dict(fitting, strict=False)
@@ -115,47 +161,43 @@ def read_state_dict(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     Raises:
         CheckpointError: no such file, damaged, refused by ``weights_only=True``, no weights.
     """
+    name = os.fspath(path)
     try:
         content = torch.load(Path(path), map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
+    except Exception as error:  # a damaged file can raise anything
         blocked = re.findall(r"GLOBAL ([\w.]+)", str(error))
+        if isinstance(error, pickle.UnpicklingError) and blocked:
+            raise CheckpointError(
+                f"{name}: the file holds more than weights and was not opened",
+                got="blocked: " + ", ".join(blocked),
+                expected="tensors, numbers, strings and containers (weights_only=True)",
+                remedy="save model.state_dict() alone, since loading anything else can run code; "
+                "if you trust the file: torch.save(torch.load(old, weights_only=False)"
+                "['state_dict'], new)",
+            ) from error
         raise CheckpointError(
-            f"{os.fspath(path)}: the file holds more than weights and was not opened",
-            got="blocked: " + ", ".join(blocked) if blocked else str(error).splitlines()[0],
-            expected="tensors, numbers, strings and containers (torch.load with weights_only=True)",
-            remedy="save model.state_dict() alone: loading anything else can run code",
-        ) from error
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise CheckpointError(
-            f"{os.fspath(path)}: the checkpoint cannot be read",
-            got=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
+            f"{name}: the checkpoint cannot be read",
+            got=f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}",
             expected="a file written by torch.save",
+            remedy="check the path and that the file is complete",
         ) from error
-    found = content
-    while isinstance(found, Mapping) and not any(isinstance(v, Tensor) for v in found.values()):
-        nest = next((key for key in _NESTS if isinstance(found.get(key), Mapping)), None)
-        if nest is None:
-            break
-        found = found[nest]
-    weights = (
-        {str(key): value for key, value in found.items() if isinstance(value, Tensor)}
-        if isinstance(found, Mapping)
-        else {}
-    )
+    weights = _weights(content)
     if not weights:
         inside = ", ".join(map(str, content)) if isinstance(content, Mapping) else ""
         raise CheckpointError(
-            f"{os.fspath(path)}: the file holds no weights",
+            f"{name}: the file holds no weights",
             got=f"{type(content).__name__} {inside}".strip(),
             expected="a state dict, alone or under " + ", ".join(map(repr, _NESTS)),
+            remedy="torch.save the state dict itself",
         )
     return weights
 
 
-def _unwrapped(given: dict[str, Tensor], own: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Without the prefixes of DDP and torch.compile, as long as they help."""
-    while prefix := next((w for w in _WRAPPERS if all(key.startswith(w) for key in given)), None):
-        if any(key.startswith(prefix) for key in own):
-            break
-        given = {key.removeprefix(prefix): value for key, value in given.items()}
-    return given
+def _weights(content: Any, depth: int = 0) -> dict[str, Tensor]:
+    """The tensors of a state dict; one that is nested wins over tensors beside it."""
+    if not isinstance(content, Mapping) or depth > _DEPTH:
+        return {}
+    for nest in _NESTS:
+        if inner := _weights(content.get(nest), depth + 1):
+            return inner
+    return {str(key): value for key, value in content.items() if isinstance(value, Tensor)}

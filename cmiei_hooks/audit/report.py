@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
 
@@ -111,7 +112,7 @@ class AuditReport:
     def table(self) -> Table:
         """One row for each modality."""
         labelled = self.accuracy is not None and self.accuracy_without is not None
-        title = f"Modality influence at {self.head!r}, {self.n_samples} samples"
+        title = f"Modality influence at {escape(repr(self.head))}, {self.n_samples} samples"
         table = Table(title=title, caption=self._caption(), title_justify="left")
         table.add_column("modality")
         table.add_column("width", justify="right")
@@ -120,7 +121,12 @@ class AuditReport:
         if labelled:
             table.add_column("accuracy without it", justify="right")
         for name, width in zip(self.names, self.splits, strict=True):
-            row = [name, str(width), f"{self.influence[name]:.4f}", f"{self.dominance[name]:.1%}"]
+            row = [
+                escape(name),
+                str(width),
+                f"{self.influence[name]:.4f}",
+                f"{self.dominance[name]:.1%}",
+            ]
             if self.accuracy_without is not None:
                 row.append(f"{self.accuracy_without[name]:.2%}")
             table.add_row(*row)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from ..errors import HeadError, InputError
 from ..head import Output, locate
 from ..measure import measure
 from ..partition import Partition
+from ..quiet import quiet
 from .report import AuditReport, Observed, make_report
 
 __all__ = ["audit"]
@@ -37,8 +39,8 @@ def audit(
 ) -> AuditReport:
     """Measure how much a model's prediction depends on each modality, without training.
 
-    The model runs in eval mode without gradient; its flags, weights and buffers are as before
-    afterwards.
+    The model runs in eval mode without gradient; afterwards its flags, weights, buffers and
+    attributes are as before, and so are the global random generators.
 
     Args:
         model: with its weights loaded.
@@ -59,26 +61,51 @@ def audit(
     Raises:
         CMIEIError: as ``attach``; or the head is not called in eval mode, or there is no batch.
     """
-    base = Config() if config is None else Config.load(config)
-    given = {"head": head, "splits": splits, "names": names}
-    settings |= {key: value for key, value in given.items() if value is not None}
-    resolved = base.override(**settings)
-    name, module, partition = locate(model, resolved, dim)
+    resolved = Config.resolve(config, settings, head=head, splits=splits, names=names)
+    name, module, partition = locate(model, resolved, dim, output)
+    if not isinstance(batches, Iterable):
+        raise InputError(
+            "batches cannot be iterated over",
+            got=type(batches).__name__,
+            expected="batches, such as a DataLoader",
+            remedy="pass a list or a loader",
+        )
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     observed: list[Observed] = []
-    with _evaluating(model), _listening(module, partition, resolved, output, observed):
+    listening = _listening(module, partition, resolved, output, observed)
+    with _evaluating(model), quiet(model, device), listening:
         for batch in batches:
             calls = len(observed)
             args, kwargs, label = _inputs(_moved(batch, device))
-            with torch.no_grad():
-                model(*args, **kwargs)
+            _check_call(model, args, kwargs)
+            model(*args, **kwargs)
             if len(observed) == calls:
                 raise _silent(name)
             if label is not None:
                 observed[calls:] = [_labelled(call, label) for call in observed[calls:]]
     if not observed:
-        raise InputError("there is nothing to measure", got="no batch", expected="one or more")
+        raise InputError(
+            "there is nothing to measure",
+            got="no batch",
+            expected="one or more",
+            remedy="check the loader: an iterator that was used up yields nothing",
+        )
     return make_report(name, partition, resolved, observed)
+
+
+def _check_call(model: nn.Module, args: list[Any], kwargs: dict[str, Any]) -> None:
+    try:
+        inspect.signature(model.forward).bind(*args, **kwargs)
+    except TypeError as error:
+        given = [type(a).__name__ for a in args]
+        given += [f"{key}={type(value).__name__}" for key, value in kwargs.items()]
+        raise InputError(
+            "the model cannot be called with a batch of this loader",
+            got=f"({', '.join(given)}): {error}",
+            expected="the inputs of forward (a tensor, a tuple, or a dict of its keywords), or "
+            "these followed by an integer tensor [B] of labels",
+            remedy="wrap the loader so that it yields these and nothing else",
+        ) from None
 
 
 def _labelled(call: Observed, label: Tensor) -> Observed:
@@ -87,6 +114,7 @@ def _labelled(call: Observed, label: Tensor) -> Observed:
             "the labels do not belong to the logits",
             got=f"{len(label)} labels, logits of {len(call.predicted)} samples",
             expected="one label for each sample",
+            remedy="yield (inputs, labels) of one batch together",
         )
     return dataclasses.replace(call, label=label.cpu())
 
@@ -108,6 +136,7 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
     try:
         yield
     finally:
+        model.train(training[0][1])  # its own train() may have more to undo than the flags
         for module, flag in training:
             module.training = flag
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
@@ -13,7 +15,7 @@ from rich.table import Table
 
 from ..audit import AuditReport
 from ..errors import CMIEIError
-from .diagnose import diagnose
+from .diagnose import diagnose, make_directory
 
 __all__ = ["add_arguments", "fill_in", "run"]
 
@@ -36,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Train twice from one seed, audit both checkpoints, print the table before and after."""
     training = _training()
+    make_directory(args.output)
     console = Console(highlight=False)
     console.print("Handwritten digits, three views: " + ", ".join(training.digits.VIEWS))
     reports = {}
@@ -70,6 +73,7 @@ def _training() -> ModuleType:
         raise CMIEIError(
             "the demo needs scikit-learn for its data",
             got=str(error),
+            expected="the extra [demo]",
             remedy="pip install 'cmiei-hooks[demo]'",
         ) from error
     return training
@@ -77,17 +81,28 @@ def _training() -> ModuleType:
 
 def _train(name: str, equalise: bool, seed: int, directory: Path) -> Path:
     training = _training()
-    # On the console of stderr; printed lines appear above the bar.
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task(f"training {name}", total=training.EPOCHS)
-        for done, trained in training.train(seed, equalise):
-            progress.update(task, completed=done)
-            model = trained
+        # One thread: the model is tiny, and its sums then have the same order on every machine.
+        with _one_thread():
+            for done, trained in training.train(seed, equalise):
+                progress.update(task, completed=done)
+                model = trained
     path = directory / f"{name}.pth"
     path.parent.mkdir(parents=True, exist_ok=True)
     torch.save(model.state_dict(), path)
     return path
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _audit(training: ModuleType, checkpoint: Path) -> AuditReport:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 from collections.abc import Iterable, Sized
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -12,10 +13,10 @@ from rich.progress import track
 from torch import nn
 
 from ..audit import AuditReport, audit
-from ..audit.loading import Loaded, import_function, load_checkpoint
-from ..errors import CheckpointError
+from ..audit.loading import Loaded, call_function, load_checkpoint
+from ..errors import CheckpointError, CMIEIError
 
-__all__ = ["add_arguments", "diagnose", "print_report", "run"]
+__all__ = ["add_arguments", "diagnose", "make_directory", "print_report", "run"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--device", default="cpu", help="where to run: cpu, cuda, cuda:1")
     parser.add_argument(
-        "--output", default="report", metavar="DIR", help="where report.json goes (report)"
+        "--output", default="runs/audit", metavar="DIR", help="where report.json goes (runs/audit)"
     )
 
 
@@ -74,17 +75,19 @@ def run(args: argparse.Namespace) -> None:
         demo.fill_in(args)
     elif missing:
         raise argparse.ArgumentError(None, f"missing {', '.join(missing)} (give all, or none)")
-    model = import_function(args.model)()
+    model = call_function(args.model)
     if not isinstance(model, nn.Module):
         raise CheckpointError(
             f"{args.model} does not return a model",
             got=type(model).__name__,
             expected="a torch.nn.Module",
+            remedy="return the model, without the optimizer and the like",
         )
+    make_directory(args.output)
     report = diagnose(
         model,
         args.checkpoint,
-        import_function(args.data)(),
+        call_function(args.data),
         device=args.device,
         head=args.head,
         splits=args.splits,
@@ -103,27 +106,47 @@ def diagnose(
     loaded = load_checkpoint(model, checkpoint, where["head"])
     try:
         model.to(device)
-    except (RuntimeError, AssertionError) as error:  # torch asserts that it was built with CUDA
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # torch's various ways
         raise CheckpointError(
-            f"the model cannot be moved to {device!r}", got=str(error).splitlines()[0]
+            f"the model cannot be moved to {device!r}",
+            got=str(error).splitlines()[0],
+            expected="a device of this machine, such as cpu or cuda",
+            remedy="leave --device out to run on the CPU",
         ) from error
-    if not isinstance(batches, Iterable):
-        raise CheckpointError(
-            "the loader cannot be iterated over",
-            got=type(batches).__name__,
-            expected="batches, such as a DataLoader",
-        )
-    total = len(batches) if isinstance(batches, Sized) else None
     console = Console(stderr=True)
-    progress = track(
-        batches,
-        f"auditing {loaded.path}",
-        total=total,
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
-    return dataclasses.replace(audit(model, progress, **where), checkpoint=loaded)
+    if isinstance(batches, Iterable) and console.is_terminal:
+        batches = track(
+            batches,
+            f"auditing {loaded.path}",
+            total=_length(batches),
+            console=console,
+            transient=True,
+        )
+    return dataclasses.replace(audit(model, batches, **where), checkpoint=loaded)
+
+
+def _length(batches: Iterable[Any]) -> int | None:
+    try:
+        return len(batches) if isinstance(batches, Sized) else None
+    except TypeError:  # a DataLoader over a dataset without a length
+        return None
+
+
+def make_directory(path: str | Path) -> None:
+    """Make the directory of the output before there is anything to lose.
+
+    Raises:
+        CMIEIError: it cannot be made.
+    """
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CMIEIError(
+            f"the output directory {path} cannot be made",
+            got=str(error),
+            expected="a directory that can be written into",
+            remedy="pass another one with --output",
+        ) from error
 
 
 def print_report(report: AuditReport) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 
 from rich.console import Console
@@ -25,7 +24,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     0: done. 2: the command line is wrong. 3: the model, checkpoint, data or head cannot be
     measured. 130: interrupted.
     """
-    parser = argparse.ArgumentParser(prog="cmiei", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="cmiei",
+        description="Measure and equalise how much a multimodal model depends on each modality.",
+    )
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     for name, module in _COMMANDS.items():
         summary = (module.__doc__ or "").splitlines()[0]
@@ -44,7 +46,3 @@ def main(argv: Sequence[str] | None = None) -> int:
         errors.print(f"cmiei {args.command}: interrupted", markup=False)
         return INTERRUPTED
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

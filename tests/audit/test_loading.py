@@ -40,6 +40,7 @@ def weights() -> dict[str, torch.Tensor]:
         lambda w: {"state_dict": w, "epoch": 3},
         lambda w: {"model": w, "optimizer": {"lr": 0.1}},
         lambda w: {"model": {"state_dict": w}},
+        lambda w: {"best_acc1": torch.tensor(0.9), "epoch": 3, "state_dict": w},
         lambda w: {f"module.{k}": v for k, v in w.items()},
         lambda w: {"state_dict": {f"module._orig_mod.{k}": v for k, v in w.items()}},
         OrderedDict,
@@ -54,10 +55,39 @@ def test_nesting_and_prefixes_are_understood(tmp_path, wrap):
     assert all(torch.equal(value, expected[key]) for key, value in model.state_dict().items())
 
 
-def test_a_prefix_that_the_model_itself_has_is_kept(tmp_path):
-    model = nn.ModuleDict({"module": Fused()})
-    path = save(tmp_path / "c.pth", model.state_dict())
-    assert load_checkpoint(model, path, "module.classifier").unexpected == ()
+@pytest.mark.parametrize("prefix", ["", "module."])
+@pytest.mark.parametrize("head", ["classifier", "module.classifier"])
+def test_a_wrapper_around_the_model_is_understood_too(tmp_path, prefix, head):
+    model, expected = nn.ModuleDict({"module": Fused()}), weights()
+    given = {prefix + key: value for key, value in expected.items()}
+    loaded = load_checkpoint(model, save(tmp_path / "c.pth", given), head)
+    assert loaded.loaded == len(expected)
+    assert torch.equal(model["module"].classifier.weight, expected["classifier.weight"])
+
+
+def test_a_checkpoint_of_which_nothing_fits_is_fatal_whatever_the_head(tmp_path):
+    model = nn.Sequential(nn.Linear(2, 2), nn.Flatten())
+    with pytest.raises(CMIEIError, match="such as other"):
+        load_checkpoint(model, save(tmp_path / "c.pth", {"other": torch.zeros(1)}), "1")
+
+
+def test_a_missing_counter_of_batches_is_no_missing_weight(tmp_path):
+    model = Fused(nn.Sequential(nn.BatchNorm1d(12), nn.Linear(12, 7)))
+    given = {k: v for k, v in model.state_dict().items() if "num_batches" not in k}
+    assert len(load_checkpoint(model, save(tmp_path / "c.pth", given), "classifier").missing) == 1
+
+
+def test_a_state_dict_that_contains_itself(tmp_path):
+    content: dict = {}
+    content["state_dict"] = content
+    with pytest.raises(CMIEIError, match="no weights"):
+        read_state_dict(save(tmp_path / "c.pth", content))
+
+
+def test_a_lazy_model_is_refused(tmp_path):
+    model = nn.Sequential(nn.LazyLinear(3))
+    with pytest.raises(CMIEIError, match="lazy"):
+        load_checkpoint(model, save(tmp_path / "c.pth", {"0.weight": torch.zeros(1)}), "0")
 
 
 def test_missing_unexpected_and_mismatched_weights_are_reported(tmp_path):
@@ -97,7 +127,7 @@ def test_a_head_that_is_not_in_the_checkpoint_is_fatal_and_nothing_is_loaded(tmp
 def test_a_file_that_would_run_code_is_not_opened(tmp_path):
     target = tmp_path / "harm"
     path = save(tmp_path / "c.pth", {"state_dict": weights(), "extra": Harmful(target)})
-    with pytest.raises(CMIEIError, match=r"blocked: pathlib\S*touch|blocked: "):
+    with pytest.raises(CMIEIError, match="blocked: "):
         read_state_dict(path)
     assert not target.exists()
     torch.load(path, weights_only=False)  # the control: it would have
@@ -114,7 +144,7 @@ def test_a_whole_pickled_model_is_refused_with_the_remedy(tmp_path):
     [
         (lambda p: None, "cannot be read"),
         (lambda p: p.write_bytes(b""), "cannot be read"),
-        (lambda p: p.write_bytes(b"not a checkpoint"), "not opened|cannot be read"),
+        (lambda p: p.write_bytes(b"<html>not a checkpoint"), "cannot be read"),
         (
             lambda p: p.write_bytes(pickle.dumps({"a": 1}, protocol=2)),
             "no weights|not opened|cannot be read",

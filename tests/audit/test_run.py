@@ -160,6 +160,8 @@ class SkipsHead(Fused):
     [
         (SkipsHead(), batches(), "eval mode without calling its head 'classifier'"),
         (Fused(), [], "nothing to measure"),
+        (Fused(), None, "cannot be iterated over"),
+        (Fused(), [{"y": torch.randn(4, 6)}], r"\(y=Tensor\): missing a required argument: 'x'"),
         (
             Fused(),
             [(torch.randn(4, 6), torch.zeros(3, dtype=torch.int64))],
@@ -178,6 +180,33 @@ def test_an_attached_training_hook_is_not_disturbed():
     audit(model, batches(), **WHERE)
     assert handle.step == 0
     assert len(model.classifier._forward_pre_hooks) == 1
+
+
+def test_drop_thresholds_and_the_rest_may_come_from_a_configuration():
+    model, config = (
+        normed(),
+        {"DROP": "mean", "ABS_THR": 0.5, "HEAD": "classifier", "SPLITS": WIDTHS},
+    )
+    report = audit(model, batches(), config=config)
+    assert report.influence == audit(model, batches(), **WHERE, drop="mean").influence
+    assert report.influence != audit(model, batches(), **WHERE).influence
+    assert report.triggered < audit(model, batches(), **WHERE, drop="mean").triggered
+
+
+class Merging(Fused):
+    """Changes its weights in eval mode and back, as adapters that are merged do."""
+
+    def train(self, mode: bool = True) -> Merging:
+        if mode != self.training:
+            self.classifier.weight.data *= 0.5 if mode else 2
+        return super().train(mode)
+
+
+def test_a_model_with_a_train_method_of_its_own_is_restored_through_it():
+    model = Merging()
+    before = model.classifier.weight.clone()
+    audit(model, batches(), **WHERE)
+    assert torch.equal(model.classifier.weight, before)
 
 
 def test_report_json(tmp_path):

@@ -79,7 +79,9 @@ def test_the_log_is_shown_for_the_equalised_run_only(demo):
     text = demo[1]
     assert len(re.findall(r"^C-MIEI attached \| K 3 \| SIGMA 0.05", text, re.M)) == 1
     assert text.index("equalised: 30 epochs") < text.index("C-MIEI attached")
-    lines = re.findall(r"^C-MIEI epoch +(\d+) step +(\d+) \| C_MIEI_Ratio (\S+)", text, re.M)
+    lines = re.findall(
+        r"^C-MIEI classifier \| epoch +(\d+) step +(\d+) \| C_MIEI_Ratio (\S+)", text, re.M
+    )
     assert len(lines) == 10
     assert all((float(ratio) > 0) == (int(epoch) >= 5) for epoch, _, ratio in lines)
 
@@ -100,7 +102,7 @@ def test_diagnose_without_arguments_audits_the_model_of_the_demo(demo, monkeypat
     before = (directory / "plain.pth").read_bytes()
     assert main(["diagnose"]) == 0
     text = capsys.readouterr().out
-    report = json.loads(Path("report/report.json").read_text())
+    report = json.loads(Path("runs/audit/report.json").read_text())
     assert report == json.loads((directory / "plain" / "report.json").read_text())
     assert "pixels" in text
     assert (directory / "plain.pth").read_bytes() == before

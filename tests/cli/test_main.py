@@ -39,6 +39,12 @@ def no_model():
 def no_loader():
     return 3
 
+def needs_arguments(cfg):
+    return cfg
+
+def other_batches():
+    return [{"x": torch.randn(5, 6), "label": 3}]
+
 def interrupted():
     raise KeyboardInterrupt
 """
@@ -93,6 +99,19 @@ def test_diagnose_prints_a_table_and_writes_the_report(project, capsys):
     assert "written to out/report.json" in captured.out
 
 
+def test_drop_is_handed_on(project):
+    for drop in ("zero", "mean"):
+        assert main(arguments(drop=drop, output=drop)) == 0
+    zero, mean = (json.loads(Path(d, "report.json").read_text()) for d in ("zero", "mean"))
+    assert (zero["drop"], mean["drop"]) == ("zero", "mean")
+    assert zero["influence"] != mean["influence"]
+
+
+def test_names_are_not_taken_for_markup(project, capsys):
+    assert main(arguments(names="[red]a,[/b]")) == 0
+    assert "[red]a" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("changes", "code", "message"),
     [
@@ -105,6 +124,10 @@ def test_diagnose_prints_a_table_and_writes_the_report(project, capsys):
         ({"model": "their_code:mdoel"}, 3, "did you mean 'model'"),
         ({"model": "their_code:no_model"}, 3, "does not return a model"),
         ({"data": "their_code:no_loader"}, 3, "cannot be iterated"),
+        ({"data": "their_code:other_batches"}, 3, "cannot be called with a batch"),
+        ({"model": "their_code:needs_arguments"}, 3, "cannot be called without arguments"),
+        ({"model": ".their_code:model"}, 3, "cannot be imported"),
+        ({"output": "best.pth"}, 3, "output directory"),
         ({"data": "their_code:interrupted"}, 130, "interrupted"),
         ({"device": "cuda:99"}, 3, "cannot be moved to 'cuda:99'"),
         ({"device": "gpu"}, 3, "cannot be moved to 'gpu'"),
@@ -115,7 +138,7 @@ def test_errors_have_a_message_and_an_exit_code(project, capsys, changes, code, 
     error = capsys.readouterr().err
     assert any(part in error for part in message.split("|"))
     assert "Traceback" not in error
-    assert not (project / "out").exists()
+    assert not (project / "out" / "report.json").exists()
 
 
 @pytest.mark.parametrize("argv", [[], ["nonsense"], arguments(splits="5,x"), ["demo", "--no"]])
