@@ -57,7 +57,8 @@ class Config:
     inplace: bool = False
     """Write the substitution into the captured tensor, where every later consumer sees it."""
     sync: bool = False
-    """Take batch-level decisions and prototypes from all ranks of torch.distributed."""
+    """Take batch-level decisions and prototypes from all ranks of torch.distributed. (The mean of
+    ``DROP mean`` stays that of the rank.)"""
     head: str | None = None
     """Name of the fusion head, as in ``model.named_modules()``."""
     splits: tuple[int, ...] | None = None
