@@ -58,8 +58,8 @@ def _start(record: LogRecord) -> str:
         return "C-MIEI disabled: ENABLED is False, nothing is attached"
     c = record.config
     settings = (
-        f"K {c.k} | SIGMA {c.sigma:g} | ABS_THR {c.abs_thr:g} | REL_THR {c.rel_thr:g} | "
-        f"SAMPLE_LEVEL {c.sample_level} | P_MAX {c.p_max:g} | WARMUP_EPOCHS {c.warmup_epochs}"
+        f"K {c.k} | SIGMA {c.sigma} | ABS_THR {c.abs_thr} | REL_THR {c.rel_thr} | "
+        f"SAMPLE_LEVEL {c.sample_level} | P_MAX {c.p_max} | WARMUP_EPOCHS {c.warmup_epochs}"
     )
     parts = " ".join(f"{n}:{w}" for n, w in zip(record.names, record.splits, strict=True))
     return f"C-MIEI attached | {settings} | head {record.head} | splits {parts}"
