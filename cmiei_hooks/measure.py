@@ -68,7 +68,7 @@ def measure(
         return read_logits(returned, output, len(features)).clone()  # it may reuse its output
 
     with quiet(head, features.device) as rewind:
-        logits = logits_of(features.clone())
+        logits = logits_of(_copied(features))
         blocks = partition.blocks(features)
         without = [
             logits_of(partition.join_with(blocks, m, _baseline(block, drop)))

@@ -57,6 +57,50 @@ def test_as_a_context_manager_it_is_removed_also_when_the_body_raises(model, x):
     assert handle.step == 1
 
 
+class Raises(nn.Module):
+    """Raises in forward when it is told to."""
+
+    def __init__(self, armed: bool) -> None:
+        super().__init__()
+        self.armed = armed
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.armed:
+            raise RuntimeError("stop")
+        return x
+
+
+def refuse(*_: object) -> None:
+    raise RuntimeError("stop")
+
+
+@pytest.mark.parametrize("where", ["backbone", "head", "after the hook", "logger", "backward"])
+def test_no_trace_is_left_when_something_raises_in_between(where, x):
+    """And hooks that somebody else added meanwhile stay, in their order."""
+    model = Fused(nn.Sequential(Raises(where == "head"), nn.BatchNorm1d(12), nn.Linear(12, 7)))
+    before = trace(model)
+    handle = attach(model, log=[lambda r: refuse() if where == "logger" and r.metrics else None])
+    others = [model.classifier.register_forward_pre_hook(lambda *_: None)]
+    if where == "backbone":
+        others.append(model.encoders[1].register_forward_hook(refuse))
+    if where == "after the hook":
+        others.append(model.classifier.register_forward_pre_hook(refuse))
+    buffers = dict(model.named_buffers())
+    values = {name: buffer.clone() for name, buffer in buffers.items()}
+    with pytest.raises(RuntimeError, match="stop"):
+        out = model(x)
+        out.register_hook(refuse)
+        out.sum().backward()
+    if where != "backward":  # the real forward of the head never came to its BatchNorm
+        assert all(torch.equal(b, values[name]) for name, b in model.named_buffers())
+    assert all(b is buffers[name] for name, b in model.named_buffers())
+    handle.remove()
+    assert [hook.id in model.classifier._forward_pre_hooks for hook in others[:1]] == [True]
+    for other in others:
+        other.remove()
+    assert trace(model) == before
+
+
 def test_a_second_attachment_to_the_same_head_is_refused_until_the_first_is_removed(model):
     first = attach(model)
     with pytest.raises(CMIEIError, match="already attached"):
