@@ -8,6 +8,7 @@ from .console import Console
 from .errors import CMIEIError, CMIEIWarning
 from .hook import Measurement
 from .log import JSONLines, LogRecord, Scalars, StandardLogging
+from .verify import VerifyReport, verify
 
 __version__ = "0.1.0"
 
@@ -23,8 +24,10 @@ __all__ = [
     "Measurement",
     "Scalars",
     "StandardLogging",
+    "VerifyReport",
     "add_cmiei_config",
     "attach",
     "audit",
     "functional",
+    "verify",
 ]

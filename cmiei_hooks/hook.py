@@ -208,6 +208,8 @@ class PreHook:
 
     def __init__(self, pipeline: Pipeline | None = None) -> None:
         self._pipeline = pipeline
+        self.paused = False
+        """During a dry run the hook does nothing."""
         # Dynamo must not trace the pipeline: one graph break in front of the head. (Disabling
         # imports Dynamo, which is slow; hence here and not when this module is imported.)
         self._run: Callable[..., Call | None] | None = (
@@ -221,7 +223,7 @@ class PreHook:
     ) -> Call | None:
         """The signature of a forward pre-hook registered with ``with_kwargs=True``."""
         # Here and not in the pipeline: in eval mode there is no graph break either.
-        if not module.training or self._run is None or self._pipeline is None:
+        if not module.training or self.paused or self._run is None or self._pipeline is None:
             return None
         refuse_replica(module, self._pipeline.head)
         return self._run(args, kwargs)
