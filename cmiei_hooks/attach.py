@@ -10,8 +10,7 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from .bypass import drop_compiled_code
@@ -22,11 +21,10 @@ from .head import Output, locate
 from .hook import Measurement, Pipeline, PreHook
 from .log import LogRecord, Reporter, Sink
 from .partition import default_names
+from .state import load_state, save_state
 from .statistics import metric_names
 
 __all__ = ["Handle", "attach"]
-
-_STATE_VERSION = 1
 
 
 def attach(
@@ -248,19 +246,7 @@ class Handle:
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run needs: plain tensors, numbers and strings (``weights_only=True``)."""
-        pipeline = self._live("saved")
-        return {
-            "version": _STATE_VERSION,
-            "head": pipeline.head_name,
-            "names": list(pipeline.partition.names),
-            "splits": list(pipeline.partition.splits),
-            "seed": pipeline.seed,
-            "step": pipeline.schedule.step,
-            "epoch": pipeline.schedule.epoch,
-            "epoch_was_set": pipeline.schedule.epoch_was_set,
-            "next_log_step": pipeline.reporter.next_step,
-            **pipeline.statistics.state_dict(),
-        }
+        return save_state(self._live("saved"))
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where ``state_dict`` was taken: step, epoch, noise and figures.
@@ -269,56 +255,14 @@ class Handle:
             StateError: it is not such a state, or was taken with another head, names, splits or
                 SEED. Then nothing is changed.
         """
-        pipeline = self._live("loaded")
-        mine = self.state_dict()
-        wrong = _unlike(mine, state)
-        if wrong:
-            raise StateError(
-                "this is not the state of a handle",
-                got="; ".join(wrong),
-                expected="what Handle.state_dict() returned: " + ", ".join(mine),
-                remedy="pass that, unchanged",
-            )
-        fixed = ["version", "head", "names", "splits"]
-        fixed += [] if self._config.seed is None else ["seed"]
-        other = [key for key in fixed if mine[key] != state[key]]
-        if other:
-            raise StateError(
-                "the state belongs to another attachment",
-                got="; ".join(f"{key} {state[key]!r}" for key in other),
-                expected="; ".join(f"{key} {mine[key]!r}" for key in other),
-                remedy="attach as it was when the state was saved",
-            )
-        schedule = pipeline.schedule
-        schedule.step, schedule.epoch = state["step"], state["epoch"]
-        schedule.epoch_was_set = state["epoch_was_set"]
-        pipeline.seed, pipeline.reporter.next_step = state["seed"], state["next_log_step"]
-        sums: dict[str, Tensor] = {key: state[key] for key in ("sums", "left_out")}
-        pipeline.statistics.load_state_dict(sums)
+        load_state(self._live("loaded"), state)
 
     def _live(self, verb: str) -> Pipeline:
         if self._pipeline is None:
             raise StateError(
                 f"an inert handle has no state to be {verb}",
                 got="ENABLED False",
-                expected="True",
+                expected="an attached handle",
+                remedy="save and load the state only if handle.config.enabled",
             )
         return self._pipeline
-
-
-def _unlike(mine: Mapping[str, Any], state: object) -> list[str]:
-    """What in a state is missing or of another kind than in one's own."""
-    if not isinstance(state, Mapping):
-        return [type(state).__name__]
-    wrong = [f"no {key}" for key in mine if key not in state]
-    for key in mine.keys() & state.keys():
-        own, other = mine[key], state[key]
-        if type(own) is not type(other) or (
-            isinstance(own, int) and not isinstance(own, bool) and other < 0
-        ):
-            wrong.append(f"{key} {other!r}")
-        elif isinstance(own, torch.Tensor) and (
-            own.shape != other.shape or not bool(other.isfinite().all())
-        ):
-            wrong.append(f"{key} of shape {list(other.shape)}, or not finite")
-    return sorted(wrong)

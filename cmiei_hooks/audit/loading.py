@@ -165,7 +165,7 @@ def read_state_dict(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     try:
         content = torch.load(Path(path), map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file can raise anything
-        blocked = re.findall(r"GLOBAL ([\w.]+)", str(error))
+        blocked = re.findall(r"(?:GLOBAL|Unsupported class) ([\w.]+)", str(error))
         if isinstance(error, pickle.UnpicklingError) and blocked:
             raise CheckpointError(
                 f"{name}: the file holds more than weights and was not opened",
