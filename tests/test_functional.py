@@ -119,8 +119,9 @@ def test_a_sample_with_non_finite_logits_is_nan_and_the_others_are_not(bad, wher
 influences = st.integers(2, 4).flatmap(
     lambda m: st.lists(
         st.lists(
-            # Few values, so that ties are common; NaN rows too.
-            st.sampled_from([0.0, 0.01, 0.03, 0.0375, 0.05, 0.5, 2.0, math.nan]),
+            # Few values, so that ties are common, and sums of powers of two, so that the batch
+            # means of both implementations are rounded alike; NaN rows too.
+            st.sampled_from([0.0, 1 / 128, 1 / 32, 5 / 128, 1 / 16, 0.5, 2.0, math.nan]),
             min_size=m,
             max_size=m,
         ),
@@ -133,8 +134,8 @@ influences = st.integers(2, 4).flatmap(
 @settings(deadline=None, max_examples=300)
 @given(
     influences,
-    st.sampled_from([0.0, 0.03, 0.5]),
-    st.sampled_from([0.0, 1.0, 1.25, 3.0]),
+    st.sampled_from([0.0, 1 / 32, 0.5]),
+    st.sampled_from([0.0, 1.0, 1.25, 4.0]),
     st.sampled_from(["0", "0.1", "0.29", "0.3", "0.5", "0.7", "1"]),
     st.booleans(),
 )

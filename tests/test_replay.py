@@ -63,7 +63,10 @@ def test_a_call_under_checkpointing_may_be_recomputed(reentrant):
     assert seen == [True]
 
 
-@pytest.mark.skipif(torch.__version__ < "2.2", reason="older versions cannot exclude it")
+@pytest.mark.skipif(
+    not hasattr(torch._C._autograd, "_top_saved_tensors_default_hooks"),
+    reason="torch before 2.5 or so does not show its hooks; there every call counts",
+)
 def test_a_plain_call_is_not_recomputed():
     assert not may_be_recomputed()
 

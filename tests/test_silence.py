@@ -43,6 +43,11 @@ def test_eager(head, precision):
 
 
 @pytest.mark.cell
+@pytest.mark.skipif(
+    torch.__version__ < "2.13",
+    reason="torch 2.1 is known not to run the hooks of a Sequential that it compiles (the tool "
+    "warns), 2.4 to round bf16 differently around a graph break",
+)
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("precision", silence.PRECISIONS)
 @pytest.mark.parametrize("head", HEADS)
