@@ -30,10 +30,10 @@ def refuse_bypassed(model: nn.Module, name: str, head: nn.Module) -> None:
             expected="a module whose forward the model calls",
             remedy=f"name one of its parts, such as {name + '.0'!r}",
         )
-    if isinstance(model, torch.jit.ScriptModule) or isinstance(head, torch.jit.ScriptModule):
+    if any(isinstance(m, torch.jit.ScriptModule) for m in (model, *head.modules())):
         raise HeadError(
-            "a scripted or traced model does not run Python hooks that are added later",
-            got=type(model).__name__,
+            "a scripted or traced module runs no Python hooks and keeps its state out of reach",
+            got=f"{name!r} is or holds one",
             expected="the nn.Module that was scripted",
             remedy="attach to the model before torch.jit.script or torch.jit.trace, in training",
         )
@@ -98,7 +98,8 @@ def drop_compiled_code(model: nn.Module) -> None:
     if not codes.seen:
         return
     # Compiled code may hold the model without being the model's own: reset whatever there is.
-    own = {getattr(type(module).forward, "__code__", None): module for module in model.modules()}
+    modules = [m for m in model.modules() if not isinstance(m, torch.jit.ScriptModule)]
+    own = {getattr(type(module).forward, "__code__", None): module for module in modules}
     compiled = [module for code, module in own.items() if code is not None and code in codes]
     torch._dynamo.reset()
     if compiled:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .errors import InputError, SplitsError
 
-__all__ = ["Partition", "default_names", "put_back"]
+__all__ = ["Partition", "Place", "default_names", "put_back"]
 
 Place = int | str
 """Where the tensor stands in a call: a position in ``args`` or a key of ``kwargs``."""

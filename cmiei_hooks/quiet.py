@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import sys
-from collections import deque
+from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
+from torch.utils._python_dispatch import _disable_current_modes
 
 __all__ = ["quiet"]
 
@@ -24,11 +25,32 @@ def quiet(module: nn.Module, device: torch.device) -> Iterator[Callable[[], None
     run under the same ``quiet`` draws the same dropout mask as the real forward that follows.
     """
     rewind = _randomness(device)
+    memo: dict[int, Any] = {}  # by identity: what is tied stays tied
     try:
-        with torch.no_grad(), _own_caches(), _attributes_kept(module), _buffers_lent(module):
+        with (
+            torch.no_grad(),
+            _unseen_by_checkpointing(),
+            _own_caches(),
+            _attributes_kept(module, memo),
+            _buffers_lent(module, memo),
+        ):
             yield rewind
     finally:
         rewind()
+
+
+@contextmanager
+def _unseen_by_checkpointing() -> Iterator[None]:
+    """Checkpointing records what a region saves and computes; the re-runs are not part of it."""
+    with (
+        _disable_current_modes(),
+        torch.autograd.graph.saved_tensors_hooks(_unchanged, _unchanged),
+    ):
+        yield
+
+
+def _unchanged(tensor: Tensor) -> Tensor:
+    return tensor
 
 
 @contextmanager
@@ -49,17 +71,12 @@ def _own_caches() -> Iterator[None]:
 
 
 @contextmanager
-def _buffers_lent(module: nn.Module) -> Iterator[None]:
+def _buffers_lent(module: nn.Module, memo: dict[int, Any]) -> Iterator[None]:
     """Clones stand in for the buffers: not even a version counter of the real ones moves."""
-    originals = [(m._buffers, dict(m._buffers)) for m in module.modules()]
-    clones: dict[int, Tensor] = {}  # by identity: tied buffers stay tied
+    originals = [(m._buffers, dict(m._buffers)) for m in _modules(module)]
     try:
-        for buffers, _ in originals:
-            for name, buffer in buffers.items():
-                if buffer is not None:
-                    if id(buffer) not in clones:
-                        clones[id(buffer)] = buffer.clone()
-                    buffers[name] = clones[id(buffer)]
+        for buffers, before in originals:
+            buffers.update({name: _copied(buffer, memo) for name, buffer in before.items()})
         yield
     finally:
         for buffers, before in originals:
@@ -72,26 +89,53 @@ _TORCHS_OWN = frozenset(nn.Module().__dict__)
 
 
 @contextmanager
-def _attributes_kept(module: nn.Module) -> Iterator[None]:
-    """Attributes that a forward sets or fills (counters, caches, lists of losses) are put back."""
-    originals = [(m.__dict__, dict(m.__dict__)) for m in module.modules()]
+def _attributes_kept(module: nn.Module, memo: dict[int, Any]) -> Iterator[None]:
+    """Attributes that a forward sets or fills (counters, caches, lists of losses) are put back.
+
+    Parameters and submodules that a first forward makes are taken away again; those that exist are
+    left alone, since FSDP exchanges them.
+    """
+    modules = _modules(module)
+    own = [(m.__dict__, dict(m.__dict__)) for m in modules]
+    made = [(d, set(d)) for m in modules for d in (m.__dict__, m._parameters, m._modules)]
     try:
-        for attributes, before in originals:
+        for attributes, before in own:
             for name in before.keys() - _TORCHS_OWN:
-                attributes[name] = _copied(before[name])
+                attributes[name] = _copied(before[name], memo)
         yield
     finally:
-        for attributes, before in originals:
-            for name in attributes.keys() - before.keys():
-                del attributes[name]
+        for entries, known in made:
+            for name in entries.keys() - known:
+                del entries[name]
+        for attributes, before in own:
             attributes.update(before)
 
 
-def _copied(value: Any) -> Any:
-    """A copy of what a forward may write into; everything else as it is."""
-    if type(value) in (list, dict, set, deque):
-        return value.copy()
-    return value.clone() if isinstance(value, Tensor) else value
+def _modules(module: nn.Module) -> list[nn.Module]:
+    # The state of scripted modules is not Python's; they are refused in heads.
+    return [m for m in module.modules() if not isinstance(m, torch.jit.ScriptModule)]
+
+
+def _copied(value: Any, memo: dict[int, Any]) -> Any:
+    """A copy of what a forward may write into, containers with their content; else the value."""
+    if id(value) in memo:
+        return memo[id(value)]
+    new = value
+    if isinstance(value, Tensor) and not isinstance(value, nn.Parameter):
+        new = value.detach().clone()
+        if value.is_leaf:
+            new.requires_grad_(value.requires_grad)
+    elif type(value) in (list, tuple):
+        new = type(value)(_copied(item, memo) for item in value)
+    elif type(value) is deque:
+        new = deque((_copied(item, memo) for item in value), value.maxlen)
+    elif type(value) in (dict, OrderedDict, defaultdict, Counter):
+        new = value.copy()
+        new.update({key: _copied(item, memo) for key, item in value.items()})
+    elif isinstance(value, set) or type(value).__module__ == "numpy":
+        new = value.copy()
+    memo[id(value)] = new
+    return new
 
 
 def _randomness(device: torch.device) -> Callable[[], None]:

@@ -48,36 +48,44 @@ class Replays:
 
     def __init__(self) -> None:
         self._regions: WeakKeyDictionary[Any, _Region] = WeakKeyDictionary()
+        self.acted = False
+        """Whether anything was ever substituted."""
 
     def remember(self, done: Done) -> None:
         """Keep what was done to the call being made, if it may be recomputed."""
         if may_be_recomputed():
             for region in _regions():
-                self._regions.setdefault(region, _Region()).calls.append(done)
+                self._calls_of(region).append(done)
+        self.acted |= done.chosen is not None
 
     def recall(self) -> Done | None:
         """What was done to the call that is being recomputed; None if it was made unseen.
 
         Raises:
-            InputError: the recompute is not one of ``torch.utils.checkpoint``.
+            InputError: something was substituted, and the recompute is not one of
+                ``torch.utils.checkpoint``.
         """
         found = list(_regions())
-        if not found:
-            raise InputError(
-                "the head was called in backward, but not by torch.utils.checkpoint",
-                got="a recompute of which it cannot be known what was substituted in it",
-                expected="activation checkpointing through torch.utils.checkpoint",
-                remedy="use that, or suspend() around forwards that something else recomputes",
-            )
-        known = next((r for r in found if r in self._regions), None)
+        at = next((i for i, region in enumerate(found) if region.recomputing), None)
+        known = None if at is None else self._regions.get(found[at].key)
         if known is None:
+            if self.acted and not any(region.of_torch for region in found):
+                raise InputError(
+                    "the head was called in backward, but not by torch.utils.checkpoint",
+                    got="a recompute of which it cannot be known what was substituted in it",
+                    expected="activation checkpointing through torch.utils.checkpoint",
+                    remedy="use that, or do not substitute (P_MAX 0)",
+                )
             return None
-        done = self._next(self._regions[known])
+        done = self._next(known)
         if done is not None:
             # A checkpoint nested in a recomputed one is new, and will itself be recomputed.
-            for region in found[: found.index(known)]:
-                self._regions.setdefault(region, _Region()).calls.append(done)
+            for region in found[:at]:
+                self._calls_of(region).append(done)
         return done
+
+    def _calls_of(self, region: _Around) -> list[Done]:
+        return self._regions.setdefault(region.key, _Region()).calls
 
     def _next(self, region: _Region) -> Done | None:
         backward = _current_backward()
@@ -87,19 +95,33 @@ class Replays:
         return region.calls[region.repeated - 1] if region.repeated <= len(region.calls) else None
 
 
-def _regions() -> Iterator[Any]:
-    """What checkpointing keeps for each region around the caller, from the inside out."""
+@dataclass(frozen=True)
+class _Around:
+    """A checkpointed region around the caller."""
+
+    key: Any
+    """What checkpointing keeps for the region between its two passes."""
+    recomputing: bool
+    of_torch: bool = True
+
+
+def _regions() -> Iterator[_Around]:
+    """The checkpointed regions around the caller, from the inside out."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         code = frame.f_code
-        if code.co_filename == torch.utils.checkpoint.__file__ and code.co_name == "unpack_hook":
-            yield frame.f_locals["frame"]  # not reentrant, in backward
-        elif code.co_filename == torch.utils.checkpoint.__file__ and "gen" in code.co_varnames:
+        of_torch = code.co_filename == torch.utils.checkpoint.__file__
+        # The locals of other people's frames are not touched: reading them would keep them alive.
+        if of_torch and code.co_name == "unpack_hook":
+            yield _Around(frame.f_locals["frame"], recomputing=True)  # not reentrant, in backward
+        elif of_torch and "gen" in code.co_varnames:
             generator = frame.f_locals.get("gen")  # not reentrant, in forward
             if generator is not None and generator.gi_frame is not None:
-                yield generator.gi_frame.f_locals["new_frame"]
-        elif "ctx" in code.co_varnames and isinstance(frame.f_locals.get("ctx"), FunctionCtx):
-            yield frame.f_locals["ctx"]  # reentrant: an autograd.Function, in both passes
+                yield _Around(generator.gi_frame.f_locals["new_frame"], recomputing=False)
+        elif code.co_name in ("forward", "backward") and code.co_varnames[:1] == ("ctx",):
+            function = frame.f_locals.get("ctx")  # reentrant: an autograd.Function, in both passes
+            if isinstance(function, FunctionCtx):
+                yield _Around(function, code.co_name == "backward", of_torch)
         frame = frame.f_back
 
 

@@ -70,14 +70,11 @@ def refuse_in_place(features: Tensor) -> None:
     if features.requires_grad and not torch.is_grad_enabled():
         raise _forbidden("the input of a reentrant checkpoint, or of a call under no_grad")
     for tensor in (features, features._base):
-        saved = getattr(tensor.grad_fn, "_saved_result", None) if tensor is not None else None
-        if isinstance(saved, Tensor) and _same_storage(saved, features):
-            kind = type(tensor.grad_fn).__name__ if tensor is not None else ""
+        producer = None if tensor is None else tensor.grad_fn
+        # Only whether it is there: reading the saved tensor would make checkpointing recompute it.
+        if hasattr(producer, "_raw_saved_result"):
+            kind = type(producer).__name__
             raise _forbidden(f"the output of {kind}, which keeps it for its backward")
-
-
-def _same_storage(one: Tensor, other: Tensor) -> bool:
-    return one.untyped_storage().data_ptr() == other.untyped_storage().data_ptr()
 
 
 def _forbidden(got: str) -> InputError:

@@ -19,7 +19,7 @@ from .errors import CMIEIError
 from .head import Output, locate, read_logits
 from .hook import PreHook
 from .measure import measure
-from .partition import Partition, put_back
+from .partition import Partition, Place, put_back
 from .quiet import quiet
 
 __all__ = ["Check", "VerifyReport", "verify"]
@@ -123,19 +123,18 @@ class _Probe:
     output: Output
     calls: int = 0
     checks: list[Check] = field(default_factory=list)
-    leaf: Tensor | None = None
     logits: Tensor | None = None
     """What the re-entered head gave."""
 
-    def before(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def before(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.calls += 1
         if self.calls > 1:
-            return None
+            return
         try:
             place, features = self.partition.find(args, kwargs)
         except CMIEIError as error:
             self.checks.append(Check("width", False, _one_line(error)))
-            return None
+            return
         found = f"{list(features.shape)}, {' + '.join(map(str, self.partition.splits))}"
         self.checks.append(Check("width", True, found))
         state = _state(self.head)
@@ -151,32 +150,37 @@ class _Probe:
             ).logits
         except CMIEIError as error:
             self.checks.append(Check("logits", False, _one_line(error)))
-            return None
+            return
         self.checks.append(Check("logits", True, f"{list(self.logits.shape)}"))
         moved = _moved(state, _state(self.head))
         found = "changed: " + ", ".join(moved) if moved else "unchanged"
         self.checks.append(Check("buffers, parameters, generators", not moved, found))
-        self.leaf = features.detach().requires_grad_()
-        # A clone, since the head may begin with an in-place operation, which no leaf allows.
-        return put_back(args, kwargs, place, self.leaf.clone(memory_format=torch.preserve_format))
+        reached = self._gradient_reaches(args, kwargs, place, features)
+        found = "yes" if reached else "no: something in the head detaches it, or multiplies by 0"
+        self.checks.append(Check("gradient reaches the input", reached, found))
+
+    def _gradient_reaches(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], place: Place, features: Tensor
+    ) -> bool:
+        leaf = features.detach().requires_grad_()
+        with quiet(self.head, features.device), torch.enable_grad():
+            # A clone, since the head may begin with an in-place operation, which no leaf allows.
+            new_args, new_kwargs = put_back(args, kwargs, place, leaf.clone())
+            returned = self.head.forward(*new_args, **new_kwargs)
+            logits = read_logits(returned, self.output, len(features))
+            if not logits.requires_grad:
+                return False
+            (gradient,) = torch.autograd.grad(logits.square().sum(), leaf, allow_unused=True)
+        return gradient is not None and bool(gradient.count_nonzero())
 
     def after(self, _: nn.Module, args: Any, returned: Any) -> None:
-        if self.calls > 1 or self.logits is None or self.leaf is None:
+        if self.calls > 1 or self.logits is None:
             return
         real = read_logits(returned, self.output, len(self.logits))
         difference = (real - self.logits).abs().max().item() if len(real) else 0.0
         same = torch.equal(real, self.logits)
         found = "equal to the bit" if same else f"largest difference {difference:.3g}"
         self.checks.append(Check("re-entry gives the real logits", same, found))
-        gradient = None
-        if real.requires_grad:
-            target = real.square().sum()
-            (gradient,) = torch.autograd.grad(
-                target, self.leaf, retain_graph=True, allow_unused=True
-            )
-        reached = gradient is not None and bool(gradient.count_nonzero())
-        found = "yes" if reached else "no: something in the head detaches it, or multiplies by 0"
-        self.checks.append(Check("gradient reaches the input", reached, found))
 
 
 def _dry_run(model: nn.Module, inputs: Sequence[Any], probe: _Probe) -> list[Check]:

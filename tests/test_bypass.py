@@ -120,6 +120,17 @@ def test_a_scripted_head_is_refused(script):
         attach(Fused(script(nn.Linear(12, 7))))
 
 
+def test_a_head_that_holds_a_scripted_part_is_refused_and_a_scripted_backbone_is_not(x):
+    with pytest.raises(CMIEIError, match="holds one"):
+        attach(Fused(nn.Sequential(nn.Flatten(), torch.jit.script(nn.Linear(12, 7)))))
+    model = Fused()
+    model.encoders[0] = torch.jit.script(nn.Linear(6, 4))
+    cmiei_hooks.verify(model, x, head="classifier", splits=WIDTHS, strict=True)
+    handle = attach(model)
+    model(x)
+    assert handle.step == 1
+
+
 def test_a_lazy_part_of_the_head_is_refused_until_it_was_called(x):
     model = Fused(nn.Sequential(nn.Flatten(), nn.LazyLinear(7)))
     with pytest.raises(CMIEIError, match=r"classifier.1[\s\S]*run one batch"):

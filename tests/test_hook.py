@@ -7,6 +7,7 @@ import io
 import math
 import pickle
 import warnings
+from functools import partial
 
 import pytest
 import torch
@@ -399,6 +400,46 @@ def test_other_calls_between_forward_and_backward_are_not_mistaken_for_it(reentr
 
     for one, two in zip(gradients("nothing"), gradients("head"), strict=True):
         torch.testing.assert_close(one, two, rtol=1e-5, atol=1e-5)
+
+
+def test_checking_for_inplace_does_not_make_the_backbone_run_again():
+    class Backbone(Fused):
+        runs = 0
+
+        def encode(self, x: Tensor) -> Tensor:
+            self.runs += 1
+            return self.features(x).relu() * 2
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.classifier(checkpoint(self.encode, x, use_reentrant=False))
+
+    model = Backbone()
+    attach(model, inplace=True)
+    model(torch.randn(4, 6))
+    assert model.runs == 1
+
+
+@pytest.mark.skipif(torch.__version__ < "2.4", reason="selective checkpointing is newer")
+@pytest.mark.parametrize("settings", [{"p_max": 0.0}, {}], ids=["observing", "substituting"])
+def test_selective_checkpointing(settings):
+    from torch.utils.checkpoint import create_selective_checkpoint_contexts
+
+    def gradients(selective: bool) -> list[Tensor]:
+        torch.manual_seed(0)
+        model, x = Fused(), torch.randn(8, 6)
+        attach(model, seed=1, **settings)
+        tail = nn.Sequential(nn.Linear(7, 9), nn.Tanh(), nn.Linear(9, 3))
+        whole = nn.Sequential(model, tail)
+        if selective:
+            contexts = partial(create_selective_checkpoint_contexts, [torch.ops.aten.addmm.default])
+            out = checkpoint(whole, x, use_reentrant=False, context_fn=contexts)
+        else:
+            out = whole(x)
+        out.square().sum().backward()
+        return [p.grad for p in whole.parameters()]
+
+    for one, two in zip(gradients(False), gradients(True), strict=True):
+        torch.testing.assert_close(one, two)
 
 
 def test_inplace_under_a_reentrant_checkpoint_is_refused():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter, defaultdict
 
 import numpy as np
 import pytest
@@ -137,6 +138,56 @@ def test_lists_dicts_and_plain_tensors_are_put_back():
     assert module.cache == {}
     assert module.average.sum() == 0
     assert module.average._version == 0
+
+
+class Shares(nn.Module):
+    """Containers of several kinds, nested, shared with a child, with tensors in them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.child = nn.Module()
+        self.child.cache = self.cache = {}
+        self.nested = {"a": [torch.zeros(2)]}
+        self.seen = defaultdict(list)
+        self.counts = Counter()
+        self.array = np.zeros(2)
+
+    def forward(self, x: torch.Tensor) -> None:
+        self.child.cache["k"] = x
+        self.cache.pop("k")  # raises unless the two are still one
+        self.nested["a"][0].add_(x)
+        self.nested["a"].append(x)
+        self.seen["x"].append(x)
+        self.counts["calls"] += 1
+        self.array += 1
+        if not hasattr(self, "late"):
+            self.late = nn.Linear(2, 2)
+
+
+def test_shared_and_nested_containers_arrays_and_late_modules():
+    module = Shares()
+    with quiet(module, CPU):
+        module.forward(torch.ones(2))
+        assert module.counts["calls"] == 1
+    assert module.child.cache is module.cache
+    assert module.cache == {}
+    assert len(module.nested["a"]) == 1
+    assert module.nested["a"][0].sum() == 0
+    assert not module.seen
+    assert not module.counts
+    assert module.array.sum() == 0
+    assert not hasattr(module, "late")
+
+
+def test_inside_nothing_is_saved_through_the_hooks_of_checkpointing():
+    packed = []
+    x = torch.randn(3, requires_grad=True)
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: packed.append(t) or t, lambda t: t):
+        with quiet(nn.Linear(3, 3), CPU), torch.enable_grad():
+            x.sin().exp()
+        assert packed == []
+        x.sin()
+        assert len(packed) == 1
 
 
 def gradient_under_parametrize_cached(prepare) -> torch.Tensor | None:

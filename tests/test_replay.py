@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import weakref
 
 import pytest
 import torch
@@ -130,8 +131,69 @@ def test_what_is_remembered_goes_with_the_graph(reentrant):
     assert len(recorder.replays._regions) == 0
 
 
-def test_a_recompute_by_something_else_is_refused():
+@pytest.mark.parametrize("outer", [False, True])
+@pytest.mark.parametrize("inner", [False, True])
+def test_several_calls_in_nested_checkpoints(outer, inner):
+    recorder, x = Recorder(), leaf()
+
+    def twice(x: Tensor) -> Tensor:
+        return recorder(x) + recorder(2 * x).exp()
+
+    def middle(x: Tensor) -> Tensor:
+        return checkpoint(twice, checkpoint(twice, x, use_reentrant=inner), use_reentrant=inner)
+
+    checkpoint(middle, x, use_reentrant=outer).sum().backward()
+    # the outer recompute comes to all four; then each inner one to its own two, the later first
+    assert recorder.recalled[:4] == [0, 1, 2, 3] or not outer
+    assert recorder.recalled[-4:] == [2, 3, 0, 1]
+
+
+def test_a_recompute_by_something_else_is_refused_once_anything_was_substituted():
     recorder, x = Recorder(), leaf()
     x.register_hook(recorder)
+    x.sum().backward()
+    assert recorder.recalled == [None]
+    recorder.replays.remember(Done(0, torch.zeros(1)))
     with pytest.raises(CMIEIError, match="not by torch"):
         x.sum().backward()
+
+
+def test_an_own_checkpoint_that_hides_its_first_pass_is_refused():
+    class Own(torch.autograd.Function):
+        @staticmethod
+        def forward(function, x):
+            return function(x)
+
+        @staticmethod
+        def setup_context(ctx, inputs, output):
+            ctx.function, x = inputs
+            ctx.save_for_backward(x)
+
+        @staticmethod
+        def backward(ctx, grad):
+            (x,) = ctx.saved_tensors
+            with torch.enable_grad():
+                x = x.detach().requires_grad_()
+                ctx.function(x).backward(grad)
+            return None, x.grad
+
+    recorder = Recorder()
+    recorder.replays.acted = True
+    out = Own.apply(recorder, leaf())
+    with pytest.raises(CMIEIError, match="not by torch"):
+        out.sum().backward()
+
+
+def test_the_locals_of_other_frames_are_not_kept_alive():
+    class Big:
+        pass
+
+    def training(recorder: Recorder) -> bool:
+        ctx, big = None, Big()  # a name that autograd uses too
+        gone = weakref.ref(big)
+        with torch.no_grad():
+            recorder(torch.ones(2))
+        del ctx, big
+        return gone() is None
+
+    assert training(Recorder())

@@ -20,8 +20,8 @@ CHECKS = [
     "width",
     "logits",
     "buffers, parameters, generators",
-    "re-entry gives the real logits",
     "gradient reaches the input",
+    "re-entry gives the real logits",
 ]
 
 
@@ -116,6 +116,13 @@ def test_a_generator_of_its_own_is_seen(x):
     report = verify(Fused(OwnGenerator()), x, **WHERE)
     (check,) = [c for c in report.checks if c.name.startswith("buffers")]
     assert check.found == "changed: generator generator"
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+@pytest.mark.parametrize("recompute", ["head", "block"])
+def test_a_checkpointed_model_passes(recompute, reentrant):
+    model = Model(HEADS["batch norm, dropout"](), recompute, reentrant)
+    verify(model, torch.randn(8, 6), head="classifier", splits=[8, 8, 8], strict=True)
 
 
 def test_a_head_called_twice_is_counted(x):
