@@ -222,9 +222,7 @@ class Handle:
             self._hook.remove()
             self._pre_hook.stop()
             self._hook = None
-            if self._pipeline.schedule.epoch_was_set:
-                self._pipeline.check_called()
-            self._pipeline.check_finite()
+            self._pipeline.end()
 
     def __enter__(self) -> Handle:
         return self

@@ -70,7 +70,7 @@ def _uninitialised(module: nn.Module) -> bool:
 
 
 def refuse_replica(module: nn.Module, head: nn.Module) -> None:
-    """Refuse a call by a replica of the head (``nn.DataParallel`` applied after attach).
+    """Refuse a call by a shallow copy of the head, as ``nn.DataParallel`` makes them.
 
     Raises:
         HeadError: the calling module is not the head.
@@ -115,8 +115,8 @@ def drop_compiled_code(model: nn.Module) -> None:
 def explain_silence(name: str, head: nn.Module, model: nn.Module | None) -> str:
     """Why the head was not called in training mode in a whole epoch, as far as it can be seen."""
     said = (
-        f"the head {name!r} was not called in training mode since the epoch began: nothing was "
-        "measured and nothing was substituted. "
+        f"the head {name!r} was not called in training mode in the last epoch, or ever: nothing "
+        "was measured and nothing was substituted. "
     )
     if model is not None and all(module is not head for module in model.modules()):
         return said + "It is no longer part of the model: attach again after replacing a module"

@@ -63,8 +63,10 @@ class Pipeline:
         self.seed = torch.initial_seed() if config.seed is None else config.seed
         self.last: Measurement | None = None
         self.suspended = False
-        self.calls = 0
-        """Training-mode calls of the head since the epoch began, suspended ones too."""
+        self.calls = self.calls_in_epoch = 0
+        """Training-mode calls of the head, suspended ones too."""
+        self._epoch_begun = False
+        self._versions = _versions(model)
         self._warned: set[str] = set()
 
     def __call__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
@@ -72,6 +74,7 @@ class Pipeline:
         if in_backward():
             return self._apply(args, kwargs, self.replays.recall())
         self.calls += 1
+        self.calls_in_epoch += 1
         if self.suspended:
             done = Done(self.schedule.step, None)
         else:
@@ -98,10 +101,10 @@ class Pipeline:
             kind=c.measure,
             output=self.output,
         ).influence
-        # When the cap lets no sample through, the very same tensor must go on to the head.
-        acts = action is Action.INTERVENE and not (
-            c.sample_level and not cap(c.p_max, len(features))
-        )
+        # When the cap lets no sample through, the very same tensor must go on to the head. (With
+        # SYNC it must not depend on the size of this rank's batch: the other ranks would wait.)
+        within = c.p_max if c.sync else cap(c.p_max, len(features))
+        acts = action is Action.INTERVENE and bool(within or not c.sample_level)
         kept = torch.full_like(influence[:, 0], KEPT, dtype=torch.int64)
         chosen = self._select(influence) if acts else kept
         self.statistics.add(influence, chosen)
@@ -165,18 +168,24 @@ class Pipeline:
 
     def begin_epoch(self, epoch: int) -> None:
         """Enter an epoch; a new one begins a new average."""
-        was_set = self.schedule.epoch_was_set
         if self.schedule.set_epoch(epoch):
-            if was_set:
-                self.check_called()
+            if self._epoch_begun and not self.calls_in_epoch:
+                self._warn_of_silence()
             self.check_finite()
             self.statistics.reset()
-            self.calls = 0
+            self.calls_in_epoch = 0
+        self._epoch_begun = True
 
-    def check_called(self) -> None:
-        """Warn once if the head was not called in training mode since the epoch began."""
-        if not self.calls:
-            self._warn("called", explain_silence(self.head_name, self.head, self._model()))
+    def end(self) -> None:
+        """Warn of what was never said: training that never called the head, samples left out."""
+        model = self._model()
+        trained = self._epoch_begun or (model is not None and _versions(model) != self._versions)
+        if trained and not self.calls:
+            self._warn_of_silence()
+        self.check_finite()
+
+    def _warn_of_silence(self) -> None:
+        self._warn("called", explain_silence(self.head_name, self.head, self._model()))
 
     def check_finite(self) -> None:
         """Warn once of samples that were left out; waits for the device."""
@@ -201,6 +210,11 @@ class Pipeline:
         if about not in self._warned:
             self._warned.add(about)
             warnings.warn(message, CMIEIWarning, stacklevel=2)
+
+
+def _versions(model: nn.Module) -> int:
+    """Changes when an optimizer has written into the parameters."""
+    return sum(0 if p.is_inference() else p._version for p in model.parameters())
 
 
 class PreHook:

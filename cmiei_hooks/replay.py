@@ -69,10 +69,11 @@ class Replays:
         at = next((i for i, region in enumerate(found) if region.recomputing), None)
         known = None if at is None else self._regions.get(found[at].key)
         if known is None:
-            if self.acted and not any(region.of_torch for region in found):
+            if self.acted:
                 raise InputError(
-                    "the head was called in backward, but not by torch.utils.checkpoint",
-                    got="a recompute of which it cannot be known what was substituted in it",
+                    "the head was called in backward, and it is not known for which forward",
+                    got="a recompute by something else than torch.utils.checkpoint, or of a "
+                    "forward before attach",
                     expected="activation checkpointing through torch.utils.checkpoint",
                     remedy="use that, or do not substitute (P_MAX 0)",
                 )
@@ -102,7 +103,6 @@ class _Around:
     key: Any
     """What checkpointing keeps for the region between its two passes."""
     recomputing: bool
-    of_torch: bool = True
 
 
 def _regions() -> Iterator[_Around]:
@@ -121,7 +121,7 @@ def _regions() -> Iterator[_Around]:
         elif code.co_name in ("forward", "backward") and code.co_varnames[:1] == ("ctx",):
             function = frame.f_locals.get("ctx")  # reentrant: an autograd.Function, in both passes
             if isinstance(function, FunctionCtx):
-                yield _Around(function, code.co_name == "backward", of_torch)
+                yield _Around(function, recomputing=code.co_name == "backward")
         frame = frame.f_back
 
 

@@ -23,6 +23,7 @@ def noise_generator(device: torch.device, *words: Any) -> torch.Generator:
     So a resumed run and a recompute draw the same noise, and ranks and heads different ones.
     """
     text = " ".join(map(str, words)).encode()
+    # Four bytes: of its seed the CPU's generator uses no more.
     seed = int.from_bytes(hashlib.blake2b(text, digest_size=4).digest(), "little")
     return torch.Generator(device).manual_seed(seed)
 

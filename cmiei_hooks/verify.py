@@ -70,12 +70,14 @@ def verify(
 ) -> VerifyReport:
     """Run the model once in training mode and check what the promise of silence rests on.
 
-    The model, its gradients and the random generators are left as they were; an attachment that it
-    already has is suspended meanwhile. Prints a table.
+    The model, its gradients and the global random generators are left as they were (what a head
+    does to its own parameters or generators is reported, not undone); an attachment that it already
+    has is suspended meanwhile. Prints a table.
 
     Args:
         model: as for ``attach``.
-        *inputs: what the model is called with; a small batch of two or more samples will do.
+        *inputs: what the model is called with, or one dict of keywords; a small batch of two or
+            more samples will do.
         head: as for ``attach``, like the arguments below.
         splits: widths of the modalities.
         names: names of the modalities.
@@ -193,7 +195,10 @@ def _dry_run(model: nn.Module, inputs: Sequence[Any], probe: _Probe) -> list[Che
             probe.head.register_forward_hook(probe.after),
         ]
         try:
-            model(*inputs)
+            if len(inputs) == 1 and isinstance(inputs[0], Mapping):
+                model(**inputs[0])
+            else:
+                model(*inputs)
         finally:
             for hook in hooks:
                 hook.remove()

@@ -29,6 +29,8 @@ HEADS: dict[str, Callable[[], nn.Module]] = {
         nn.Linear(24, 5),
     ),
     "in-place relu": lambda: nn.Sequential(nn.ReLU(inplace=True), nn.Linear(24, 5)),
+    # unlike that of ReLU, its second application in place changes the tensor again
+    "in-place leaky relu": lambda: nn.Sequential(nn.LeakyReLU(0.3, True), nn.Linear(24, 5)),
     "spectral norm": lambda: nn.Sequential(parametrizations.spectral_norm(nn.Linear(24, 5))),
     "legacy spectral norm": lambda: spectral_norm(nn.Linear(24, 5)),
     "legacy weight norm": lambda: weight_norm(nn.Linear(24, 5)),

@@ -362,6 +362,19 @@ def test_every_refusal_has_all_four_parts():
         assert error.remedy, call
 
 
+def test_the_state_has_the_log_and_the_samples_left_out(model, x):
+    handle = attach(model, log=[lambda record: None], log_period=7)
+    handle.set_epoch(0)
+    x[0] = math.nan
+    with pytest.warns(cmiei_hooks.CMIEIWarning, match="NaN"):
+        model(x)
+    state = handle.state_dict()
+    other = attach(Fused())
+    other.load_state_dict(state)
+    assert other.state_dict() | {"sums": 0, "left_out": 0} == state | {"sums": 0, "left_out": 0}
+    assert (state["next_log_step"], state["epoch_was_set"], other.non_finite) == (7, True, 1)
+
+
 def test_loading_a_state_does_not_tie_the_handles_together(model, x):
     handle = attach(model)
     model(x)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 
 import pytest
@@ -10,7 +11,6 @@ from conftest import WIDTHS, Fused
 from torch import Tensor, nn
 
 import cmiei_hooks
-import cmiei_hooks.attach
 from cmiei_hooks import CMIEIError, CMIEIWarning, Handle
 
 
@@ -55,6 +55,53 @@ def test_in_a_single_epoch_it_is_said_at_the_removal():
     model = Functional()
     (message,) = epochs(model, attach(model), count=1)
     assert "was not called" in message
+
+
+def test_without_epochs_it_is_said_at_the_removal_too():
+    model = Functional()
+    handle = attach(model)
+    model(torch.randn(4, 6)).sum().backward()
+    torch.optim.SGD(model.parameters(), 0.1).step()
+    with pytest.warns(CMIEIWarning, match="was not called"):
+        handle.remove()
+
+
+class SometimesFunctional(Functional):
+    """Calls its head until it is told not to."""
+
+    calls = True
+
+    def forward(self, x: Tensor) -> Tensor:
+        return Fused.forward(self, x) if self.calls else super().forward(x)
+
+
+def test_a_head_that_is_not_called_any_more_in_a_later_epoch():
+    model = SometimesFunctional()
+    handle = attach(model)
+    handle.set_epoch(0)
+    model(torch.randn(4, 6))
+    model.calls = False
+    handle.set_epoch(1)
+    model(torch.randn(4, 6))
+    with pytest.warns(CMIEIWarning, match="was not called in training mode"):
+        handle.set_epoch(2)
+
+
+def test_resuming_and_stopping_early_are_no_silence():
+    model = Fused()
+    handle = attach(model)
+    handle.set_epoch(0)
+    model(torch.randn(4, 6))
+    state = handle.state_dict()
+    handle.set_epoch(1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        handle.remove()
+        resumed = attach(model)
+        resumed.load_state_dict(state)
+        resumed.set_epoch(1)
+        model(torch.randn(4, 6))
+        resumed.remove()
 
 
 def test_a_head_replaced_after_attach():
@@ -173,11 +220,8 @@ def test_another_instance_of_the_class_or_a_function_around_it(x):
 )
 def test_without_the_reset_compiled_code_ignores_the_hook(x, monkeypatch):
     model, compiled = compiled_and_run(x)
-    monkeypatch.setattr(
-        cmiei_hooks.attach.__globals__["drop_compiled_code"],
-        "__code__",
-        (lambda model: None).__code__,
-    )
+    module = sys.modules["cmiei_hooks.attach"]  # the function of that name hides it
+    monkeypatch.setattr(module, "drop_compiled_code", lambda model: None)
     handle = attach(model)
     compiled(x)
     assert handle.step == 0

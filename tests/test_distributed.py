@@ -61,6 +61,8 @@ def worker(rank: int, directory: str) -> None:
         "own": run(model, x, **batch_level),
         "sync": run(model, x, sync=True, **batch_level),
         "sync samples": run(model, x, sync=True, sigma=0.0, p_max=1.0),
+        # the cap of rank 0 lets nobody through; it must take part all the same
+        "sync, one sample": run(model, x[: 1 + 7 * rank], sync=True, sigma=0.0, p_max=0.5),
     }
     torch.save(results, f"{directory}/{rank}.pt")
     dist.destroy_process_group()
@@ -123,6 +125,12 @@ def test_the_joint_decision_is_not_that_of_one_rank(ranks):
     """Otherwise the comparison above would not show that the decision is joint."""
     joint = ranks[0]["sync"]["substituted"][0]
     assert any(rank["own"]["substituted"][0] != joint for rank in ranks)
+
+
+def test_with_sync_a_rank_whose_cap_is_zero_does_not_let_the_others_wait(ranks):
+    one, eight = (rank["sync, one sample"]["substituted"] for rank in ranks)
+    assert one.tolist() == [-1]
+    assert (eight >= 0).sum() == 4
 
 
 def test_without_sync_they_do_not(ranks, together):

@@ -35,11 +35,7 @@ class Collecting(nn.Linear):
         return super().forward(x) * (1 + torch.stack(self.losses).sum())
 
 
-ALL_HEADS = HEADS | {
-    "collecting": Collecting,
-    # unlike that of ReLU, its second application in place changes the tensor again
-    "in-place leaky relu": lambda: nn.Sequential(nn.LeakyReLU(0.3, True), nn.Linear(24, 5)),
-}
+ALL_HEADS = HEADS | {"collecting": Collecting}
 
 
 def found(head: str) -> list[str]:
@@ -122,7 +118,6 @@ def test_no_graph_is_kept_alive(model, x):
 @pytest.mark.negative_control
 def test_without_no_grad_a_graph_would_be_kept_alive(model, x, monkeypatch):
     monkeypatch.setattr(torch, "no_grad", contextlib.nullcontext)
-    monkeypatch.setattr(Tensor, "detach", lambda self: self)
     assert keeps_a_graph(model, x)
 
 
@@ -190,8 +185,9 @@ def test_an_ordinary_copy_of_the_hook_would_act(name, x, monkeypatch):
         return cmiei_hooks.hook.PreHook(self._pipeline)
 
     monkeypatch.setattr(cmiei_hooks.hook.PreHook, "__deepcopy__", ordinary)
-    with pytest.raises((AssertionError, cmiei_hooks.CMIEIError)):
-        assert not copy_acts(COPIES[name], x)
+    monkeypatch.setattr(cmiei_hooks.hook, "refuse_replica", lambda *_: None)
+    with pytest.raises(AssertionError, match="step"):  # it feeds the original
+        copy_acts(COPIES[name], x)
 
 
 def test_the_weights_file_holds_weights_only(tmp_path, x):

@@ -75,6 +75,10 @@ def test_attributes_late_buffers_and_generators_are_put_back():
     del module.cache
     module._buffers.clear()
     assert list(module.__dict__) == keys
+    with quiet(module, CPU):
+        module.forward(x)
+    assert list(module.__dict__) == keys  # what was made inside is gone again
+    assert not module._buffers
 
 
 def test_everything_is_put_back_when_the_module_raises():

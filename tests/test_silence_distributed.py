@@ -22,9 +22,8 @@ except ImportError:  # FSDP2 came with torch 2.6
 
 RANKS = 2
 WRAPS = ["ddp"] + (["fsdp2"] if fully_shard else [])
-# Without the tool too: fully_shard does not shard the plain attributes of the legacy forms, and it
-# forbids a head to write in place into its input.
-NOT_SHARDED = {"legacy spectral norm", "legacy weight norm", "in-place relu"}
+# fully_shard forbids a head to write in place into its input, without the tool too.
+NOT_SHARDED = {"in-place relu", "in-place leaky relu"}
 RUNS = [
     run
     for run in itertools.product(WRAPS, HEADS, PRECISIONS)

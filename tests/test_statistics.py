@@ -69,3 +69,6 @@ def test_a_long_run_does_not_lose_steps_to_rounding():
     )
     statistics.add(torch.tensor([[1.0, 0.0]]), torch.tensor([-1]))
     assert statistics.sums[:2].tolist() == [2**24 + 1] * 2
+    fresh = Statistics(["a", "b"])
+    fresh.add(torch.tensor([[1.0, 0.0]]), torch.tensor([-1]))
+    assert fresh.sums.dtype == torch.float64

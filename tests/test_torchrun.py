@@ -31,16 +31,22 @@ model = DistributedDataParallel(model)
 handle = cmiei_hooks.attach(
     model, head="classifier", splits=[6, 6], k=1, warmup_epochs=0, abs_thr=0.0, rel_thr=0.0
 )
-all_reduce, inside = dist.all_reduce, []
+inside = []
 
 
-def watched(*args, **kwargs):
-    files = [frame.filename for frame in traceback.extract_stack()]
-    inside.append(any(file.endswith("cmiei_hooks/hook.py") for file in files))
-    return all_reduce(*args, **kwargs)
+def watch(name):
+    original = getattr(dist, name)
+
+    def watched(*args, **kwargs):
+        files = [frame.filename for frame in traceback.extract_stack()]
+        inside.append(any(file.endswith("cmiei_hooks/hook.py") for file in files))
+        return original(*args, **kwargs)
+
+    setattr(dist, name, watched)
 
 
-dist.all_reduce = watched
+for name in ("all_reduce", "all_gather", "broadcast", "barrier", "reduce_scatter", "send", "recv"):
+    watch(name)
 with model.join():
     for _ in range(3 + 4 * rank):  # rank 0: 3 batches, rank 1: 7
         model(torch.randn(8, 6)).square().sum().backward()

@@ -102,7 +102,6 @@ def test_every_head_of_the_matrix_passes(head):
     )
 
 
-@pytest.mark.negative_control
 @pytest.mark.parametrize("check", CHECKS)
 def test_for_every_check_there_is_a_model_that_fails_it(check, x):
     splits = [4, 3, 4] if check == "width" else WIDTHS
@@ -125,6 +124,27 @@ def test_a_checkpointed_model_passes(recompute, reentrant):
     verify(model, torch.randn(8, 6), head="classifier", splits=[8, 8, 8], strict=True)
 
 
+TABLE = """\
+C-MIEI dry run
+┏━━━━━━━━━━━━┳━━━━┳━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━┓
+┃ checked    ┃    ┃ found                                                      ┃
+┡━━━━━━━━━━━━╇━━━━╇━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━┩
+│ head found │ no │ the model has no module named 'clasifier'; 'clasifier';    │
+│            │    │ did you mean 'classifier'?; Linear modules with            │
+│            │    │ in_features 12: 'classifier' (12 -> 7)                     │
+└────────────┴────┴────────────────────────────────────────────────────────────┘
+"""
+
+
+def test_the_golden_table(model, x, capsys):
+    verify(model, x, head="clasifier", splits=WIDTHS)
+    assert [line.rstrip() for line in capsys.readouterr().out.splitlines()] == TABLE.splitlines()
+
+
+def test_keywords_may_be_given_as_a_dict(model, x):
+    assert verify(model, {"x": x}, **WHERE).ok
+
+
 def test_a_head_called_twice_is_counted(x):
     class Twice(Fused):
         def forward(self, x: Tensor) -> Tensor:
@@ -141,6 +161,7 @@ def test_the_model_is_left_as_it_was(training):
     model = Model(HEADS["batch norm, dropout"]())
     model.train(training)
     handle = cmiei_hooks.attach(model, head="classifier", splits=[8, 8, 8], log=False, k=1)
+    handle.set_epoch(0)
     before, values = trace(model), {k: v.clone() for k, v in model.state_dict().items()}
     versions = [tensor._version for tensor in model.state_dict(keep_vars=True).values()]
     generator = torch.get_rng_state()
@@ -153,6 +174,9 @@ def test_the_model_is_left_as_it_was(training):
     assert torch.equal(torch.get_rng_state(), generator)
     assert all(p.grad is None for p in model.parameters())
     assert handle.step == 0
+    model.train()
+    model(torch.randn(8, 6))
+    assert handle.step == 1  # the attachment is alive again
 
 
 def test_an_error_of_the_model_itself_is_its_own(model):
