@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from . import distributed
 from .bypass import explain_silence, refuse_replica
@@ -214,7 +215,8 @@ class Pipeline:
 
 def _versions(model: nn.Module) -> int:
     """Changes when an optimizer has written into the parameters."""
-    return sum(0 if p.is_inference() else p._version for p in model.parameters())
+    counted = [p for p in model.parameters() if not is_lazy(p) and not p.is_inference()]
+    return sum(p._version for p in counted)
 
 
 class PreHook:

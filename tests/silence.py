@@ -77,7 +77,9 @@ OBSERVING = {"k": 1, "p_max": 0.0, "warmup_epochs": 0, "seed": 1, "log": False}
 
 def attach(model: nn.Module, **settings: Any) -> cmiei_hooks.Handle:
     options = {"head": "classifier", "splits": WIDTHS} | OBSERVING | settings
-    return cmiei_hooks.attach(model, **options)
+    handle = cmiei_hooks.attach(model, **options)
+    handle.set_epoch(0)
+    return handle
 
 
 def train(

@@ -186,6 +186,14 @@ def test_a_lazy_part_of_the_head_is_refused_until_it_was_called(x):
     attach(model)
 
 
+def test_a_model_with_lazy_modules_outside_and_as_the_head(x):
+    model = Fused(nn.LazyLinear(7))
+    model.encoders[0] = nn.LazyLinear(4)
+    handle = attach(model)
+    model(x)
+    assert handle.step == 1
+
+
 def compiled_and_run(x: Tensor) -> tuple[Fused, nn.Module]:
     model = Fused()
     compiled = torch.compile(model, backend="eager")
