@@ -1,4 +1,4 @@
-"""The fusion head: find it by its name, know its width, run it again, read its logits."""
+"""The fusion head: find it by its name, know its width, read its logits."""
 
 from __future__ import annotations
 

@@ -125,13 +125,16 @@ def _copied(value: Any, memo: dict[int, Any]) -> Any:
         new = value.detach().clone()
         if value.is_leaf:
             new.requires_grad_(value.requires_grad)
-    elif type(value) in (list, tuple):
-        new = type(value)(_copied(item, memo) for item in value)
-    elif type(value) is deque:
-        new = deque((_copied(item, memo) for item in value), value.maxlen)
+    elif type(value) is tuple:
+        new = tuple(_copied(item, memo) for item in value)
+    elif type(value) in (list, deque):
+        new = memo[id(value)] = value.copy()  # before its content, which may lead back to it
+        for index, item in enumerate(value):
+            new[index] = _copied(item, memo)
     elif type(value) in (dict, OrderedDict, defaultdict, Counter):
-        new = value.copy()
-        new.update({key: _copied(item, memo) for key, item in value.items()})
+        new = memo[id(value)] = value.copy()
+        for key, item in value.items():
+            new[key] = _copied(item, memo)
     elif isinstance(value, set) or type(value).__module__ == "numpy":
         new = value.copy()
     memo[id(value)] = new

@@ -110,7 +110,7 @@ def verify(
             "the dry run found what the promise of silence does not allow",
             got="; ".join(f"{check.name}: {check.found}" for check in failed),
             expected="every check ok",
-            remedy="correct the model or name another head; docs/guarantees.md explains each check",
+            remedy="correct the model, or name another head",
         )
     return report
 

@@ -164,6 +164,7 @@ def test_the_cap_is_the_floor_of_the_decimal_that_was_written(p_max, batch, allo
     assert (chosen != -1).nonzero().flatten().tolist() == list(range(batch - allowed, batch))
 
 
+@settings(deadline=None)
 @given(st.integers(0, 1000), st.integers(0, 300))
 def test_the_cap_of_every_three_digit_share(thousandths, batch):
     assert cap(thousandths / 1000, batch) == thousandths * batch // 1000

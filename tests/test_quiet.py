@@ -155,6 +155,7 @@ class Shares(nn.Module):
         self.seen = defaultdict(list)
         self.counts = Counter()
         self.array = np.zeros(2)
+        self.nested["itself"] = self.nested
 
     def forward(self, x: torch.Tensor) -> None:
         self.child.cache["k"] = x
@@ -176,6 +177,7 @@ def test_shared_and_nested_containers_arrays_and_late_modules():
     assert module.child.cache is module.cache
     assert module.cache == {}
     assert len(module.nested["a"]) == 1
+    assert module.nested["itself"] is module.nested
     assert module.nested["a"][0].sum() == 0
     assert not module.seen
     assert not module.counts
