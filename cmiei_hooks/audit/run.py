@@ -16,6 +16,7 @@ from ..config import Config
 from ..errors import HeadError, InputError
 from ..head import Output, locate
 from ..measure import measure
+from ..modes import eval_mode
 from ..partition import Partition
 from ..quiet import quiet
 from .report import AuditReport, Observed, make_report
@@ -73,7 +74,7 @@ def audit(
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     observed: list[Observed] = []
     listening = _listening(module, partition, resolved, output, observed)
-    with _evaluating(model), quiet(model, device), listening:
+    with eval_mode(model), quiet(model, device), listening:
         for batch in batches:
             calls = len(observed)
             args, kwargs, label = _inputs(_moved(batch, device))
@@ -127,18 +128,6 @@ def _silent(name: str) -> HeadError:
         remedy="many re-identification models skip the classifier in eval: audit a model whose "
         "forward calls it, or wrap the model so that it does",
     )
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    training = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(training[0][1])  # its own train() may have more to undo than the flags
-        for module, flag in training:
-            module.training = flag
 
 
 @contextmanager
