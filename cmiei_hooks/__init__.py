@@ -6,8 +6,8 @@ from .audit import AuditReport, audit
 from .config import Config, add_cmiei_config
 from .console import Console
 from .errors import CMIEIError, CMIEIWarning
-from .hook import Measurement
 from .log import JSONLines, LogRecord, Scalars, StandardLogging
+from .pipeline import Measurement
 from .verify import VerifyReport, verify
 
 __version__ = "0.1.0"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import math
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
@@ -14,13 +13,16 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from .bypass import drop_compiled_code
-from .config import Config
+from .chain import ChainCheck
+from .config import Config, ConfigSource
 from .console import Console
 from .errors import ConfigError, HeadError, StateError
-from .head import Output, locate
-from .hook import Measurement, Pipeline, PreHook
+from .head import Head, locate, nested, refuse_both
+from .hook import PreHook, active_hooks
 from .log import LogRecord, Reporter, Sink
+from .output import Outputs
 from .partition import default_names
+from .pipeline import Measurement, Pipeline
 from .state import load_state, save_state
 from .statistics import metric_names
 
@@ -29,13 +31,14 @@ __all__ = ["Handle", "attach"]
 
 def attach(
     model: nn.Module,
-    head: str | None = None,
+    head: str | Sequence[str] | None = None,
     splits: Sequence[int] | None = None,
     *,
     names: Sequence[str] | None = None,
+    modalities: Mapping[str, Any] | None = None,
     dim: int = -1,
-    output: Output = None,
-    config: Config | str | os.PathLike[str] | Mapping[str, Any] | object | None = None,
+    output: Outputs = None,
+    config: ConfigSource = None,
     log: bool | Sink | Sequence[Sink] = True,
     **settings: Any,
 ) -> Handle:
@@ -48,12 +51,19 @@ def attach(
 
     Args:
         model: any module; DDP and compiled models too.
-        head: name of the fusion head in ``model.named_modules()``; its first tensor argument is the
-            concatenated features ``[B, ..., sum(splits)]`` and it returns logits ``[B, C]``.
-        splits: widths of the modalities, in the order of their concatenation.
+        head: name of the fusion head in ``model.named_modules()``, or of several modules that run
+            one after the other: captured at the first, logits ``[B, C]`` from the last. What stands
+            between them must only pass the tensor on; that is checked in the first step.
+        splits: widths of the modalities, in the order of their concatenation, if the first tensor
+            argument of the head is their concatenation ``[B, ..., sum(splits)]``.
         names: names of the modalities; default ``r, n, t`` for three, else ``m0, m1, ...``.
+        modalities: instead of ``splits`` and ``names``, where each modality is in the arguments of
+            the head: ``{name: place}`` or ``{name: [place, ...]}``. A place is an argument position
+            or an index of a list argument (``0``), a keyword or a key of a dict argument
+            (``"rgb"``), or a block ``(start, stop)`` of the first tensor on ``dim``.
         dim: the axis on which the modalities are concatenated.
-        output: which part of the head's return value is the logits: an index, a key, a function.
+        output: which part of the head's return value is the logits: an index, a key, a function;
+            for a chain one for the last link, or a list with one for each link.
         config: a Config or anything that ``Config.load`` takes. Without it the tool is enabled;
             with it, it obeys ``ENABLED`` (False: nothing at all is registered). Its ``HEAD``,
             ``SPLITS`` and ``NAMES`` stand in for arguments that are not given.
@@ -68,17 +78,18 @@ def attach(
         CMIEIError: anything that can be known to be wrong now; never later what can be said here.
     """
     resolved = Config.resolve(config, settings, head=head, splits=splits, names=names)
+    refuse_both(splits, modalities)
     sinks = _sinks(log)
     if not resolved.enabled:
         return _disabled(resolved, sinks)
     _refuse_idle(resolved)
-    name, module, partition = locate(model, resolved, dim, output)
-    _refuse_second(model, name, module)
+    where = locate(model, resolved, modalities=modalities, dim=dim, output=output)
+    _refuse_second(model, where)
     reporter = Reporter(sinks, resolved.log_period)
-    pipeline = Pipeline(model, module, name, partition, output, resolved, reporter)
+    pipeline = Pipeline(model, where, resolved, reporter)
     drop_compiled_code(model)
     reporter.emit(pipeline.record("start"))  # before anything is registered: a logger may raise
-    return Handle(resolved, partition.names, pipeline)
+    return Handle(resolved, where.partition.names, pipeline)
 
 
 def _refuse_idle(config: Config) -> None:
@@ -93,24 +104,22 @@ def _refuse_idle(config: Config) -> None:
         )
 
 
-def _refuse_second(model: nn.Module, name: str, head: nn.Module) -> None:
+def _refuse_second(model: nn.Module, head: Head) -> None:
     """One attachment for each head, and none inside another: the inner one would count re-runs."""
-    for path, module in model.named_modules():
-        hooks = module._forward_pre_hooks.values()
-        if not any(isinstance(hook, PreHook) and hook.active for hook in hooks):
-            continue
-        if module is head:
-            problem = f"C-MIEI is already attached to the head {name!r}"
-        elif any(m is head for m in module.modules()) or any(m is module for m in head.modules()):
-            problem = f"the head {name!r} and {path!r}, where C-MIEI is attached, are nested"
-        else:
-            continue
-        raise HeadError(
-            problem,
-            got=f"an attachment to {path!r}",
-            expected="one attachment for each head",
-            remedy="call remove() on the first handle, or keep using it",
-        )
+    for path, hook in active_hooks(model):
+        for name, link in zip(head.names, head.links, strict=True):
+            if any(link is other for other in hook.links):
+                problem = f"C-MIEI is already attached to the head {name!r}"
+            elif any(nested(link, other) for other in hook.links):
+                problem = f"the head {name!r} and {path!r}, where C-MIEI is attached, are nested"
+            else:
+                continue
+            raise HeadError(
+                problem,
+                got=f"an attachment to {path!r}",
+                expected="one attachment for each head",
+                remedy="call remove() on the first handle, or keep using it",
+            )
 
 
 def _sinks(log: bool | Sink | Sequence[Sink]) -> list[Sink]:
@@ -133,7 +142,8 @@ def _sinks(log: bool | Sink | Sequence[Sink]) -> list[Sink]:
 def _disabled(config: Config, sinks: Sequence[Sink]) -> Handle:
     splits = config.splits or ()
     names = config.names or default_names(len(splits))
-    record = LogRecord("disabled", config.head or "", names, splits, config)
+    links = (config.head,) if isinstance(config.head, str) else config.head or ()
+    record = LogRecord("disabled", " -> ".join(links), names, splits, config)
     Reporter(sinks, config.log_period).emit(record)
     return Handle(config, names, None)
 
@@ -150,7 +160,9 @@ class Handle:
         self._pre_hook = PreHook(pipeline)
         self._hook: RemovableHandle | None = None
         if pipeline is not None:
-            self._hook = pipeline.head.register_forward_pre_hook(self._pre_hook, with_kwargs=True)
+            first = pipeline.head.first
+            self._hook = first.register_forward_pre_hook(self._pre_hook, with_kwargs=True)
+            pipeline.chain = ChainCheck(pipeline.head)
 
     @property
     def config(self) -> Config:
@@ -239,7 +251,7 @@ class Handle:
         if self._pipeline is None:
             return "<Handle disabled: ENABLED is False, nothing is attached>"
         state = "attached to" if self._hook is not None else "removed from"
-        head = self._pipeline.head_name
+        head = self._pipeline.head.name
         return f"<Handle {state} {head!r}, epoch {self.epoch}, step {self.step}>"
 
     def state_dict(self) -> dict[str, Any]:

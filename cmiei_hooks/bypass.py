@@ -14,11 +14,10 @@ from .errors import CMIEIWarning, HeadError
 __all__ = ["drop_compiled_code", "explain_silence", "refuse_bypassed", "refuse_replica"]
 
 _CONTAINERS = (nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict)
-_NORMALISATIONS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)
 
 
 def refuse_bypassed(model: nn.Module, name: str, head: nn.Module) -> None:
-    """Refuse a head whose hook would never run, or run on copies, or that cannot be a head.
+    """Refuse a head whose hook would never run, or would run on copies.
 
     Raises:
         HeadError: naming the cause and the remedy.
@@ -36,13 +35,6 @@ def refuse_bypassed(model: nn.Module, name: str, head: nn.Module) -> None:
             got=f"{name!r} is or holds one",
             expected="the nn.Module that was scripted",
             remedy="attach to the model before torch.jit.script or torch.jit.trace, in training",
-        )
-    if isinstance(head, _NORMALISATIONS):
-        raise HeadError(
-            f"{name!r} returns features, not logits",
-            got=type(head).__name__,
-            expected="the module that returns the logits",
-            remedy="name the classifier that follows the normalisation",
         )
     lazy = [path for path, part in head.named_modules() if path and _uninitialised(part)]
     if lazy:

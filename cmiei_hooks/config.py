@@ -7,15 +7,18 @@ import dataclasses
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from .errors import CMIEIError, ConfigError, SplitsError, did_you_mean
 from .limits import CHECKS
 from .yaml_source import LinedDict, read_yaml
 
-__all__ = ["Config", "add_cmiei_config"]
+__all__ = ["Config", "ConfigSource", "add_cmiei_config"]
 
 SECTION = ("MODEL", "C_MIEI")
+
+ConfigSource: TypeAlias = "Config | str | os.PathLike[str] | Mapping[str, Any] | object | None"
+"""What ``attach``, ``audit`` and ``verify`` take as ``config=``."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,8 @@ class Config:
     drop: str = "zero"
     """What stands in for a dropped modality: ``zero``, or the batch ``mean``."""
     measure: str = "kl"
-    """How the change of the prediction is measured: ``kl``."""
+    """How the change of the prediction is measured: ``kl``, ``js`` or ``ted`` for classes,
+    ``bernoulli`` for sigmoid heads, ``squared`` for regression. ``abs_thr`` is in its units."""
     first_epoch: int = 0
     """The number that the training script gives to its first epoch."""
     end_epoch: int | None = None
@@ -59,8 +63,8 @@ class Config:
     sync: bool = False
     """Take batch-level decisions and prototypes from all ranks of torch.distributed. (The mean of
     ``DROP mean`` stays that of the rank.)"""
-    head: str | None = None
-    """Name of the fusion head, as in ``model.named_modules()``."""
+    head: str | tuple[str, ...] | None = None
+    """Name of the fusion head, as in ``model.named_modules()``; several are a chain."""
     splits: tuple[int, ...] | None = None
     """Widths of the modalities in the concatenated input of the head."""
     names: tuple[str, ...] | None = None
@@ -79,7 +83,7 @@ class Config:
             )
 
     @classmethod
-    def load(cls, source: Config | str | os.PathLike[str] | Mapping[Any, Any] | object) -> Config:
+    def load(cls, source: ConfigSource) -> Config:
         """Build a Config from a YAML path, a mapping (yacs, OmegaConf), or a namespace.
 
         A path or mapping may be a whole configuration that holds ``MODEL.C_MIEI`` (everything
@@ -116,7 +120,7 @@ class Config:
         )
 
     @classmethod
-    def resolve(cls, source: object, settings: Mapping[str, Any], **where: Any) -> Config:
+    def resolve(cls, source: ConfigSource, settings: Mapping[str, Any], **where: Any) -> Config:
         """The settings in force: the source (None: the defaults, enabled), then what is given.
 
         Args:

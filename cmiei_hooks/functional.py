@@ -11,8 +11,9 @@ from fractions import Fraction
 
 import torch
 from torch import Tensor
+from torch.nn.functional import logsigmoid
 
-from .errors import ConfigError, InputError, OutputError
+from .errors import ConfigError, InputError, OutputError, did_you_mean
 
 __all__ = ["counterfactual_influence", "dominant", "select", "substitute"]
 
@@ -27,31 +28,47 @@ def counterfactual_influence(
 ) -> Tensor:
     """Influence of each modality on each sample: how far its removal moves the prediction.
 
-    ``CI[i, m] = KL(softmax(logits[i]) || softmax(counterfactual_logits[m, i]))`` in nats.
+    With ``z = logits[i]`` and ``z' = counterfactual_logits[m, i]``:
+
+    - ``kl``: ``KL(softmax(z) || softmax(z'))`` in nats, the published measure;
+    - ``js``: the Jensen-Shannon divergence of the two, in nats, at most ``log 2``;
+    - ``ted``: target evidence drop ``relu(margin(z) - margin(z'))`` in units of the logits, where
+      the margin is that of the class predicted from ``z`` over the best other class. It does not
+      saturate as the divergences do;
+    - ``bernoulli``: KL between the probabilities ``sigmoid(z_c)`` and ``sigmoid(z'_c)``, added over
+      the logits, in nats: for sigmoid heads;
+    - ``squared``: ``sum_c (z_c - z'_c)^2``, for regression.
 
     Args:
         logits: ``[B, C]``, from the complete input.
         counterfactual_logits: ``[M, B, C]``; entry ``m`` is computed without modality ``m``.
-        measure: ``"kl"``.
+        measure: one of the words above.
 
     Returns:
         ``[B, M]``, at least 0; float32, or float64 when the logits are. A sample that has NaN or
         infinite logits anywhere gets NaN in its whole row.
 
     Raises:
-        OutputError: the shapes do not fit, or there are fewer than two classes.
+        OutputError: the shapes do not fit, or the measure needs two classes and there is one.
         ConfigError: the measure is unknown.
     """
-    if measure != "kl":
+    if measure not in MEASURES:
         raise ConfigError(
-            "unknown measure", got=repr(measure), expected="'kl'", remedy="leave it out"
+            "unknown measure",
+            got=repr(measure),
+            expected=" or ".join(map(repr, MEASURES)),
+            remedy=did_you_mean(measure, MEASURES) or "leave it out",
         )
-    if logits.dim() != 2 or logits.shape[1] < 2:
+    if logits.dim() != 2 or logits.shape[1] < least_logits(measure):
         raise OutputError(
-            "influence needs the logits of two or more classes",
+            "influence needs the logits of two or more classes"
+            if measure in _OF_CLASSES
+            else "influence needs the logits of a batch",
             got=f"logits of shape {list(logits.shape)}",
-            expected="[B, C] with C >= 2 (softmax over one logit is always 1, its KL always 0)",
-            remedy="pass the logits of all classes",
+            expected=f"[B, C] with C >= {least_logits(measure)} for the measure {measure!r} "
+            "(softmax over one logit is always 1)",
+            remedy="pass the logits of all classes; for one logit, measure 'bernoulli' or "
+            "'squared'",
         )
     if counterfactual_logits.dim() != 3 or counterfactual_logits.shape[1:] != logits.shape:
         raise OutputError(
@@ -62,10 +79,63 @@ def counterfactual_influence(
         )
     dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
     z, without = logits.to(dtype), counterfactual_logits.to(dtype)
-    log_p = z.log_softmax(-1)
-    kl = (log_p.exp() * (log_p - without.log_softmax(-1))).sum(-1).clamp_min(0).T
+    influence = MEASURES[measure](z, without).clamp_min(0).T
     finite = z.isfinite().all(-1) & without.isfinite().all(-1).all(0)
-    return kl.masked_fill(~finite[:, None], math.nan)
+    return influence.masked_fill(~finite[:, None], math.nan)
+
+
+def least_logits(measure: str) -> int:
+    """How many logits a measure needs: of one logit, softmax is always 1."""
+    return 2 if measure in _OF_CLASSES else 1
+
+
+def _kl(z: Tensor, without: Tensor) -> Tensor:
+    return _divergence(z.log_softmax(-1), without.log_softmax(-1))
+
+
+def _divergence(log_p: Tensor, log_q: Tensor) -> Tensor:
+    return (log_p.exp() * (log_p - log_q)).sum(-1)
+
+
+def _js(z: Tensor, without: Tensor) -> Tensor:
+    log_p, log_q = z.log_softmax(-1), without.log_softmax(-1)
+    middle = torch.logaddexp(log_p, log_q) - math.log(2)
+    return (_divergence(log_p, middle) + _divergence(log_q, middle)) / 2
+
+
+def _ted(z: Tensor, without: Tensor) -> Tensor:
+    target = z.argmax(-1, keepdim=True)
+    return (_margin(z, target) - _margin(without, target.expand(*without.shape[:-1], 1))).relu()
+
+
+def _margin(z: Tensor, target: Tensor) -> Tensor:
+    others = z.scatter(-1, target, -math.inf).amax(-1)
+    return z.gather(-1, target)[..., 0] - others
+
+
+def _bernoulli(z: Tensor, without: Tensor) -> Tensor:
+    p = z.sigmoid()
+    one = p * (logsigmoid(z) - logsigmoid(without))
+    zero = (1 - p) * (logsigmoid(-z) - logsigmoid(-without))
+    return (one + zero).sum(-1)
+
+
+def _squared(z: Tensor, without: Tensor) -> Tensor:
+    return (z - without).square().sum(-1)
+
+
+MEASURES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "kl": _kl,
+    "js": _js,
+    "ted": _ted,
+    "bernoulli": _bernoulli,
+    "squared": _squared,
+}
+"""``[B, C]`` and ``[M, B, C]`` to ``[M, B]``."""
+
+_OF_CLASSES = ("kl", "js", "ted")
+
+UNITS = {"kl": "nats", "js": "nats", "ted": "logits", "bernoulli": "nats", "squared": "squared"}
 
 
 def dominant(influence: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from .errors import CMIEIError, ConfigError, SplitsError, did_you_mean
+from .functional import MEASURES
 
 __all__ = ["CHECKS"]
 
@@ -103,10 +104,16 @@ def _choice(*allowed: str) -> Callable[[str, Any], str]:
     return check
 
 
-def _text(field: str, value: Any) -> str | None:
-    if value is not None and not isinstance(value, str):
-        raise _refuse(field, value, "the name of a module, such as 'classifier'")
-    return value
+def _head(field: str, value: Any) -> str | tuple[str, ...] | None:
+    if value is None or isinstance(value, str):
+        return value
+    expected = "the name of a module, such as 'classifier', or the different names of a chain, "
+    expected += "such as ['bottleneck', 'classifier']"
+    links = list(value) if isinstance(value, Sequence) and not isinstance(value, bytes) else []
+    named = all(isinstance(link, str) for link in links)
+    if not links or not named or len(set(links)) < len(links):
+        raise _refuse(field, value, expected)
+    return links[0] if len(links) == 1 else tuple(links)
 
 
 def _sequence(field: str, value: Any, expected: str) -> list[Any] | None:
@@ -153,14 +160,14 @@ CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "p_max": _number(1.0),
     "warmup_epochs": _integer(0),
     "drop": _choice("zero", "mean"),
-    "measure": _choice("kl"),
+    "measure": _choice(*MEASURES),
     "first_epoch": _integer(0),
     "end_epoch": _integer(1, optional=True),
     "seed": _integer(0, optional=True),
     "log_period": _integer(1),
     "inplace": _boolean,
     "sync": _boolean,
-    "head": _text,
+    "head": _head,
     "splits": _widths,
     "names": _names,
 }

@@ -37,7 +37,8 @@ class LogRecord:
     """``start``: attached; ``disabled``: not attached, ENABLED is False; ``figures``: metrics."""
     head: str
     names: tuple[str, ...]
-    splits: tuple[int, ...]
+    splits: tuple[Any, ...]
+    """What each modality is in the input of the head: a width, or a list of places."""
     config: Config
     step: int = 0
     """The training-mode call of the head that was measured last."""
@@ -62,7 +63,9 @@ def _start(record: LogRecord) -> str:
         f"SAMPLE_LEVEL {c.sample_level} | P_MAX {c.p_max} | WARMUP_EPOCHS {c.warmup_epochs}"
     )
     parts = " ".join(f"{n}:{w}" for n, w in zip(record.names, record.splits, strict=True))
-    return f"C-MIEI attached | {settings} | head {record.head} | splits {parts}"
+    widths = all(isinstance(split, int) for split in record.splits)
+    kind = "splits" if widths else "modalities"
+    return f"C-MIEI attached | {settings} | head {record.head} | {kind} {parts}"
 
 
 def _figures(record: LogRecord) -> str:

@@ -8,16 +8,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .functional import batch_mean, counterfactual_influence
-from .head import Output, read_logits
-from .partition import Partition, put_back
-from .quiet import quiet
+from .call import Call, with_values
+from .errors import HeadError
+from .functional import batch_mean, counterfactual_influence, least_logits
+from .head import Head
+from .output import read_logits, read_tensor
+from .partition import Captured
+from .quiet import copied, quiet
 
-__all__ = ["Measured", "measure"]
+__all__ = ["Counterfactuals", "logits_of", "measure", "rerun"]
 
 
 @dataclass(frozen=True)
-class Measured:
+class Counterfactuals:
     """What one call of the head showed; everything detached."""
 
     influence: Tensor
@@ -28,68 +31,71 @@ class Measured:
     """``[M, B, C]``; entry m without modality m."""
 
 
-def measure(
-    head: nn.Module,
-    partition: Partition,
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-    *,
-    drop: str,
-    kind: str,
-    output: Output,
-) -> Measured:
-    """Influence of each modality on each sample of one call ``head(*args, **kwargs)``.
+def measure(head: Head, captured: Captured) -> Counterfactuals:
+    """Influence of each modality on each sample of one call of the head.
 
-    To be called from inside a pre-hook of the head: the head is re-entered through ``forward``, so
+    To be called from inside a pre-hook of the first link: it is re-entered through ``forward``, so
     that nobody's hooks run twice and whatever must run before the head (weight norm, FSDP) has run.
 
-    Args:
-        head: the module whose call this is.
-        partition: which part of the input is which modality.
-        args: of the call.
-        kwargs: of the call.
-        drop: ``"zero"`` or ``"mean"``, what stands in for a dropped modality.
-        kind: the measure, ``"kl"``.
-        output: which part of the return value is the logits.
-
     Raises:
-        InputError, OutputError: the call does not hold the modalities, or returns no logits.
+        InputError, OutputError, HeadError: the call does not hold the modalities, returns no
+            logits, or a later link cannot be run from here.
     """
-    place, features = partition.find(args, kwargs)
-    features = features.detach()
+    others = captured.call_with(dict.fromkeys(captured.tensors))
+    with quiet(head.whole, captured.device) as rewind:
 
-    def logits_of(variant: Tensor) -> Tensor:
-        rewind()
-        # Every run gets copies: the head may begin with an in-place ReLU or fill a given tensor.
-        new_args, new_kwargs = put_back(
-            tuple(map(_copied, args)), {k: _copied(v) for k, v in kwargs.items()}, place, variant
-        )
-        returned = _reenter(head, new_args, new_kwargs)
-        return read_logits(returned, output, len(features)).clone()  # it may reuse its output
+        def logits_without(modality: int | None) -> Tensor:
+            rewind()
+            # Copies: the head may begin with an in-place ReLU, or fill a list that it is given.
+            variant = captured.copies()
+            if modality is not None:
+                for piece in captured.views(variant, modality):
+                    piece.copy_(_baseline(piece, head.drop))
+            call = with_values(copied(others, {}), variant)
+            return rerun(head, call, captured.batch).clone()  # it may reuse its output
 
-    with quiet(head, features.device) as rewind:
-        logits = logits_of(_copied(features))
-        blocks = partition.blocks(features)
-        without = [
-            logits_of(partition.join_with(blocks, m, _baseline(block, drop)))
-            for m, block in enumerate(blocks)
-        ]
-        counterfactual = torch.stack(without)
-        influence = counterfactual_influence(logits, counterfactual, kind)
-    return Measured(influence, logits, counterfactual)
+        logits = logits_without(None)
+        modalities = range(len(captured.groups))
+        counterfactual = torch.stack([logits_without(m) for m in modalities])
+        influence = counterfactual_influence(logits, counterfactual, head.measure)
+    return Counterfactuals(influence, logits, counterfactual)
 
 
-def _copied(value: Any) -> Any:
-    if isinstance(value, (list, dict)):
-        return value.copy()
-    return value.clone() if isinstance(value, Tensor) else value
+def logits_of(head: Head, captured: Captured, call: Call) -> Tensor:
+    """The logits ``[B, C]`` that one call of the head will give, found without a trace."""
+    with quiet(head.whole, captured.device):
+        return rerun(head, copied(call, {}), captured.batch).clone()
+
+
+def rerun(head: Head, call: Call, batch: int) -> Tensor:
+    """Run all links of the head on a call that may be written into; to be used under ``quiet``."""
+    returned = _reenter(head.first, *call)
+    links = zip(head.names, head.outputs, head.links[1:], strict=False)
+    for name, output, link in links:
+        returned = _run_later(link, read_tensor(returned, output, name))
+    return read_logits(returned, head.outputs[-1], batch, least_logits(head.measure))
 
 
 def _reenter(head: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     return head.forward(*args, **kwargs)
 
 
-def _baseline(block: Tensor, drop: str) -> Tensor:
-    if drop == "mean":
-        return batch_mean(block).expand_as(block)
-    return torch.zeros_like(block)
+def _run_later(link: nn.Module, features: Tensor) -> Any:
+    """A later link, which is not inside its own call: what must run before it has not."""
+    if any(hasattr(parameter, "to_local") for parameter in link.parameters()):
+        raise HeadError(
+            "a later link of the chain has sharded parameters of its own",
+            got=f"{type(link).__name__} with DTensor parameters",
+            expected="links whose parameters are whole while the first one runs",
+            remedy="shard a module that contains all links, or only the first one",
+        )
+    args: Any = (features,)
+    for hook in list(link._forward_pre_hooks.values()):
+        # Weight norm, spectral norm and pruning compute the weight; other hooks run once, later.
+        if type(hook).__module__.startswith("torch.nn.utils."):
+            hook(link, args)
+    return link.forward(*args)
+
+
+def _baseline(piece: Tensor, drop: str) -> Tensor:
+    return batch_mean(piece).expand_as(piece) if drop == "mean" else torch.zeros_like(piece)

@@ -50,7 +50,7 @@ def _is_still(module: nn.Module) -> bool:
     kind = type(module)
     leaf = next(module.children(), None) is None
     named = leaf and _RANDOM_OR_MOVING.search(kind.__name__) is not None
-    return named or kind.__module__.startswith("torch.nn.") and not _holds_others(module)
+    return named or (kind.__module__.startswith("torch.nn.") and not _holds_others(module))
 
 
 def _holds_others(module: nn.Module) -> bool:

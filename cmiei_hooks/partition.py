@@ -1,20 +1,25 @@
-"""Which part of the head's input is which modality: find it, cut it, join it, put it back."""
+"""Which part of the head's input is which modality: read it, and put something else there."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from .call import Call, Path, describe, first_tensors, resolve, value_at, with_values
 from .errors import InputError, SplitsError
 
-__all__ = ["Partition", "Place", "default_names", "put_back"]
+__all__ = ["Captured", "Partition", "default_names", "parse_modalities"]
 
-Place = int | str
-"""Where the tensor stands in a call: a position in ``args`` or a key of ``kwargs``."""
+Place = int | str | tuple[int, int]
+"""One piece of a modality: an argument position or list index, a keyword or dict key, or the block
+``(start, stop)`` of the first tensor."""
+
+Split = int | tuple[Place, ...]
+"""What one modality is: a width in one concatenated tensor, or the pieces that it owns."""
 
 
 def default_names(count: int) -> tuple[str, ...]:
@@ -23,12 +28,67 @@ def default_names(count: int) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
-class Partition:
-    """Modalities that stand one after the other on the axis ``dim`` of one tensor ``[B, ...]``."""
+class _Piece:
+    path: Path
+    start: int | None = None
+    stop: int | None = None
+    """None: the whole tensor."""
 
-    splits: tuple[int, ...]
+
+@dataclass(frozen=True)
+class Captured:
+    """The modalities in one call of the head: for each a group of tensors or blocks ``[B, ...]``.
+
+    Every tensor has the batch on its first axis.
+    """
+
+    call: Call
+    tensors: dict[Path, Tensor]
+    """The tensors of the call that hold the modalities."""
+    groups: tuple[tuple[_Piece, ...], ...]
+    dim: int
+
+    @property
+    def batch(self) -> int:
+        """The number of samples."""
+        return len(next(iter(self.tensors.values())))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the first of the tensors is."""
+        return next(iter(self.tensors.values())).device
+
+    def copies(self) -> dict[Path, Tensor]:
+        """Clones of the tensors, with gradient, to be written into through ``views``."""
+        return {path: tensor.clone() for path, tensor in self.tensors.items()}
+
+    def views(self, tensors: Mapping[Path, Tensor], modality: int) -> Iterator[Tensor]:
+        """The pieces of one modality in these tensors, as views."""
+        for piece in self.groups[modality]:
+            tensor = tensors[piece.path]
+            if piece.start is None or piece.stop is None:
+                yield tensor
+            else:
+                yield tensor.narrow(self.dim, piece.start, piece.stop - piece.start)
+
+    def call_with(self, tensors: Mapping[Path, Tensor | None]) -> Call:
+        """The call with other tensors; the caller's containers are not written into."""
+        return with_values(self.call, tensors)
+
+
+@dataclass(frozen=True)
+class Partition:
+    """The modalities in the input of a head.
+
+    Either each is a width, and they stand one after the other on the axis ``dim`` of the first
+    tensor argument; or each owns whole tensors of the call, or blocks of the first one.
+    """
+
+    splits: tuple[Split, ...]
     names: tuple[str, ...]
     dim: int = -1
+    parameters: tuple[str, ...] = ()
+    """The names of the parameters of the head's ``forward``."""
 
     def __post_init__(self) -> None:
         if isinstance(self.dim, bool) or not isinstance(self.dim, int) or self.dim == 0:
@@ -40,68 +100,166 @@ class Partition:
             )
 
     @property
-    def width(self) -> int:
-        """The size that the axis ``dim`` must have."""
-        return sum(self.splits)
+    def widths(self) -> tuple[int, ...] | None:
+        """The widths in one concatenated tensor; None if the modalities are given otherwise."""
+        widths = tuple(split for split in self.splits if isinstance(split, int))
+        return widths if len(widths) == len(self.splits) else None
 
-    def find(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Place, Tensor]:
-        """The first tensor of a call, positional before keyword, and where it stands.
+    @property
+    def plain(self) -> list[Any]:
+        """The splits as numbers, words and lists."""
+        return [
+            split
+            if isinstance(split, int)
+            else [list(place) if isinstance(place, tuple) else place for place in split]
+            for split in self.splits
+        ]
+
+    def read(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Captured:
+        """Find the modalities in a call.
 
         Raises:
-            InputError: there is no tensor, it is not floating point, or the axis has another width.
+            InputError: they are not there, not floating point, not of one batch, or the axis has
+                another width.
         """
-        places: list[tuple[Place, Any]] = [*enumerate(args), *kwargs.items()]
-        tensors = [(place, value) for place, value in places if isinstance(value, Tensor)]
-        if tensors:
-            self._check(tensors[0][1], len(tensors))
-            return tensors[0]
-        raise InputError(
-            "the head was called without a tensor",
-            got=", ".join(type(value).__name__ for _, value in places) or "no argument",
-            expected=f"one tensor that holds the modalities {list(self.names)}",
-            remedy="name the module that receives the concatenated features as the head",
+        call = (tuple(args), dict(kwargs))
+        groups = tuple(
+            tuple(self._piece(call, place, name) for place in self._places(m))
+            for m, name in enumerate(self.names)
         )
+        paths = dict.fromkeys(piece.path for group in groups for piece in group)
+        tensors = {path: value_at(call, path) for path in paths}
+        _check_batch(tensors)
+        return Captured(call, tensors, groups, self.dim)
 
-    def _check(self, features: Tensor, tensors: int) -> None:
+    def _places(self, modality: int) -> tuple[Place, ...]:
+        split = self.splits[modality]
+        if not isinstance(split, int):
+            return split
+        start = sum(self.widths[:modality]) if self.widths else 0
+        return ((start, start + split),)
+
+    def _piece(self, call: Call, place: Place, name: str) -> _Piece:
+        if isinstance(place, tuple):
+            path = self._concatenated(call)
+            self._check_block(value_at(call, path), place, name)
+            return _Piece(path, *place)
+        found = resolve(call, place, self.parameters)
+        value = None if found is None else value_at(call, found)
+        if found is None or not isinstance(value, Tensor) or not value.is_floating_point():
+            raise InputError(
+                f"the head was called without the modality {name!r}",
+                got=("nothing" if found is None else describe(value))
+                + f" at {place!r} of {describe(call[0])}, {describe(call[1])}",
+                expected="a floating-point tensor [B, ...]",
+                remedy="say with modalities= where the head receives it: an argument position, a "
+                "keyword, an index of a list argument, or a key of a dict argument",
+            )
+        return _Piece(found)
+
+    def _concatenated(self, call: Call) -> Path:
+        found = first_tensors(call)
+        if not found:
+            raise InputError(
+                "the head was called without a tensor",
+                got=f"{describe(call[0])}, {describe(call[1])}",
+                expected=f"one tensor that holds the modalities {list(self.names)}",
+                remedy="name the module that receives the concatenated features as the head, or "
+                "say with modalities= where in its arguments each modality is",
+            )
+        features: Tensor = value_at(call, found[0])
         axes = features.dim()
         if axes < 2 or not -axes < self.dim < axes or not features.is_floating_point():
             raise InputError(
                 "the head was not called with the features of a batch",
-                got=f"{features.dtype} of shape {list(features.shape)}, dim={self.dim}",
+                got=f"{describe(features)}, dim={self.dim}",
                 expected="a floating-point tensor [B, ...] with the modalities on the axis dim",
                 remedy="name the module that receives the concatenated features as the head",
             )
+        if self.widths is not None and features.shape[self.dim] != sum(self.widths):
+            raise self._another_width(features, len(found))
+        return found[0]
+
+    def _another_width(self, features: Tensor, tensors: int) -> InputError:
+        widths = self.widths or ()
         width = features.shape[self.dim]
-        if width != self.width:
-            than = "narrower" if width < self.width else "wider"
-            sums = " + ".join(map(str, self.splits))
+        than = "narrower" if width < sum(widths) else "wider"
+        return InputError(
+            f"the input of the head is {than} than the splits",
+            got=f"shape {list(features.shape)}: {width} on axis {self.dim}",
+            expected=f"{' + '.join(map(str, widths))} = {sum(widths)}",
+            remedy=f"the head was called with {tensors} tensors: if each is a modality, say so "
+            "with modalities={name: position, ...} instead of splits"
+            if tensors > 1
+            else "pass the widths of the modalities in the order of their concatenation",
+        )
+
+    def _check_block(self, features: Tensor, block: tuple[int, int], name: str) -> None:
+        width = features.shape[self.dim]
+        if block[1] > width:
             raise InputError(
-                f"the input of the head is {than} than the splits",
-                got=f"shape {list(features.shape)}: {width} on axis {self.dim}",
-                expected=f"{sums} = {self.width}",
-                remedy=f"the head was called with {tensors} tensors: name a head that receives all "
-                "modalities concatenated in one"
-                if tensors > 1
-                else "pass the widths of the modalities in the order of their concatenation",
+                f"a block of the modality {name!r} is not in the input of the head",
+                got=f"{block} of shape {list(features.shape)}: {width} on axis {self.dim}",
+                expected=f"(start, stop) with stop <= {width}",
+                remedy="correct the block, or dim",
             )
 
-    def blocks(self, features: Tensor) -> list[Tensor]:
-        """One view of ``features`` for each modality."""
-        return list(torch.split(features, list(self.splits), self.dim))
 
-    def join(self, blocks: Sequence[Tensor]) -> Tensor:
-        """The inverse of ``blocks``, as a new tensor."""
-        return torch.cat(list(blocks), self.dim)
+def _check_batch(tensors: Mapping[Path, Tensor]) -> None:
+    if all(t.dim() for t in tensors.values()) and len({len(t) for t in tensors.values()}) == 1:
+        return
+    raise InputError(
+        "the modalities are not tensors of one batch",
+        got="shapes " + ", ".join(str(list(tensor.shape)) for tensor in tensors.values()),
+        expected="[B, ...] with the same B",
+        remedy="name a head whose inputs all have the batch on their first axis",
+    )
 
-    def join_with(self, blocks: Sequence[Tensor], modality: int, block: Tensor) -> Tensor:
-        """Join with one modality replaced; the given blocks are not touched."""
-        return self.join([block if m == modality else b for m, b in enumerate(blocks)])
+
+def parse_modalities(modalities: object) -> tuple[tuple[str, ...], tuple[Split, ...]]:
+    """The names and pieces in ``modalities={name: place or places, ...}``.
+
+    Raises:
+        SplitsError: it is not such a mapping of two or more modalities.
+    """
+    if not isinstance(modalities, Mapping) or len(modalities) < 2:
+        raise _not_places(modalities)
+    names = tuple(modalities)
+    splits = tuple(_places(value) for value in modalities.values())
+    texts = all(isinstance(name, str) and name for name in names)
+    if not texts or len(set(splits)) < len(splits):
+        raise _not_places(modalities)
+    return names, splits
 
 
-def put_back(
-    args: tuple[Any, ...], kwargs: dict[str, Any], place: Place, features: Tensor
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The same call with other features; the caller's containers are not written into."""
-    if isinstance(place, int):
-        return (*args[:place], features, *args[place + 1 :]), kwargs
-    return args, {**kwargs, place: features}
+def _places(value: object) -> tuple[Place, ...]:
+    if isinstance(value, list) and value:
+        places = tuple(_place(item) for item in value)
+        if len(set(places)) == len(places):
+            return places
+        raise _not_places(value)
+    return (_place(value),)
+
+
+def _place(value: object) -> Place:
+    if isinstance(value, str) and value:
+        return value
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value
+    if isinstance(value, (tuple, list)) and len(value) == 2:
+        start, stop = value
+        whole = isinstance(start, int) and isinstance(stop, int)
+        if whole and not isinstance(start, bool) and 0 <= start < stop:
+            return start, stop
+    raise _not_places(value)
+
+
+def _not_places(got: object) -> SplitsError:
+    return SplitsError(
+        "modalities= does not say where in the head's arguments two or more modalities are",
+        got=repr(got),
+        expected="{name: place, ...}, all different; a place is an argument position or list "
+        "index (0), a keyword or dict key ('rgb'), a block (start, stop) of one tensor, or a list "
+        "of these",
+        remedy="for example modalities={'r': [0, 3], 'n': [1, 4], 't': [2, 5]}",
+    )

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.utils._python_dispatch import _disable_current_modes
 
-__all__ = ["quiet"]
+__all__ = ["copied", "quiet"]
 
 
 @contextmanager
@@ -76,7 +76,7 @@ def _buffers_lent(module: nn.Module, memo: dict[int, Any]) -> Iterator[None]:
     originals = [(m._buffers, dict(m._buffers)) for m in _modules(module)]
     try:
         for buffers, before in originals:
-            buffers.update({name: _copied(buffer, memo) for name, buffer in before.items()})
+            buffers.update({name: copied(buffer, memo) for name, buffer in before.items()})
         yield
     finally:
         for buffers, before in originals:
@@ -101,7 +101,7 @@ def _attributes_kept(module: nn.Module, memo: dict[int, Any]) -> Iterator[None]:
     try:
         for attributes, before in own:
             for name in before.keys() - _TORCHS_OWN:
-                attributes[name] = _copied(before[name], memo)
+                attributes[name] = copied(before[name], memo)
         yield
     finally:
         for entries, known in made:
@@ -116,7 +116,7 @@ def _modules(module: nn.Module) -> list[nn.Module]:
     return [m for m in module.modules() if not isinstance(m, torch.jit.ScriptModule)]
 
 
-def _copied(value: Any, memo: dict[int, Any]) -> Any:
+def copied(value: Any, memo: dict[int, Any]) -> Any:
     """A copy of what a forward may write into, containers with their content; else the value."""
     if id(value) in memo:
         return memo[id(value)]
@@ -126,15 +126,15 @@ def _copied(value: Any, memo: dict[int, Any]) -> Any:
         if value.is_leaf:
             new.requires_grad_(value.requires_grad)
     elif type(value) is tuple:
-        new = tuple(_copied(item, memo) for item in value)
+        new = tuple(copied(item, memo) for item in value)
     elif type(value) in (list, deque):
         new = memo[id(value)] = value.copy()  # before its content, which may lead back to it
         for index, item in enumerate(value):
-            new[index] = _copied(item, memo)
+            new[index] = copied(item, memo)
     elif type(value) in (dict, OrderedDict, defaultdict, Counter):
         new = memo[id(value)] = value.copy()
         for key, item in value.items():
-            new[key] = _copied(item, memo)
+            new[key] = copied(item, memo)
     elif isinstance(value, set) or type(value).__module__ == "numpy":
         new = value.copy()
     memo[id(value)] = new

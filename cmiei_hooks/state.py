@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from .errors import StateError
-from .hook import Pipeline
+from .pipeline import Pipeline
 
 __all__ = ["load_state", "save_state"]
 
@@ -19,9 +19,9 @@ def save_state(pipeline: Pipeline) -> dict[str, Any]:
     """Step, epoch, seed and figures: plain tensors, numbers and strings."""
     return {
         "version": _VERSION,
-        "head": pipeline.head_name,
-        "names": list(pipeline.partition.names),
-        "splits": list(pipeline.partition.splits),
+        "head": pipeline.head.name,
+        "names": list(pipeline.head.partition.names),
+        "splits": pipeline.head.partition.plain,
         "seed": pipeline.seed,
         "step": pipeline.schedule.step,
         "epoch": pipeline.schedule.epoch,

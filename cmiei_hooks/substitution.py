@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from . import distributed
+from .call import Path
 from .config import Config
 from .errors import InputError
 from .functional import batch_mean, blend
-from .partition import Partition
+from .partition import Captured
 
 __all__ = ["noise_generator", "refuse_in_place", "substituted", "write_in_place"]
 
@@ -29,53 +31,57 @@ def noise_generator(device: torch.device, *words: Any) -> torch.Generator:
 
 
 def substituted(
-    partition: Partition,
-    features: Tensor,
-    chosen: Tensor,
-    config: Config,
-    generator: torch.Generator,
-) -> Tensor:
-    """The features with the chosen modality of each sample replaced (int64 ``[B]``, -1: none)."""
+    captured: Captured, chosen: Tensor, config: Config, generator: torch.Generator
+) -> dict[Path, Tensor]:
+    """The tensors of a call with the chosen modality of each sample replaced.
+
+    Args:
+        captured: the call.
+        chosen: int64 ``[B]``; -1: none.
+        config: ``SIGMA`` and ``SYNC``.
+        generator: source of the noise.
+    """
     over_ranks = distributed.sum_over_ranks_with_grad if config.sync else None
-    blocks = [
-        blend(block, chosen == m, batch_mean(block, over_ranks), config.sigma, generator)
-        for m, block in enumerate(partition.blocks(features))
-    ]
-    joined = partition.join(blocks)
-    if joined.stride() == features.stride():
-        return joined
-    return torch.empty_like(features).copy_(joined)  # another layout would take another kernel
+    tensors = captured.copies()
+    for m in range(len(captured.groups)):
+        originals = captured.views(captured.tensors, m)
+        for piece, original in zip(captured.views(tensors, m), originals, strict=True):
+            prototype = batch_mean(original, over_ranks)
+            piece.copy_(blend(piece, chosen == m, prototype, config.sigma, generator))
+    return tensors
 
 
-def write_in_place(features: Tensor, joined: Tensor) -> None:
-    """``INPLACE``: every holder of the captured tensor sees the substitution.
+def write_in_place(captured: Captured, tensors: Mapping[Path, Tensor]) -> None:
+    """``INPLACE``: every holder of the captured tensors sees the substitution.
 
     Raises:
         InputError: autograd forbids it.
     """
-    try:
-        features.copy_(joined)
-    except RuntimeError as error:
-        raise _forbidden(str(error).splitlines()[0]) from error
+    for path, tensor in tensors.items():
+        try:
+            captured.tensors[path].copy_(tensor)
+        except RuntimeError as error:
+            raise _forbidden(str(error).splitlines()[0]) from error
 
 
-def refuse_in_place(features: Tensor) -> None:
+def refuse_in_place(captured: Captured) -> None:
     """Refuse, before it is needed, what can be known to fail or to give wrong gradients.
 
     Raises:
-        InputError: the tensor is a leaf, or its producer needs it in backward, or it is the input
-            of a reentrant checkpoint.
+        InputError: a tensor is a leaf, or its producer needs it in backward, or it is the input of
+            a reentrant checkpoint.
     """
-    if features.requires_grad and features.is_leaf:
-        raise _forbidden("a leaf that requires gradient")
-    if features.requires_grad and not torch.is_grad_enabled():
-        raise _forbidden("the input of a reentrant checkpoint, or of a call under no_grad")
-    for tensor in (features, features._base):
-        producer = None if tensor is None else tensor.grad_fn
-        # Only whether it is there: reading the saved tensor would make checkpointing recompute it.
-        if hasattr(producer, "_raw_saved_result"):
-            kind = type(producer).__name__
-            raise _forbidden(f"the output of {kind}, which keeps it for its backward")
+    for features in captured.tensors.values():
+        if features.requires_grad and features.is_leaf:
+            raise _forbidden("a leaf that requires gradient")
+        if features.requires_grad and not torch.is_grad_enabled():
+            raise _forbidden("the input of a reentrant checkpoint, or of a call under no_grad")
+        for tensor in (features, features._base):
+            producer = None if tensor is None else tensor.grad_fn
+            # Only whether it is there: reading it would make checkpointing recompute it.
+            if hasattr(producer, "_raw_saved_result"):
+                kind = type(producer).__name__
+                raise _forbidden(f"the output of {kind}, which keeps it for its backward")
 
 
 def _forbidden(got: str) -> InputError:

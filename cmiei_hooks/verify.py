@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,13 +13,18 @@ from rich.markup import escape
 from rich.table import Table
 from torch import Tensor, nn
 
-from .config import Config
+from .call import Call, call_of_mapping
+from .config import Config, ConfigSource
 from .errors import CMIEIError
-from .head import Output, locate, read_logits
-from .hook import PreHook
-from .measure import measure
-from .partition import Partition, Place, put_back
+from .functional import least_logits
+from .head import Head, locate, refuse_both
+from .hook import PreHook, paused
+from .measure import measure, rerun
+from .modes import training_mode
+from .output import Outputs, read_logits
+from .partition import Captured
 from .quiet import quiet
+from .reach import gradient_share, is_used, tensors
 
 __all__ = ["Check", "VerifyReport", "verify"]
 
@@ -59,12 +63,14 @@ class VerifyReport:
 def verify(
     model: nn.Module,
     *inputs: Any,
-    head: str | None = None,
+    head: str | Sequence[str] | None = None,
     splits: Sequence[int] | None = None,
     names: Sequence[str] | None = None,
+    modalities: Mapping[str, Any] | None = None,
     dim: int = -1,
-    output: Output = None,
-    config: Config | str | os.PathLike[str] | Mapping[str, Any] | object | None = None,
+    output: Outputs = None,
+    config: ConfigSource = None,
+    loss: Callable[[Any], Tensor] | None = None,
     strict: bool = False,
     **settings: Any,
 ) -> VerifyReport:
@@ -76,14 +82,18 @@ def verify(
 
     Args:
         model: as for ``attach``.
-        *inputs: what the model is called with, or one dict of keywords; a small batch of two or
-            more samples will do.
+        *inputs: what the model is called with; one dict is passed as keywords if ``forward`` has
+            these. A small batch of two or more samples will do.
         head: as for ``attach``, like the arguments below.
         splits: widths of the modalities.
         names: names of the modalities.
+        modalities: where they are, for heads that receive them otherwise.
         dim: the axis of their concatenation.
         output: which part of the head's return value is the logits.
         config: as for ``attach``.
+        loss: a function of what the model returns; then it is also measured how much of the
+            backbone's gradient comes through the head. Where that is next to nothing, because the
+            head's loss has a small weight, substitution can hardly touch training.
         strict: raise if a check fails.
         **settings: fields of Config.
 
@@ -94,14 +104,16 @@ def verify(
         CMIEIError: ``strict`` and a check failed; or a setting is out of range.
     """
     resolved = Config.resolve(config, settings, head=head, splits=splits, names=names)
+    refuse_both(splits, modalities)
     checks: list[Check] = []
     try:
-        name, module, partition = locate(model, resolved, dim, output)
+        where = locate(model, resolved, modalities=modalities, dim=dim, output=output)
     except CMIEIError as error:
         checks.append(Check("head found", False, _one_line(error)))
     else:
-        checks.append(Check("head found", True, f"{name}: {type(module).__name__}"))
-        checks += _dry_run(model, inputs, _Probe(module, partition, resolved, output))
+        kinds = " -> ".join(type(link).__name__ for link in where.links)
+        checks.append(Check("head found", True, f"{where.name}: {kinds}"))
+        checks += _dry_run(model, inputs, _Probe(where), loss)
     report = VerifyReport(tuple(checks))
     Console().print(report.table())
     if strict and not report.ok:
@@ -119,116 +131,140 @@ def verify(
 class _Probe:
     """Looks at the first call of the head from its two sides."""
 
-    head: nn.Module
-    partition: Partition
-    config: Config
-    output: Output
+    head: Head
     calls: int = 0
+    ends: int = 0
+    """Calls of the first and of the last link."""
     checks: list[Check] = field(default_factory=list)
     logits: Tensor | None = None
     """What the re-entered head gave."""
+    features: list[Tensor] = field(default_factory=list)
+    handed: list[Tensor] = field(default_factory=list)
+    """The captured tensors, and the copies of them that the head got."""
+    returned: Any = None
 
-    def before(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def before(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
         self.calls += 1
         if self.calls > 1:
-            return
+            return None
+        partition = self.head.partition
         try:
-            place, features = self.partition.find(args, kwargs)
+            captured = partition.read(args, kwargs)
         except CMIEIError as error:
-            self.checks.append(Check("width", False, _one_line(error)))
-            return
-        found = f"{list(features.shape)}, {' + '.join(map(str, self.partition.splits))}"
-        self.checks.append(Check("width", True, found))
-        state = _state(self.head)
+            self.checks.append(Check("modalities", False, _one_line(error)))
+            return None
+        shapes = ", ".join(str(list(tensor.shape)) for tensor in captured.tensors.values())
+        parts = zip(partition.names, partition.plain, strict=True)
+        found = f"{shapes}: {', '.join(f'{name} {part}' for name, part in parts)}"
+        self.checks.append(Check("modalities", True, found))
+        state = _state(self.head.whole)
         try:
-            self.logits = measure(
-                self.head,
-                self.partition,
-                args,
-                kwargs,
-                drop=self.config.drop,
-                kind=self.config.measure,
-                output=self.output,
-            ).logits
+            self.logits = measure(self.head, captured).logits
         except CMIEIError as error:
             self.checks.append(Check("logits", False, _one_line(error)))
-            return
+            return None
         self.checks.append(Check("logits", True, f"{list(self.logits.shape)}"))
-        moved = _moved(state, _state(self.head))
+        moved = _moved(state, _state(self.head.whole))
         found = "changed: " + ", ".join(moved) if moved else "unchanged"
         self.checks.append(Check("buffers, parameters, generators", not moved, found))
-        reached = self._gradient_reaches(args, kwargs, place, features)
+        reached = _gradient_reaches(self.head, captured)
         found = "yes" if reached else "no: something in the head detaches it, or multiplies by 0"
         self.checks.append(Check("gradient reaches the input", reached, found))
-
-    def _gradient_reaches(
-        self, args: tuple[Any, ...], kwargs: dict[str, Any], place: Place, features: Tensor
-    ) -> bool:
-        leaf = features.detach().requires_grad_()
-        with quiet(self.head, features.device), torch.enable_grad():
-            # A clone, since the head may begin with an in-place operation, which no leaf allows.
-            new_args, new_kwargs = put_back(args, kwargs, place, leaf.clone())
-            returned = self.head.forward(*new_args, **new_kwargs)
-            logits = read_logits(returned, self.output, len(features))
-            if not logits.requires_grad:
-                return False
-            (gradient,) = torch.autograd.grad(logits.square().sum(), leaf, allow_unused=True)
-        return gradient is not None and bool(gradient.count_nonzero())
+        copies = captured.copies()
+        self.features, self.handed = [*captured.tensors.values()], [*copies.values()]
+        return captured.call_with(copies)
 
     def after(self, _: nn.Module, args: Any, returned: Any) -> None:
-        if self.calls > 1 or self.logits is None:
+        self.ends += 1
+        if self.ends > 1 or self.logits is None:
             return
-        real = read_logits(returned, self.output, len(self.logits))
-        difference = (real - self.logits).abs().max().item() if len(real) else 0.0
+        least = least_logits(self.head.measure)
+        real = read_logits(returned, self.head.outputs[-1], len(self.logits), least)
         same = torch.equal(real, self.logits)
-        found = "equal to the bit" if same else f"largest difference {difference:.3g}"
+        if real.shape == self.logits.shape:
+            difference = (real - self.logits).abs().max().item() if len(real) else 0.0
+            found = "equal to the bit" if same else f"largest difference {difference:.3g}"
+        else:
+            found = f"shape {list(real.shape)}, not {list(self.logits.shape)}"
         self.checks.append(Check("re-entry gives the real logits", same, found))
+        made = any(real is tensor for tensor in tensors(returned))
+        self.returned = real if made else returned
 
 
-def _dry_run(model: nn.Module, inputs: Sequence[Any], probe: _Probe) -> list[Check]:
-    order = _hook_order(probe.head)
+def _gradient_reaches(head: Head, captured: Captured) -> bool:
+    with quiet(head.whole, captured.device), torch.enable_grad():
+        leaves = {path: t.detach().requires_grad_() for path, t in captured.tensors.items()}
+        # Clones, since the head may begin with an in-place operation, which no leaf allows.
+        call = captured.call_with({path: leaf.clone() for path, leaf in leaves.items()})
+        logits = rerun(head, call, captured.batch)
+        if not logits.requires_grad:
+            return False
+        gradients = torch.autograd.grad(
+            logits.square().sum(), list(leaves.values()), allow_unused=True
+        )
+    return any(g is not None and bool(g.count_nonzero()) for g in gradients)
+
+
+def _dry_run(
+    model: nn.Module,
+    inputs: Sequence[Any],
+    probe: _Probe,
+    loss: Callable[[Any], Tensor] | None,
+) -> list[Check]:
+    order = _hook_order(probe.head.first)
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    with quiet(model, device), _suspended(model), torch.enable_grad():
-        model.train()
+    # DistributedDataParallel would wait for a backward pass.
+    no_sync = getattr(model, "no_sync", contextlib.nullcontext)
+    with quiet(model, device), paused(model), training_mode(model), no_sync(), torch.enable_grad():
         hooks = [
-            probe.head.register_forward_pre_hook(probe.before, with_kwargs=True),
-            probe.head.register_forward_hook(probe.after),
+            probe.head.first.register_forward_pre_hook(probe.before, with_kwargs=True),
+            probe.head.last.register_forward_hook(probe.after),
         ]
         try:
-            if len(inputs) == 1 and isinstance(inputs[0], Mapping):
-                model(**inputs[0])
-            else:
-                model(*inputs)
+            one = len(inputs) == 1 and isinstance(inputs[0], Mapping)
+            args, kwargs = call_of_mapping(model.forward, inputs[0]) if one else (inputs, {})
+            returned = model(*args, **kwargs)
         finally:
             for hook in hooks:
                 hook.remove()
+        reach = _reach(model, probe, returned, loss) if probe.returned is not None else []
     once = "once" if probe.calls == 1 else f"{probe.calls} times"
     found = f"{once} in a forward in training mode"
-    return [Check("head called", probe.calls > 0, found), order, *probe.checks]
+    called = probe.calls > 0 and probe.ends > 0
+    if probe.calls and not probe.ends:
+        found += f", but {probe.head.names[-1]!r} was not"
+    return [Check("head called", called, found), order, *probe.checks, *reach]
+
+
+_LITTLE = 0.05
+"""Below this share of the gradient, substitution can hardly touch training."""
+
+
+def _reach(
+    model: nn.Module, probe: _Probe, returned: Any, loss: Callable[[Any], Tensor] | None
+) -> list[Check]:
+    checks = []
+    used = is_used(probe.returned, returned)
+    if used is not None:
+        found = "yes" if used else "no: what the model returns does not depend on its logits"
+        checks.append(Check("output is used", used, found))
+    share = loss and gradient_share(loss(returned), probe.features, probe.handed, model)
+    if share is not None:
+        found = f"{share:.1%} of the backbone's gradient comes through this head"
+        enough = share >= _LITTLE
+        found += "" if enough else ": substitution here can hardly touch its training"
+        checks.append(Check("reach", enough, found))
+    return checks
 
 
 def _hook_order(head: nn.Module) -> Check:
     """Nothing may change the input after the hook has captured it."""
     hooks = list(head._forward_pre_hooks.values())
-    ours = [i for i, hook in enumerate(hooks) if isinstance(hook, PreHook) and hook.active]
+    ours = [i for i, hook in enumerate(hooks) if isinstance(hook, PreHook) and hook.links]
     later = hooks[ours[0] + 1 :] if ours else []
     names = ", ".join(getattr(hook, "__qualname__", type(hook).__name__) for hook in later)
     found = f"{len(later)} run after it: {names}" if later else "nothing runs after it"
     return Check("last pre-hook of the head", not later, found)
-
-
-@contextmanager
-def _suspended(model: nn.Module) -> Iterator[None]:
-    """Active hooks of the model are taken out of the way, without a trace."""
-    hooks = [h for m in model.modules() for h in m._forward_pre_hooks.values()]
-    pausing = [hook for hook in hooks if isinstance(hook, PreHook) and hook.active]
-    for hook in pausing:
-        hook.paused = True
-    try:
-        yield
-    finally:
-        for hook in pausing:
-            hook.paused = False
 
 
 def _state(head: nn.Module) -> dict[str, Any]:

@@ -91,7 +91,7 @@ def test_the_demo_configuration_of_demo_on_rgbnt201():
         ("log_period", [0, None]),
         ("inplace", [0]),
         ("sync", ["no"]),
-        ("head", [3, ["a", "b"]]),
+        ("head", [3, [], [1, 2], ["a", "a"], b"a"]),
         ("splits", [[512], [4, 0], [4, -2], [4, 2.0], "4,4", 8, [True, 4]]),
         ("names", ["rnt", ["r", "r"], ["r", ""], ["r", False], ["r", 1]]),
     ],

@@ -61,7 +61,11 @@ GUARDS = {
         "quiet._randomness",
         lambda device: lambda: None,
     ),
-    "every run has a copy": ("in-place leaky relu", "measure._copied", lambda value: value),
+    "every run has a copy": (
+        "in-place leaky relu",
+        "partition.Captured.copies",
+        lambda captured: dict(captured.tensors),
+    ),
     "attributes are kept": ("collecting", "quiet._attributes_kept", nothing),
 }
 
@@ -135,7 +139,7 @@ def test_the_noise_has_a_generator_of_its_own(x):
 
 @pytest.mark.negative_control
 def test_noise_from_the_global_generator_would_move_it(x, monkeypatch):
-    monkeypatch.setattr("cmiei_hooks.hook.noise_generator", lambda *_: torch.default_generator)
+    monkeypatch.setattr("cmiei_hooks.pipeline.noise_generator", lambda *_: torch.default_generator)
     assert generator_moves(x)
 
 

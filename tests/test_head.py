@@ -1,14 +1,12 @@
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 from conftest import Fused
 from torch import nn
 
 from cmiei_hooks import CMIEIError
-from cmiei_hooks.head import check_width, find_head, read_logits
+from cmiei_hooks.head import check_width, find_head
 from cmiei_hooks.partition import Partition
 
 
@@ -87,39 +85,3 @@ def test_splits_must_sum_to_the_declared_width(head):
 @pytest.mark.parametrize("head", [nn.LazyLinear(3), nn.Sequential(), nn.Bilinear(3, 3, 3)])
 def test_a_width_that_is_not_declared_is_not_checked_before_the_first_call(head):
     check_width(head, "head", Partition((4, 4), ("a", "b")))
-
-
-LOGITS = torch.randn(4, 3)
-
-
-@pytest.mark.parametrize(
-    ("returned", "output"),
-    [
-        (LOGITS, None),
-        ((1, LOGITS), 1),
-        ([LOGITS, 1], 0),
-        ({"logits": LOGITS}, "logits"),
-        (SimpleNamespace(logits=LOGITS), "logits"),
-        ((1, (2, LOGITS)), lambda out: out[1][1]),
-    ],
-)
-def test_logits_are_picked_out_of_what_the_head_returns(returned, output):
-    assert read_logits(returned, output, 4) is LOGITS
-
-
-@pytest.mark.parametrize(
-    ("returned", "output", "message"),
-    [
-        ((LOGITS, 1), None, "tuple of"),
-        (torch.zeros(4, 3, 2), None, r"\[4, 3, 2\]"),
-        (torch.zeros(5, 3), None, r"\[5, 3\]"),
-        (torch.zeros(4, 1), None, r"\[4, 1\]"),
-        (torch.zeros(4, 3, dtype=torch.int64), None, "int64"),
-        ((LOGITS,), 2, "no part 2"),
-        ({"score": LOGITS}, "logits", "no part 'logits'"),
-        (LOGITS, lambda out: "text", "str"),
-    ],
-)
-def test_what_is_not_logits_is_refused(returned, output, message):
-    with pytest.raises(CMIEIError, match=message):
-        read_logits(returned, output, 4)

@@ -11,10 +11,23 @@ from torch import Tensor, nn
 from torch.nn.functional import kl_div, log_softmax
 
 import cmiei_hooks
-from cmiei_hooks.measure import measure
+from cmiei_hooks.head import Head
+from cmiei_hooks.measure import Counterfactuals, measure
 from cmiei_hooks.partition import Partition
 
 PARTITION = Partition(tuple(WIDTHS), ("r", "n", "t"))
+
+
+def measured(
+    module: nn.Module,
+    *args: object,
+    partition: Partition = PARTITION,
+    drop: str = "zero",
+    output: object = None,
+    **kwargs: object,
+) -> Counterfactuals:
+    head = Head(("head",), (module,), partition, (output,), drop, "kl")
+    return measure(head, partition.read(args, kwargs))
 
 
 def by_hand(head: nn.Module, features: Tensor, drop: str = "zero") -> Tensor:
@@ -57,7 +70,7 @@ def test_the_influence_is_that_of_a_head_run_by_hand(head, drop):
     module, features = head(), torch.randn(16, 12) + 0.5
     before, state = features.clone(), torch.get_rng_state()
     expected = by_hand(module, features, drop)
-    got = measure(module, PARTITION, (features,), {}, drop=drop, kind="kl", output=None)
+    got = measured(module, features, drop=drop)
     torch.testing.assert_close(got.influence, expected, rtol=1e-4, atol=1e-6)
     assert torch.equal(features, before)
     assert torch.equal(torch.get_rng_state(), state)
@@ -67,7 +80,7 @@ def test_a_modality_that_the_head_ignores_has_influence_exactly_zero():
     head = nn.Linear(12, 7)
     with torch.no_grad():
         head.weight[:, 4:7] = 0
-    got = measure(head, PARTITION, (torch.randn(8, 12),), {}, drop="zero", kind="kl", output=None)
+    got = measured(head, torch.randn(8, 12))
     assert torch.equal(got.influence[:, 1], torch.zeros(8))
     assert (got.influence[:, [0, 2]] > 0).all()
 
@@ -76,10 +89,7 @@ def test_behind_a_training_batch_norm_without_bias_zero_and_mean_coincide():
     model = Fused(nn.Linear(12, 7))
     norm = nn.BatchNorm1d(12)
     features = norm(model.features(torch.randn(32, 6)))
-    zero, mean = (
-        measure(model.classifier, PARTITION, (features,), {}, drop=d, kind="kl", output=None)
-        for d in ("zero", "mean")
-    )
+    zero, mean = (measured(model.classifier, features, drop=d) for d in ("zero", "mean"))
     torch.testing.assert_close(zero.influence, mean.influence, rtol=1e-3, atol=1e-6)
 
 
@@ -93,7 +103,7 @@ def test_the_tensor_may_come_by_keyword_and_the_logits_in_a_tuple():
             return "extra", self.linear(x) * scale
 
     head, features = Head(), torch.randn(8, 12)
-    got = measure(head, PARTITION, (2.0,), {"x": features}, drop="zero", kind="kl", output=1)
+    got = measured(head, 2.0, x=features, output=1)
     assert torch.equal(got.logits, head(2.0, x=features)[1])
     scaled = copy.deepcopy(head.linear)
     with torch.no_grad():
@@ -115,7 +125,7 @@ def test_modalities_along_tokens():
 
     head, tokens = Pool(), torch.randn(8, 5, 6)
     partition = Partition((2, 3), ("a", "b"), dim=1)
-    got = measure(head, partition, (tokens,), {}, drop="zero", kind="kl", output=None)
+    got = measured(head, tokens, partition=partition)
     without_a = head.linear(tokens[:, 2:].sum(1))
     torch.testing.assert_close(got.counterfactual_logits[0], without_a, rtol=1e-5, atol=1e-6)
     expected = cmiei_hooks.functional.counterfactual_influence(

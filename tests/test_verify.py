@@ -17,11 +17,12 @@ CHECKS = [
     "head found",
     "head called",
     "last pre-hook of the head",
-    "width",
+    "modalities",
     "logits",
     "buffers, parameters, generators",
     "gradient reaches the input",
     "re-entry gives the real logits",
+    "output is used",
 ]
 
 
@@ -65,6 +66,14 @@ class Detaches(nn.Linear):
         return super().forward(x.detach())
 
 
+class Discards(Fused):
+    """Calls its classifier and returns something else."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.classifier(self.features(x))
+        return self.features(x)
+
+
 def with_a_later_hook() -> Fused:
     model = Fused()
     cmiei_hooks.attach(model, **WHERE, log=False)
@@ -76,11 +85,12 @@ BAD = {
     "head found": lambda: Fused(nn.ModuleList([nn.Linear(12, 7)])),
     "head called": NeverCalled,
     "last pre-hook of the head": with_a_later_hook,
-    "width": lambda: Fused(nn.Sequential(nn.Flatten(), nn.Linear(12, 7)), widths=[6, 3, 3]),
+    "modalities": lambda: Fused(nn.Sequential(nn.Flatten(), nn.Linear(12, 7)), widths=[6, 3, 3]),
     "logits": lambda: Fused(nn.Sequential(nn.Linear(12, 6), nn.Unflatten(1, (2, 3)))),
     "buffers, parameters, generators": lambda: Fused(WritesWeights(12, 7)),
     "re-entry gives the real logits": lambda: Fused(Counts(12, 7)),
     "gradient reaches the input": lambda: Fused(Detaches(12, 7)),
+    "output is used": Discards,
 }
 
 
@@ -104,7 +114,7 @@ def test_every_head_of_the_matrix_passes(head):
 
 @pytest.mark.parametrize("check", CHECKS)
 def test_for_every_check_there_is_a_model_that_fails_it(check, x):
-    splits = [4, 3, 4] if check == "width" else WIDTHS
+    splits = [4, 3, 4] if check == "modalities" else WIDTHS
     report = verify(BAD[check](), x, head="classifier", splits=splits)
     assert check in [c.name for c in report.checks if not c.ok]
     with pytest.raises(CMIEIError, match=check):

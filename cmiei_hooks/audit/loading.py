@@ -8,7 +8,7 @@ import os
 import pickle
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -101,13 +101,15 @@ class Loaded:
     """In both, with other shapes; these keep their initial values."""
 
 
-def load_checkpoint(model: nn.Module, path: str | os.PathLike[str], head: str) -> Loaded:
+def load_checkpoint(
+    model: nn.Module, path: str | os.PathLike[str], head: str | Sequence[str]
+) -> Loaded:
     """Load weights into the model and say exactly what did not fit.
 
     Args:
         model: written into.
         path: a file of ``torch.save``; read with ``weights_only=True``.
-        head: name of the fusion head, whose weights must all be there.
+        head: name of the fusion head, or of the links of a chain: their weights must all be there.
 
     Raises:
         CheckpointError: the file is unreadable or unsafe, or a weight of the head is missing.
@@ -130,18 +132,18 @@ def load_checkpoint(model: nn.Module, path: str | os.PathLike[str], head: str) -
     )
     fitting = {own[k][0]: v for k, v in given.items() if k in own and v.shape == own[k][1].shape}
     missing = tuple(key for key in own if key not in given)
+    links = [unwrapped(name) for name in ([head] if isinstance(head, str) else head)]
     lost = [
         key
         for key, (name, _) in own.items()
-        if name not in fitting
-        and _belongs(key, unwrapped(head))
-        and not key.endswith("num_batches_tracked")
+        if name not in fitting and _belongs(key, links) and not key.endswith("num_batches_tracked")
     ]
     if lost or not fitting:
-        shapes = [text for text in mismatched if _belongs(text, unwrapped(head))]
+        shapes = [text for text in mismatched if _belongs(text, links)]
         near = "" if shapes or not lost else did_you_mean(lost[0], given)
         raise CheckpointError(
-            f"{os.fspath(path)}: the checkpoint does not hold the weights of the head {head!r}",
+            f"{os.fspath(path)}: the checkpoint does not hold the weights of the head "
+            + repr(" -> ".join(links)),
             got="; ".join(shapes) or f"{len(given)} weights, such as {', '.join([*given][:5])}",
             expected=", ".join(f"{key} {list(own[key][1].shape)}" for key in lost or own),
             remedy=near or "pass the checkpoint of this model, saved with its head",
@@ -151,8 +153,8 @@ def load_checkpoint(model: nn.Module, path: str | os.PathLike[str], head: str) -
     return Loaded(os.fspath(path), len(fitting), missing, unexpected, mismatched)
 
 
-def _belongs(key: str, head: str) -> bool:
-    return not head or key.startswith(head + ".")
+def _belongs(key: str, links: Sequence[str]) -> bool:
+    return any(not link or key.startswith(link + ".") for link in links)
 
 
 def read_state_dict(path: str | os.PathLike[str]) -> dict[str, Tensor]:

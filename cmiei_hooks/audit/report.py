@@ -16,8 +16,8 @@ from rich.table import Table
 from torch import Tensor
 
 from ..config import Config
-from ..functional import KEPT, dominant, select
-from ..partition import Partition
+from ..functional import KEPT, UNITS, dominant, select
+from ..head import Head
 from .loading import Loaded
 
 __all__ = ["SCHEMA_VERSION", "AuditReport", "Observed", "make_report"]
@@ -31,9 +31,9 @@ class Observed:
 
     influence: Tensor
     """``[B, M]``."""
-    predicted: Tensor
-    """int64 ``[B]``, the class of the complete prediction."""
-    predicted_without: Tensor
+    predicted: Tensor | None
+    """int64 ``[B]``, the class of the complete prediction; None where there are no classes."""
+    predicted_without: Tensor | None
     """int64 ``[M, B]``, the class without each modality."""
     label: Tensor | None = None
     """int64 ``[B]``."""
@@ -48,7 +48,8 @@ class AuditReport:
 
     head: str
     names: tuple[str, ...]
-    splits: tuple[int, ...]
+    splits: tuple[Any, ...]
+    """What each modality is in the input of the head: a width, or a list of places."""
     drop: str
     measure: str
     n_samples: int
@@ -56,7 +57,7 @@ class AuditReport:
     non_finite: int
     """Samples left out because their logits were NaN or infinite."""
     influence: dict[str, float]
-    """Mean influence CI of each modality, in nats."""
+    """Mean influence CI of each modality, in the units of the measure (nats for KL)."""
     dominance: dict[str, float]
     """Share of samples whose dominant modality it is."""
     triggered: float
@@ -115,15 +116,16 @@ class AuditReport:
         title = f"Modality influence at {escape(repr(self.head))}, {self.n_samples} samples"
         table = Table(title=title, caption=self._caption(), title_justify="left")
         table.add_column("modality")
-        table.add_column("width", justify="right")
-        table.add_column("CI (nats)", justify="right")
+        widths = all(isinstance(split, int) for split in self.splits)
+        table.add_column("width" if widths else "input", justify="right")
+        table.add_column(f"CI ({UNITS[self.measure]})", justify="right")
         table.add_column("Hist", justify="right")
         if labelled:
             table.add_column("accuracy without it", justify="right")
         for name, width in zip(self.names, self.splits, strict=True):
             row = [
                 escape(name),
-                str(width),
+                escape(str(width)),
                 f"{self.influence[name]:.4f}",
                 f"{self.dominance[name]:.1%}",
             ]
@@ -141,10 +143,9 @@ class AuditReport:
         return ", ".join(parts)
 
 
-def make_report(
-    head: str, partition: Partition, config: Config, observed: Sequence[Observed]
-) -> AuditReport:
-    """The figures of all calls together; accuracy if every one of them has labels."""
+def make_report(head: Head, config: Config, observed: Sequence[Observed]) -> AuditReport:
+    """The figures of all calls together; accuracy if every one of them has labels and classes."""
+    names = head.partition.names
     influence = torch.cat([o.influence for o in observed]).double()
     first = dominant(influence)
     finite = first != KEPT
@@ -157,21 +158,22 @@ def make_report(
 
     accuracy = without = None
     labels = [o.label for o in observed if o.label is not None]
-    if len(labels) == len(observed):
+    complete = [o.predicted for o in observed if o.predicted is not None]
+    dropped = [o.predicted_without for o in observed if o.predicted_without is not None]
+    if len(labels) == len(complete) == len(dropped) == len(observed):
         label = torch.cat(labels)
-        dropped = torch.cat([o.predicted_without for o in observed], dim=1)
-        accuracy = share(torch.cat([o.predicted for o in observed]) == label)
-        without = dict(zip(partition.names, map(share, dropped == label), strict=True))
+        accuracy = share(torch.cat(complete) == label)
+        without = dict(zip(names, map(share, torch.cat(dropped, dim=1) == label), strict=True))
     return AuditReport(
-        head=head,
-        names=partition.names,
-        splits=partition.splits,
+        head=head.name,
+        names=names,
+        splits=tuple(head.partition.plain),
         drop=config.drop,
         measure=config.measure,
         n_samples=int(finite.sum()),
         non_finite=int((~finite).sum()),
-        influence={n: share(influence[:, m]) for m, n in enumerate(partition.names)},
-        dominance={n: share(first == m) for m, n in enumerate(partition.names)},
+        influence={n: share(influence[:, m]) for m, n in enumerate(names)},
+        dominance={n: share(first == m) for m, n in enumerate(names)},
         triggered=share(chosen != KEPT),
         thresholds={"ABS_THR": config.abs_thr, "REL_THR": config.rel_thr},
         accuracy=accuracy,

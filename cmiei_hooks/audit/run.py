@@ -1,41 +1,46 @@
-"""Run a model over batches in eval mode and measure the influence at its head."""
+"""Run a model over batches without training and measure the influence at its head."""
 
 from __future__ import annotations
 
 import dataclasses
-import inspect
-import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ..config import Config
-from ..errors import HeadError, InputError
-from ..head import Output, locate
+from ..chain import ChainCheck
+from ..config import Config, ConfigSource
+from ..errors import CMIEIWarning, HeadError, InputError
+from ..head import Head, locate, refuse_both
+from ..hook import paused
 from ..measure import measure
-from ..modes import eval_mode
-from ..partition import Partition
+from ..modes import eval_mode, training_branch
+from ..output import Outputs
 from ..quiet import quiet
+from .batches import Batch, read_batch
 from .report import AuditReport, Observed, make_report
 
 __all__ = ["audit"]
 
-_LABELS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+Forward = Callable[[nn.Module, Any], Any]
 
 
 def audit(
     model: nn.Module,
     batches: Iterable[Any],
-    head: str | None = None,
+    head: str | Sequence[str] | None = None,
     splits: Sequence[int] | None = None,
     *,
     names: Sequence[str] | None = None,
+    modalities: Mapping[str, Any] | None = None,
     dim: int = -1,
-    output: Output = None,
-    config: Config | str | os.PathLike[str] | Mapping[str, Any] | object | None = None,
+    output: Outputs = None,
+    in_training_branch: bool = False,
+    forward: Forward | None = None,
+    config: ConfigSource = None,
     **settings: Any,
 ) -> AuditReport:
     """Measure how much a model's prediction depends on each modality, without training.
@@ -45,25 +50,31 @@ def audit(
 
     Args:
         model: with its weights loaded.
-        batches: each a tensor, a tuple or list of tensors, a dict of keyword arguments, or a pair
-            of any of these and labels. A trailing integer ``[B]`` tensor is taken for the labels,
-            and then accuracy is reported too.
+        batches: each a tensor, a tuple or list of tensors, a dict (of keyword arguments, if the
+            model has them), or a pair of any of these and labels. A trailing integer ``[B]``
+            tensor is taken for the labels, and then accuracy is reported too.
         head: as in ``attach``, like the arguments below.
         splits: widths of the modalities.
         names: names of the modalities.
+        modalities: where they are, for heads that receive them otherwise.
         dim: the axis of their concatenation.
         output: which part of the head's return value is the logits.
-        config: ``DROP`` and the thresholds matter; ``ENABLED`` does not.
+        in_training_branch: run the branch ``if self.training``, for models that call their head in
+            no other. Normalisation, dropout and stochastic depth are in eval mode all the same.
+        forward: ``forward(model, batch)`` runs the model on one batch as the loader yields it (on
+            the model's device), for models that need labels or anything else.
+        config: ``DROP``, ``MEASURE`` and the thresholds matter; ``ENABLED`` does not.
         **settings: fields of Config.
 
     Returns:
         The figures over all samples.
 
     Raises:
-        CMIEIError: as ``attach``; or the head is not called in eval mode, or there is no batch.
+        CMIEIError: as ``attach``; or the head is not called in this mode, or there is no batch.
     """
+    refuse_both(splits, modalities)
     resolved = Config.resolve(config, settings, head=head, splits=splits, names=names)
-    name, module, partition = locate(model, resolved, dim, output)
+    where = locate(model, resolved, modalities=modalities, dim=dim, output=output)
     if not isinstance(batches, Iterable):
         raise InputError(
             "batches cannot be iterated over",
@@ -73,17 +84,22 @@ def audit(
         )
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     observed: list[Observed] = []
-    listening = _listening(module, partition, resolved, output, observed)
-    with eval_mode(model), quiet(model, device), listening:
-        for batch in batches:
+    mode = training_branch if in_training_branch else eval_mode
+    with mode(model), quiet(model, device), paused(model), _listening(where, observed):
+        drew = False
+        for given in batches:
             calls = len(observed)
-            args, kwargs, label = _inputs(_moved(batch, device))
-            _check_call(model, args, kwargs)
-            model(*args, **kwargs)
+            batch = read_batch(model, given, device, checked=forward is None)
+            before = _generators(device)
+            if forward is None:
+                _call(model, batch)
+            else:
+                forward(model, batch.given)
+            drew |= not all(map(torch.equal, before, _generators(device)))
             if len(observed) == calls:
-                raise _silent(name)
-            if label is not None:
-                observed[calls:] = [_labelled(call, label) for call in observed[calls:]]
+                raise _silent(where.names[0], in_training_branch)
+            if batch.label is not None:
+                observed[calls:] = [_labelled(call, batch.label) for call in observed[calls:]]
     if not observed:
         raise InputError(
             "there is nothing to measure",
@@ -91,95 +107,93 @@ def audit(
             expected="one or more",
             remedy="check the loader: an iterator that was used up yields nothing",
         )
-    return make_report(name, partition, resolved, observed)
+    if drew:
+        warnings.warn(
+            "the model drew random numbers in this mode: the figures are of one draw",
+            CMIEIWarning,
+            stacklevel=2,
+        )
+    return make_report(where, resolved, observed)
 
 
-def _check_call(model: nn.Module, args: list[Any], kwargs: dict[str, Any]) -> None:
+def _call(model: nn.Module, batch: Batch) -> None:
+    args, kwargs = batch.call
     try:
-        inspect.signature(model.forward).bind(*args, **kwargs)
-    except TypeError as error:
-        given = [type(a).__name__ for a in args]
-        given += [f"{key}={type(value).__name__}" for key, value in kwargs.items()]
+        model(*args, **kwargs)
+    except (TypeError, AttributeError) as error:
+        # A dict whose keys are no keywords of forward was passed as it is; perhaps a mistake.
+        if kwargs or len(args) != 1 or not isinstance(args[0], Mapping):
+            raise
         raise InputError(
             "the model cannot be called with a batch of this loader",
-            got=f"({', '.join(given)}): {error}",
-            expected="the inputs of forward (a tensor, a tuple, or a dict of its keywords), or "
-            "these followed by an integer tensor [B] of labels",
-            remedy="wrap the loader so that it yields these and nothing else",
-        ) from None
+            got=f"a dict of {', '.join(map(str, args[0]))} as one argument, since forward has no "
+            f"such keywords: {error}",
+            expected="a dict of the keywords of forward, or of what forward takes as one dict",
+            remedy="name the keys as forward names its arguments, or say with forward= "
+            "(--forward) how the model is called with a batch",
+        ) from error
+
+
+def _generators(device: torch.device) -> list[Tensor]:
+    states = [torch.get_rng_state()]
+    if device.type == "cuda":
+        states.append(torch.cuda.get_rng_state(device))
+    return states
 
 
 def _labelled(call: Observed, label: Tensor) -> Observed:
-    if len(label) != len(call.predicted):
+    if len(label) != len(call.influence):
         raise InputError(
             "the labels do not belong to the logits",
-            got=f"{len(label)} labels, logits of {len(call.predicted)} samples",
+            got=f"{len(label)} labels, logits of {len(call.influence)} samples",
             expected="one label for each sample",
             remedy="yield (inputs, labels) of one batch together",
         )
     return dataclasses.replace(call, label=label.cpu())
 
 
-def _silent(name: str) -> HeadError:
+def _silent(name: str, in_training_branch: bool) -> HeadError:
+    mode = "its training branch" if in_training_branch else "eval mode"
     return HeadError(
-        f"the model ran in eval mode without calling its head {name!r}",
+        f"the model ran in {mode} without calling its head {name!r}",
         got="0 calls",
         expected="one call a batch",
-        remedy="many re-identification models skip the classifier in eval: audit a model whose "
-        "forward calls it, or wrap the model so that it does",
+        remedy="name a head that the model calls"
+        if in_training_branch
+        else "many re-identification models call the classifier in training only: audit the "
+        "training branch (in_training_branch=True, --training-branch), or name another head",
     )
 
 
 @contextmanager
-def _listening(
-    head: nn.Module,
-    partition: Partition,
-    config: Config,
-    output: Output,
-    observed: list[Observed],
-) -> Iterator[None]:
+def _listening(head: Head, observed: list[Observed]) -> Iterator[None]:
+    check = ChainCheck(head)
+
     def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        result = measure(
-            head, partition, args, kwargs, drop=config.drop, kind=config.measure, output=output
-        )
+        found = measure(head, head.partition.read(args, kwargs))
+        if check.open:
+            check.expect(found.logits)
         observed.append(
             Observed(
-                result.influence.cpu(),
-                result.logits.argmax(-1).cpu(),
-                result.counterfactual_logits.argmax(-1).cpu(),
+                found.influence.cpu(),
+                _predicted(found.logits, head.measure),
+                _predicted(found.counterfactual_logits, head.measure),
             )
         )
 
-    handle = head.register_forward_pre_hook(hook, with_kwargs=True)
+    handle = head.first.register_forward_pre_hook(hook, with_kwargs=True)
     try:
         yield
+        check.close(complete=True)
     finally:
         handle.remove()
+        check.close()
 
 
-def _moved(batch: Any, device: torch.device) -> Any:
-    if isinstance(batch, Tensor):
-        return batch.to(device)
-    if isinstance(batch, Mapping):
-        return {key: _moved(value, device) for key, value in batch.items()}
-    if isinstance(batch, (tuple, list)):
-        return [_moved(value, device) for value in batch]
-    return batch
-
-
-def _inputs(batch: Any) -> tuple[list[Any], dict[str, Any], Tensor | None]:
-    """The arguments of the model in a batch, and the labels if there are any."""
-    if isinstance(batch, Mapping):
-        return [], dict(batch), None
-    if not isinstance(batch, list):
-        return [batch], {}, None
-    label = batch[-1]
-    if len(batch) < 2 or not (
-        isinstance(label, Tensor) and label.dim() == 1 and label.dtype in _LABELS
-    ):
-        return batch, {}, None
-    inputs = batch[:-1]
-    if len(inputs) == 1 and isinstance(inputs[0], (list, dict)):  # ((a, b, c), label)
-        args, kwargs, _ = _inputs(inputs[0])
-        return args, kwargs, label
-    return inputs, {}, label
+def _predicted(logits: Tensor, measure: str) -> Tensor | None:
+    """The class of each sample; None where logits are not of classes."""
+    if measure in ("kl", "js", "ted"):
+        return logits.argmax(-1).cpu()
+    if measure == "bernoulli" and logits.shape[-1] == 1:
+        return (logits[..., 0] > 0).long().cpu()
+    return None

@@ -8,13 +8,15 @@ from collections.abc import Iterable, Sized
 from pathlib import Path
 from typing import Any
 
+import yaml
 from rich.console import Console
 from rich.progress import track
 from torch import nn
 
 from ..audit import AuditReport, audit
-from ..audit.loading import Loaded, call_function, load_checkpoint
+from ..audit.loading import Loaded, call_function, import_function, load_checkpoint
 from ..errors import CheckpointError, CMIEIError
+from ..functional import MEASURES
 
 __all__ = ["add_arguments", "diagnose", "make_directory", "print_report", "run"]
 
@@ -29,15 +31,56 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     model.add_argument(
         "--data", metavar="MODULE:FUNCTION", help="returns batches: inputs, or (inputs, labels)"
     )
-    model.add_argument("--head", metavar="NAME", help="fusion head, as in model.named_modules()")
+    model.add_argument(
+        "--head",
+        type=_words,
+        metavar="NAME[,NAME...]",
+        help="fusion head, as in model.named_modules(); several names are a chain",
+    )
     model.add_argument(
         "--splits", type=_integers, metavar="W,W,...", help="widths of the modalities: 512,512,512"
+    )
+    model.add_argument(
+        "--modalities",
+        type=_yaml,
+        metavar="YAML",
+        help="instead of --splits, where each modality is in the arguments of the head: "
+        "'{r: [0, 3], n: [1, 4], t: [2, 5]}'",
+    )
+    model.add_argument(
+        "--dim", type=int, default=-1, help="axis on which the modalities are concatenated (-1)"
+    )
+    model.add_argument(
+        "--logits",
+        type=_yaml,
+        metavar="YAML",
+        help="which part of the head's return value is the logits: an index or a key; for a chain "
+        "a list with one entry for each link: '[0, null, null]'",
+    )
+    model.add_argument(
+        "--training-branch",
+        action="store_true",
+        help="run the branch 'if self.training', for models that skip their head in eval mode; "
+        "nothing is updated and nothing is random",
+    )
+    model.add_argument(
+        "--forward",
+        metavar="MODULE:FUNCTION",
+        help="forward(model, batch) runs the model on one batch, for models that need more",
+    )
+    model.add_argument(
+        "--discover",
+        action="store_true",
+        help="print the heads that the model has, with the first batch as input, and stop",
     )
     parser.add_argument(
         "--names", type=_words, metavar="N,N,...", help="names of the modalities: r,n,t"
     )
     parser.add_argument(
         "--drop", default="zero", choices=["zero", "mean"], help="what stands in for a modality"
+    )
+    parser.add_argument(
+        "--measure", default="kl", choices=[*MEASURES], help="how the change is measured (kl)"
     )
     parser.add_argument("--device", default="cpu", help="where to run: cpu, cuda, cuda:1")
     parser.add_argument(
@@ -58,7 +101,15 @@ def _words(text: str) -> list[str]:
     return [word.strip() for word in text.split(",")]
 
 
+def _yaml(text: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise argparse.ArgumentTypeError(f"{text!r} cannot be read as YAML") from None
+
+
 _REQUIRED = ("model", "checkpoint", "data", "head", "splits")
+_TO_DISCOVER = ("model", "data")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -68,7 +119,11 @@ def run(args: argparse.Namespace) -> None:
         argparse.ArgumentError: some of the options that belong together are missing.
         CMIEIError: the model, checkpoint, data or head cannot be measured.
     """
-    missing = [f"--{name}" for name in _REQUIRED if getattr(args, name) is None]
+    required = _TO_DISCOVER if args.discover else _REQUIRED
+    given = {name: getattr(args, name) for name in required}
+    if "splits" in given and args.modalities is not None:
+        del given["splits"]
+    missing = [f"--{name}" for name, value in given.items() if value is None]
     if len(missing) == len(_REQUIRED):
         from . import demo  # noqa: PLC0415  # demo imports this module
 
@@ -92,7 +147,13 @@ def run(args: argparse.Namespace) -> None:
         head=args.head,
         splits=args.splits,
         names=args.names,
+        modalities=args.modalities,
+        dim=args.dim,
+        output=args.logits,
+        in_training_branch=args.training_branch,
+        forward=None if args.forward is None else import_function(args.forward),
         drop=args.drop,
+        measure=args.measure,
     )
     path = report.save(args.output)
     print_report(report)
