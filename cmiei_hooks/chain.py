@@ -49,27 +49,22 @@ class ChainCheck:
         Raises:
             HeadError: those of the call before never came.
         """
-        if self._expected is not None:
+        if self.missing:
             self.close()
             raise self._unreached()
         self._expected = logits
 
-    def close(self, *, complete: bool = False) -> None:
-        """Compare no more and take the hook off.
+    @property
+    def missing(self) -> bool:
+        """Whether logits were expected that have not come yet."""
+        return self._expected is not None
 
-        Args:
-            complete: every forward pass is over.
-
-        Raises:
-            HeadError: ``complete``, and the logits that were expected never came.
-        """
-        missed = self._expected is not None
+    def close(self) -> None:
+        """Compare no more and take the hook off."""
         self._expected = None
         if self._hook is not None:
             self._hook.remove()
             self._hook = None
-        if complete and missed:
-            raise self._unreached()
 
     def __call__(self, module: nn.Module, _: Any, returned: Any) -> None:
         """The signature of a forward hook.

@@ -85,7 +85,8 @@ def audit(
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     observed: list[Observed] = []
     mode = training_branch if in_training_branch else eval_mode
-    with mode(model), quiet(model, device), paused(model), _listening(where, observed):
+    listening = _listening(where, observed)
+    with mode(model), quiet(model, device), paused(model), listening as check:
         drew = False
         for given in batches:
             calls = len(observed)
@@ -96,8 +97,9 @@ def audit(
             else:
                 forward(model, batch.given)
             drew |= not all(map(torch.equal, before, _generators(device)))
-            if len(observed) == calls:
-                raise _silent(where.names[0], in_training_branch)
+            if len(observed) == calls or check.missing:
+                name = where.names[0] if len(observed) == calls else where.names[-1]
+                raise _silent(name, in_training_branch)
             if batch.label is not None:
                 observed[calls:] = [_labelled(call, batch.label) for call in observed[calls:]]
     if not observed:
@@ -166,7 +168,7 @@ def _silent(name: str, in_training_branch: bool) -> HeadError:
 
 
 @contextmanager
-def _listening(head: Head, observed: list[Observed]) -> Iterator[None]:
+def _listening(head: Head, observed: list[Observed]) -> Iterator[ChainCheck]:
     check = ChainCheck(head)
 
     def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -183,8 +185,7 @@ def _listening(head: Head, observed: list[Observed]) -> Iterator[None]:
 
     handle = head.first.register_forward_pre_hook(hook, with_kwargs=True)
     try:
-        yield
-        check.close(complete=True)
+        yield check
     finally:
         handle.remove()
         check.close()

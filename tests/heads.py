@@ -1,0 +1,350 @@
+"""Small models with the fusion heads of public models: what the head receives and returns.
+
+Each says where its modalities are twice: as the tool is told, and by hand in ``pieces``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+D, CLASSES, BATCH = 4, 5, 8
+"""Width of one modality's features."""
+
+
+class Backbone(nn.Module):
+    """Three encoders with tokens ``[B, 3, D]`` and a global feature ``[B, D]`` each."""
+
+    def __init__(self, count: int = 3) -> None:
+        super().__init__()
+        self.encoders = nn.ModuleList(nn.Linear(6, D) for _ in range(count))
+
+    def forward(self, x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        tokens = [torch.tanh(encode(x)) for encode in self.encoders]
+        return tokens, [t.mean(1) for t in tokens]
+
+
+class Bottleneck(nn.Module):
+    """As DeMo with DIRECT 1, TOP-ReID and EDITOR: a classifier that eval mode skips."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = Backbone()
+        self.bottleneck = nn.BatchNorm1d(3 * D)
+        self.classifier = nn.Linear(3 * D, CLASSES, bias=False)
+        with torch.no_grad():
+            self.bottleneck.bias.normal_()  # EDITOR trains it
+
+    def forward(self, x: Tensor) -> Any:
+        features = torch.cat(self.backbone(x)[1], -1)
+        if not self.training:
+            return features
+        return self.classifier(self.bottleneck(features)), features
+
+
+class GeneralFusion(nn.Module):
+    """Six tensors by position; ``(features, loss)`` in training, the features alone in eval."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mix = nn.Linear(6 * D, 7 * D)
+        self.dropout = nn.Dropout(0.2)
+
+    def forward(self, r: Tensor, n: Tensor, t: Tensor, rg: Tensor, ng: Tensor, tg: Tensor) -> Any:
+        features = self.dropout(
+            self.mix(torch.cat([r.mean(1), n.mean(1), t.mean(1), rg, ng, tg], 1))
+        )
+        return (features, features.square().mean()) if self.training else features
+
+
+class Mixture(nn.Module):
+    """As DeMo's mixture branch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = Backbone()
+        self.generalFusion = GeneralFusion()
+        self.bottleneck_moe = nn.BatchNorm1d(7 * D)
+        self.classifier_moe = nn.Linear(7 * D, CLASSES, bias=False)
+
+    def forward(self, x: Tensor) -> Any:
+        tokens, pooled = self.backbone(x)
+        if not self.training:
+            return self.generalFusion(*tokens, *pooled)
+        features, loss = self.generalFusion(*tokens, *pooled)
+        return self.classifier_moe(self.bottleneck_moe(features)), features, loss
+
+
+class Experts(nn.Module):
+    """As DeMo's experts: r, n, t, rn, rt, nt, rnt in one tensor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = Backbone()
+        self.classifier_moe = nn.Linear(7 * D, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        r, n, t = self.backbone(x)[1]
+        return self.classifier_moe(torch.cat([r, n, t, r * n, r * t, n * t, r * n * t], -1))
+
+
+class Concat(nn.Module):
+    """As OGM-GE's fusion: ``(x, y)`` to ``(x, y, logits)``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc_out = nn.Linear(2 * D, CLASSES)
+
+    def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return x, y, self.fc_out(torch.cat([x, y], dim=1))
+
+
+class AudioVisual(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = Backbone(2)
+        self.fusion_module = Concat()
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        a, v = self.backbone(x)[1]
+        return self.fusion_module(a, y=v)
+
+
+class DictFusion(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc_out = nn.Linear(3 * D, CLASSES)
+
+    def forward(self, features: dict[str, Tensor]) -> Tensor:
+        return self.fc_out(torch.cat(list(features.values()), dim=1))
+
+
+class Benchmark(nn.Module):
+    """As BalanceBenchmark: the dict that the fusion got is filled afterwards."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = Backbone()
+        self.fusion_module = DictFusion()
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        features = dict(zip(["audio", "visual", "text"], self.backbone(x)[1], strict=True))
+        features["output"] = self.fusion_module(features)
+        return features
+
+
+class LateFusion(nn.Module):
+    """As TorchMultimodal: a dict by keyword, then a head that returns a dict."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = Backbone(2)
+        self.fusion_module = CatDict()
+        self.head_module = ReturnsDict()
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        image, text = self.backbone(x)[1]
+        return self.head_module(self.fusion_module(embeddings={"image": image, "text": text}))
+
+
+class CatDict(nn.Module):
+    def forward(self, embeddings: dict[str, Tensor]) -> Tensor:
+        return torch.cat([embeddings[key] for key in sorted(embeddings)], -1)
+
+
+class ReturnsDict(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.model = nn.Sequential(nn.Linear(2 * D, 6), nn.ReLU(), nn.Linear(6, CLASSES))
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        return {"features": x, "logits": self.model(x)}
+
+
+class CatList(nn.Module):
+    def forward(self, inputs: list[Tensor]) -> Tensor:
+        inputs[:] = [x.flatten(1) for x in inputs]  # a fusion that writes into its list
+        return torch.cat(inputs, 1)
+
+
+class MultiBench(nn.Module):
+    """A list of tensors, then a head; some heads give one logit."""
+
+    def __init__(self, outputs: int = 1) -> None:
+        super().__init__()
+        self.backbone = Backbone()
+        self.fuse = CatList()
+        self.head = nn.Sequential(nn.Linear(3 * D, 6), nn.Dropout(0.3), nn.Linear(6, outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.fuse(self.backbone(x)[1]))
+
+
+class FusionMLP(nn.Module):
+    """As AutoGluon: the batch doubles in training, LayerNorm and dropout 0.5."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = Backbone(2)
+        self.fusion_mlp = nn.Sequential(
+            nn.LayerNorm(2 * D), nn.Linear(2 * D, 6), nn.LeakyReLU(), nn.Dropout(0.5)
+        )
+        self.head = nn.Linear(6, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        features = torch.cat(self.backbone(x)[1], -1)
+        if self.training:
+            features = torch.cat([features, features.detach() + 0.1])
+        return self.head(self.fusion_mlp(features))
+
+
+@dataclass
+class Answer:
+    loss: Tensor
+    logits: Tensor
+
+
+class PoolTokens(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(D)
+        self.linear = nn.Linear(D, CLASSES)
+
+    def forward(self, tokens: Tensor) -> Answer:
+        logits = self.linear(self.norm(tokens).amax(1))
+        return Answer(logits.square().mean(), logits)
+
+
+class Tokens(nn.Module):
+    """Modalities as tokens ``[B, 9, D]``, a dataclass as answer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = Backbone()
+        self.pool = PoolTokens()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.pool(torch.cat(self.backbone(x)[0], 1)).logits
+
+
+def thirds(x: Tensor) -> list[list[Tensor]]:
+    return [[x[:, :D]], [x[:, D : 2 * D]], [x[:, 2 * D :]]]
+
+
+def blocks(x: Tensor, *which: int) -> list[Tensor]:
+    return [x[:, i * D : (i + 1) * D] for i in which]
+
+
+EXPERTS = {"r": [0, 3, 4, 6], "n": [1, 3, 5, 6], "t": [2, 4, 5, 6]}
+
+
+@dataclass(frozen=True)
+class Shape:
+    """One kind of head."""
+
+    make: Callable[[], nn.Module]
+    where: dict[str, Any]
+    """As ``attach`` is told."""
+    pieces: Callable[..., list[list[Tensor]]]
+    """By hand: for each modality its tensors in the arguments of the first link, as views."""
+    head: Callable[..., Tensor]
+    """By hand: the logits from a model and the arguments of the first link."""
+    eval_mode: bool = True
+    """Whether the head is called in eval mode."""
+
+
+SHAPES = {
+    "classifier": Shape(
+        Bottleneck,
+        {"head": "classifier", "splits": [D, D, D]},
+        thirds,
+        lambda m, x: m.classifier(x),
+        eval_mode=False,
+    ),
+    "bottleneck and classifier": Shape(
+        Bottleneck,
+        {"head": ["bottleneck", "classifier"], "splits": [D, D, D]},
+        thirds,
+        lambda m, x: m.classifier(m.bottleneck(x)),
+        eval_mode=False,
+    ),
+    "six tensors, three links": Shape(
+        Mixture,
+        {
+            "head": ["generalFusion", "bottleneck_moe", "classifier_moe"],
+            "modalities": {"r": [0, 3], "n": [1, 4], "t": [2, 5]},
+            "output": [0, None, None],
+        },
+        lambda *a: [[a[0], a[3]], [a[1], a[4]], [a[2], a[5]]],
+        lambda m, *a: m.classifier_moe(m.bottleneck_moe(m.generalFusion(*a)[0])),
+        eval_mode=False,
+    ),
+    "experts": Shape(
+        Experts,
+        {
+            "head": "classifier_moe",
+            "modalities": {
+                name: [(i * D, (i + 1) * D) for i in which] for name, which in EXPERTS.items()
+            },
+        },
+        lambda x: [blocks(x, *which) for which in EXPERTS.values()],
+        lambda m, x: m.classifier_moe(x),
+    ),
+    "two tensors, third output": Shape(
+        AudioVisual,
+        {"head": "fusion_module", "modalities": {"a": "x", "v": "y"}, "output": 2},
+        lambda x, y: [[x], [y]],
+        lambda m, x, y: m.fusion_module(x, y)[2],
+    ),
+    "a dict": Shape(
+        Benchmark,
+        {
+            "head": "fusion_module",
+            "modalities": {"a": "audio", "v": "visual", "t": "text"},
+        },
+        lambda d: [[d["audio"]], [d["visual"]], [d["text"]]],
+        lambda m, d: m.fusion_module(d),
+    ),
+    "a dict by keyword, a dict returned": Shape(
+        LateFusion,
+        {
+            "head": ["fusion_module", "head_module"],
+            "modalities": {"text": "text", "image": "image"},
+            "output": "logits",
+        },
+        lambda embeddings: [[embeddings["text"]], [embeddings["image"]]],
+        lambda m, embeddings: m.head_module(m.fusion_module(embeddings))["logits"],
+    ),
+    "a list, one logit": Shape(
+        MultiBench,
+        {
+            "head": ["fuse", "head"],
+            "modalities": {"r": 0, "n": 1, "t": 2},
+            "measure": "bernoulli",
+        },
+        lambda xs: [[x] for x in xs],
+        lambda m, xs: m.head(m.fuse(list(xs))),
+    ),
+    "a list, regression": Shape(
+        lambda: MultiBench(2),
+        {"head": ["fuse", "head"], "modalities": {"r": 0, "n": 1, "t": 2}, "measure": "squared"},
+        lambda xs: [[x] for x in xs],
+        lambda m, xs: m.head(m.fuse(list(xs))),
+    ),
+    "doubled batch": Shape(
+        FusionMLP,
+        {"head": ["fusion_mlp", "head"], "splits": [D, D]},
+        lambda x: [[x[:, :D]], [x[:, D:]]],
+        lambda m, x: m.head(m.fusion_mlp(x)),
+    ),
+    "tokens, a dataclass": Shape(
+        Tokens,
+        {"head": "pool", "splits": [3, 3, 3], "dim": 1, "output": "logits", "measure": "ted"},
+        lambda x: [[x[:, :3]], [x[:, 3:6]], [x[:, 6:]]],
+        lambda m, x: m.pool(x).logits,
+    ),
+}
