@@ -92,9 +92,12 @@ def _run_later(link: nn.Module, features: Tensor) -> Any:
     args: Any = (features,)
     for hook in list(link._forward_pre_hooks.values()):
         # Weight norm, spectral norm and pruning compute the weight; other hooks run once, later.
-        if type(hook).__module__.startswith("torch.nn.utils."):
+        if type(hook).__module__.startswith(_OWN_HOOKS):
             hook(link, args)
     return link.forward(*args)
+
+
+_OWN_HOOKS = "torch.nn.utils."
 
 
 def _baseline(piece: Tensor, drop: str) -> Tensor:

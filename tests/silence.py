@@ -17,6 +17,11 @@ WIDTHS = [8, 8, 8]
 OPTIMIZER_STEPS = 30
 ACCUMULATE = 2
 
+
+class Chain(nn.Sequential):
+    """The tool is attached to its parts, as to a chain."""
+
+
 HEADS: dict[str, Callable[[], nn.Module]] = {
     "linear": lambda: nn.Linear(24, 5),
     "batch norm, dropout": lambda: nn.Sequential(
@@ -34,6 +39,7 @@ HEADS: dict[str, Callable[[], nn.Module]] = {
     "spectral norm": lambda: nn.Sequential(parametrizations.spectral_norm(nn.Linear(24, 5))),
     "legacy spectral norm": lambda: spectral_norm(nn.Linear(24, 5)),
     "legacy weight norm": lambda: weight_norm(nn.Linear(24, 5)),
+    "chain": lambda: Chain(nn.BatchNorm1d(24), nn.Dropout(0.4), weight_norm(nn.Linear(24, 5))),
 }
 
 PRECISIONS: dict[str, Callable[[], contextlib.AbstractContextManager[Any]]] = {
@@ -76,7 +82,9 @@ OBSERVING = {"k": 1, "p_max": 0.0, "warmup_epochs": 0, "seed": 1, "log": False}
 
 
 def attach(model: nn.Module, **settings: Any) -> cmiei_hooks.Handle:
-    options = {"head": "classifier", "splits": WIDTHS} | OBSERVING | settings
+    chain = next((module for module in model.modules() if isinstance(module, Chain)), ())
+    head = [f"classifier.{i}" for i in range(len(chain))] if chain else "classifier"
+    options = {"head": head, "splits": WIDTHS} | OBSERVING | settings
     handle = cmiei_hooks.attach(model, **options)
     handle.set_epoch(0)
     return handle
