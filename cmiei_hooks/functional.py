@@ -90,17 +90,18 @@ def least_logits(measure: str) -> int:
 
 
 def _kl(z: Tensor, without: Tensor) -> Tensor:
-    return _divergence(z.log_softmax(-1), without.log_softmax(-1))
-
-
-def _divergence(log_p: Tensor, log_q: Tensor) -> Tensor:
-    return (log_p.exp() * (log_p - log_q)).sum(-1)
+    log_p = z.log_softmax(-1)
+    return (log_p.exp() * (log_p - without.log_softmax(-1))).sum(-1)
 
 
 def _js(z: Tensor, without: Tensor) -> Tensor:
     log_p, log_q = z.log_softmax(-1), without.log_softmax(-1)
-    middle = torch.logaddexp(log_p, log_q) - math.log(2)
-    return (_divergence(log_p, middle) + _divergence(log_q, middle)) / 2
+    difference = log_q - log_p
+    # Of the middle m = (p + q) / 2: log m - log p = log((1 + q/p) / 2), exactly 0 where q is p.
+    near = torch.log1p(torch.expm1(-difference.abs()) / 2)
+    to_p = near + difference.clamp_min(0)
+    to_q = near + (-difference).clamp_min(0)
+    return -(log_p.exp() * to_p + log_q.exp() * to_q).sum(-1) / 2
 
 
 def _ted(z: Tensor, without: Tensor) -> Tensor:

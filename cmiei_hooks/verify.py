@@ -25,6 +25,7 @@ from .output import Outputs, read_logits
 from .partition import Captured
 from .quiet import quiet
 from .reach import gradient_share, is_used, tensors
+from .replay import in_backward
 
 __all__ = ["Check", "VerifyReport", "verify"]
 
@@ -144,10 +145,13 @@ class _Probe:
     returned: Any = None
 
     def before(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
+        partition = self.head.partition
+        if in_backward():  # checkpointing computes the first call once more
+            captured = partition.read(args, kwargs)
+            return captured.call_with(captured.copies())
         self.calls += 1
         if self.calls > 1:
             return None
-        partition = self.head.partition
         try:
             captured = partition.read(args, kwargs)
         except CMIEIError as error:
@@ -175,6 +179,8 @@ class _Probe:
         return captured.call_with(copies)
 
     def after(self, _: nn.Module, args: Any, returned: Any) -> None:
+        if in_backward():
+            return
         self.ends += 1
         if self.ends > 1 or self.logits is None:
             return
@@ -182,7 +188,8 @@ class _Probe:
         real = read_logits(returned, self.head.outputs[-1], len(self.logits), least)
         same = torch.equal(real, self.logits)
         if real.shape == self.logits.shape:
-            difference = (real - self.logits).abs().max().item() if len(real) else 0.0
+            far = (real.detach() - self.logits).abs()
+            difference = far.max().item() if len(real) else 0.0
             found = "equal to the bit" if same else f"largest difference {difference:.3g}"
         else:
             found = f"shape {list(real.shape)}, not {list(self.logits.shape)}"
@@ -224,10 +231,10 @@ def _dry_run(
             one = len(inputs) == 1 and isinstance(inputs[0], Mapping)
             args, kwargs = call_of_mapping(model.forward, inputs[0]) if one else (inputs, {})
             returned = model(*args, **kwargs)
+            reach = _reach(model, probe, returned, loss) if probe.returned is not None else []
         finally:
             for hook in hooks:
                 hook.remove()
-        reach = _reach(model, probe, returned, loss) if probe.returned is not None else []
     once = "once" if probe.calls == 1 else f"{probe.calls} times"
     found = f"{once} in a forward in training mode"
     called = probe.calls > 0 and probe.ends > 0

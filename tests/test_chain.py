@@ -219,6 +219,7 @@ def test_a_compiled_chain_is_measured_and_checked(when, x):
         compiled(x).sum().backward()
     assert handle.step == 3
     assert not model.classifier._forward_hooks
+    torch._dynamo.reset()
     wrong = Necked(between=torch.relu)
     cmiei_hooks.attach(wrong, **CHAIN, **ACTING)
     with pytest.raises(CMIEIError, match="largest difference"):

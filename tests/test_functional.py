@@ -81,6 +81,94 @@ def test_influence_is_the_kl_divergence(shape, seed, scale):
     torch.testing.assert_close(single.double(), expected, rtol=2e-4, atol=2e-4)
 
 
+def js(z: list[float], without: list[float]) -> float:
+    p, q = softmax(z), softmax(without)
+    middle = [(a + b) / 2 for a, b in zip(p, q, strict=True)]
+
+    def to_middle(one: list[float]) -> float:
+        return math.fsum(a * math.log(a / m) for a, m in zip(one, middle, strict=True) if a > 0)
+
+    return (to_middle(p) + to_middle(q)) / 2
+
+
+def ted(z: list[float], without: list[float]) -> float:
+    target = z.index(max(z))
+
+    def margin(row: list[float]) -> float:
+        return row[target] - max(v for i, v in enumerate(row) if i != target)
+
+    return max(0.0, margin(z) - margin(without))
+
+
+def bernoulli(z: list[float], without: list[float]) -> float:
+    total = []
+    for a, b in zip(z, without, strict=True):
+        p, q = 1 / (1 + math.exp(-a)), 1 / (1 + math.exp(-b))
+        rest_p, rest_q = 1 / (1 + math.exp(a)), 1 / (1 + math.exp(b))
+        total += [p * math.log(p / q), rest_p * math.log(rest_p / rest_q)]
+    return math.fsum(total)
+
+
+def squared(z: list[float], without: list[float]) -> float:
+    return math.fsum((a - b) ** 2 for a, b in zip(z, without, strict=True))
+
+
+@pytest.mark.parametrize(("measure", "formula"), [("js", js), ("ted", ted), ("kl", kl)])
+@settings(deadline=None, max_examples=40)
+@given(shapes, st.integers(0, 2**31), st.sampled_from([0.1, 1.0, 10.0, 60.0]))
+def test_the_other_measures_of_classes(measure, formula, shape, seed, scale):
+    check_measure(measure, formula, shape, seed, scale)
+
+
+@pytest.mark.parametrize(("measure", "formula"), [("bernoulli", bernoulli), ("squared", squared)])
+@settings(deadline=None, max_examples=40)
+@given(
+    st.tuples(st.integers(1, 4), st.integers(1, 6), st.integers(1, 5)),
+    st.integers(0, 2**31),
+    st.sampled_from([0.1, 1.0, 10.0]),
+)
+def test_the_measures_that_need_no_second_logit(measure, formula, shape, seed, scale):
+    check_measure(measure, formula, shape, seed, scale)
+
+
+def check_measure(measure, formula, shape, seed, scale) -> None:
+    m, b, c = shape
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(b, c, generator=generator, dtype=torch.float64) * scale
+    without = torch.randn(m, b, c, generator=generator, dtype=torch.float64) * scale
+    got = counterfactual_influence(logits, without, measure)
+    expected = [
+        [formula(logits[i].tolist(), without[k, i].tolist()) for k in range(m)] for i in range(b)
+    ]
+    torch.testing.assert_close(
+        got, torch.tensor(expected, dtype=torch.float64), rtol=1e-9, atol=1e-9
+    )
+    alike = counterfactual_influence(logits, logits.expand(m, b, c), measure)
+    assert torch.equal(alike, torch.zeros_like(got))
+    single = counterfactual_influence(logits.float(), without.float(), measure)
+    assert single.dtype == torch.float32
+    assert (single >= 0).all()
+
+
+def test_js_is_symmetric_and_at_most_log_two_and_ted_does_not_saturate():
+    z, far, farther = (torch.tensor([[v, 0.0]]) for v in (50.0, -50.0, -500.0))
+    both = [counterfactual_influence(a, b[None], "js").item() for a, b in ((z, far), (far, z))]
+    assert both == pytest.approx([math.log(2)] * 2)
+    ted = [counterfactual_influence(z, b[None], "ted").item() for b in (far, farther)]
+    assert ted == [100.0, 550.0]
+
+
+@pytest.mark.parametrize("measure", ["kl", "js", "ted"])
+def test_a_measure_that_is_always_zero_on_one_logit_is_refused(measure):
+    with pytest.raises(CMIEIError, match="C >= 2"):
+        counterfactual_influence(torch.zeros(4, 1), torch.zeros(2, 4, 1), measure)
+
+
+def test_a_measure_that_was_mistyped():
+    with pytest.raises(CMIEIError, match="did you mean 'bernoulli'"):
+        counterfactual_influence(torch.zeros(4, 2), torch.zeros(2, 4, 2), "bernouli")
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_logits_are_compared_in_float32(dtype):
     z, without = torch.randn(4, 9).to(dtype), torch.randn(2, 4, 9).to(dtype)

@@ -39,7 +39,7 @@ def watch(name):
 
     def watched(*args, **kwargs):
         files = [frame.filename for frame in traceback.extract_stack()]
-        inside.append(any(file.endswith("cmiei_hooks/hook.py") for file in files))
+        inside.append(any(file.endswith("cmiei_hooks/pipeline.py") for file in files))
         return original(*args, **kwargs)
 
     setattr(dist, name, watched)

@@ -33,6 +33,31 @@ def loader():
     generator = torch.Generator().manual_seed(0)
     return [(torch.randn(5, 6, generator=generator), torch.tensor([0, 1, 2, 0, 1]))] * 2
 
+class TwoInputs(nn.Module):
+    # Two tensors to its fusion, in training only, and it needs the labels.
+    def __init__(self):
+        super().__init__()
+        self.encode = nn.Linear(6, 4)
+        self.fusion = nn.Bilinear(4, 4, 3)
+        self.out = nn.Linear(3, 1)
+    def forward(self, views, label):
+        a, v = (self.encode(x) for x in views)
+        if not self.training:
+            return a, v
+        return self.out(self.fusion(a, input2=v)) + 0 * label[:, None]
+
+def two_inputs():
+    torch.manual_seed(1)
+    return TwoInputs()
+
+def records():
+    generator = torch.Generator().manual_seed(0)
+    a, v = (torch.randn(5, 6, generator=generator) for _ in "av")
+    return [{"id": ["x"] * 5, "views": (a, v), "label": torch.tensor([0, 1, 1, 0, 1])}] * 2
+
+def forward(model, batch):
+    return model(batch["views"], batch["label"].float())
+
 def no_model():
     return 3
 
@@ -99,6 +124,36 @@ def test_diagnose_prints_a_table_and_writes_the_report(project, capsys):
     assert "written to out/report.json" in captured.out
 
 
+def test_a_chain_of_two_inputs_and_one_logit_in_the_training_branch_with_its_own_forward(project):
+    import their_code
+
+    torch.save(their_code.two_inputs().state_dict(), "two.pth")
+    options = arguments(
+        model="their_code:two_inputs",
+        checkpoint="two.pth",
+        data="their_code:records",
+        head="fusion,out",
+        splits="",
+        names="",
+        modalities="{a: 0, v: input2}",
+        measure="bernoulli",
+        forward="their_code:forward",
+    )
+    assert main([*options, "--training-branch"]) == 0
+    report = json.loads((project / "out" / "report.json").read_text())
+    assert report["head"] == "fusion -> out"
+    assert report["names"] == ["a", "v"]
+    assert report["splits"] == [[0], ["input2"]]
+    assert report["measure"] == "bernoulli"
+    model, (batch, _) = their_code.two_inputs(), their_code.records()
+    with torch.no_grad():
+        a, v = (model.encode(x) for x in batch["views"])
+        z, without = (model.out(model.fusion(one, v)) for one in (a, torch.zeros_like(a)))
+    p, q = z.sigmoid(), without.sigmoid()
+    expected = (p * (p / q).log() + (1 - p) * ((1 - p) / (1 - q)).log()).mean().item()
+    assert report["influence"]["a"]["mean"] == pytest.approx(expected, rel=1e-4)
+
+
 def test_drop_is_handed_on(project):
     for drop in ("zero", "mean"):
         assert main(arguments(drop=drop, output=drop)) == 0
@@ -116,6 +171,10 @@ def test_names_are_not_taken_for_markup(project, capsys):
     ("changes", "code", "message"),
     [
         ({"data": ""}, 2, "missing --data"),
+        ({"modalities": "{a: 0, v: 1}"}, 3, "both say where"),
+        ({"splits": "", "modalities": "{a: 0}"}, 3, "two or more modalities"),
+        ({"forward": "their_code:backward"}, 3, "no function 'backward'"),
+        ({"logits": "2.5"}, 3, "output= cannot say"),
         ({"model": "", "head": ""}, 2, "missing --model, --head"),
         ({"head": "clasifier"}, 3, "weights of the head|no module named 'clasifier'"),
         ({"splits": "5,4"}, 3, "5 + 4 = 9"),
@@ -141,7 +200,10 @@ def test_errors_have_a_message_and_an_exit_code(project, capsys, changes, code, 
     assert not (project / "out" / "report.json").exists()
 
 
-@pytest.mark.parametrize("argv", [[], ["nonsense"], arguments(splits="5,x"), ["demo", "--no"]])
+@pytest.mark.parametrize(
+    "argv",
+    [[], ["nonsense"], arguments(splits="5,x"), arguments(modalities="{a: ["), ["demo", "--no"]],
+)
 def test_a_wrong_command_line_exits_with_2(project, argv, capsys):
     with pytest.raises(SystemExit) as caught:
         main(argv)
