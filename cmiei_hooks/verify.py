@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +19,7 @@ from .head import Output, locate, read_logits
 from .hook import PreHook
 from .measure import measure
 from .partition import Partition, Place, put_back
+from .pausing import paused
 from .quiet import quiet
 
 __all__ = ["Check", "VerifyReport", "verify"]
@@ -188,7 +188,7 @@ class _Probe:
 def _dry_run(model: nn.Module, inputs: Sequence[Any], probe: _Probe) -> list[Check]:
     order = _hook_order(probe.head)
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    with quiet(model, device), _suspended(model), torch.enable_grad():
+    with quiet(model, device), paused(model), torch.enable_grad():
         model.train()
         hooks = [
             probe.head.register_forward_pre_hook(probe.before, with_kwargs=True),
@@ -215,20 +215,6 @@ def _hook_order(head: nn.Module) -> Check:
     names = ", ".join(getattr(hook, "__qualname__", type(hook).__name__) for hook in later)
     found = f"{len(later)} run after it: {names}" if later else "nothing runs after it"
     return Check("last pre-hook of the head", not later, found)
-
-
-@contextmanager
-def _suspended(model: nn.Module) -> Iterator[None]:
-    """Active hooks of the model are taken out of the way, without a trace."""
-    hooks = [h for m in model.modules() for h in m._forward_pre_hooks.values()]
-    pausing = [hook for hook in hooks if isinstance(hook, PreHook) and hook.active]
-    for hook in pausing:
-        hook.paused = True
-    try:
-        yield
-    finally:
-        for hook in pausing:
-            hook.paused = False
 
 
 def _state(head: nn.Module) -> dict[str, Any]:
