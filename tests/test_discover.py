@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import random
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -425,18 +427,19 @@ def test_a_module_that_holds_the_backbone_comes_last():
 
 def test_features_that_nobody_changes_belong_to_their_neighbours():
     class Dead(ReID):
+        def __init__(self) -> None:
+            super().__init__()
+            self.classifier = nn.Linear(15, C)
+
         def forward(self, r, n, t):
             r, n, t = self.encode(r, n, t)
             zero = torch.zeros(B, 1)
-            equal = [r[:, :3], zero, n, zero, zero, t[:, :3]]  # 4 + 4 + 4
+            equal = [zero, r[:, :1], zero, r[:, :2], n, zero, zero, t[:, :3], zero, zero]
             return self.classifier(torch.cat(equal, -1))
 
     report = discover(Dead(), *inputs())
-    assert best(report) == {
-        "head": "classifier",
-        "splits": [4, 4, 4],
-        "names": ["r", "n", "t"],
-    }
+    assert best(report) == {"head": "classifier", "splits": [5, 5, 5], "names": ["r", "n", "t"]}
+    assert "check 8-10" in report.candidates[0].reason
 
 
 def test_one_input_tensor_is_refused():
@@ -598,3 +601,112 @@ def test_a_wrapped_model_gives_the_names_of_the_bare_one():
             return self.module(r, n, t)
 
     assert best(discover(Wrapper(), *inputs())) == {"head": "classifier", **SPLITS}
+
+
+@pytest.mark.parametrize("cut", [False, True])
+def test_dead_features_between_unequal_widths(cut):
+    class Dead(ReID):
+        def forward(self, r, n, t):
+            r, n, t = self.encode(r, n, t)
+            if cut:  # no module ever returned features of these widths
+                r, n = r[:, :2], torch.cat([n, n], -1)[:, :5]
+            alive = torch.zeros(n.shape[1]).index_fill(0, torch.tensor([1]), 1.0)
+            return self.classifier(torch.cat([r, n * alive, t], -1))
+
+    found = discover(Dead(), *inputs()).candidates[0]
+    assert found.names == ("r", "n", "t")
+    assert found.splits == ((2, 2, 8) if cut else (4, 3, 5))  # (2, 5, 5) cannot be known
+    gaps = "2-3, 4-7" if cut else "4-5, 6-7"
+    assert f"check {gaps}, which nothing changes" in found.reason
+    assert ("is a guess" in found.reason) == cut
+
+
+def test_modalities_that_share_a_backbone_by_the_batch_axis():
+    class Stacked(ReID):
+        def __init__(self) -> None:
+            super().__init__()
+            self.backbone = nn.Sequential(nn.Linear(6, 4), nn.ReLU(), nn.Linear(4, 4))
+
+        def forward(self, r, n, t):
+            features = self.backbone(torch.cat([r, n, t])).chunk(3)
+            return self.classifier(torch.cat(features, -1))
+
+    report = discover(Stacked(), *inputs())
+    expected = {"head": "classifier", "splits": [4, 4, 4], "names": ["r", "n", "t"]}
+    assert [c.arguments for c in report.candidates] == [expected]
+
+
+def test_a_loss_or_probabilities_behind_the_logits_do_not_hide_them():
+    class WithLoss(ReID):
+        def __init__(self) -> None:
+            super().__init__()
+            self.loss, self.softmax = nn.CrossEntropyLoss(), nn.Softmax(-1)
+
+        def forward(self, r, n, t, label):
+            logits = super().forward(r, n, t)
+            return {"loss": self.loss(logits, label), "p": self.softmax(logits).detach()}
+
+    report = discover(WithLoss(), *inputs(), torch.arange(B) % C)
+    assert [c.arguments for c in report.candidates] == [{"head": "classifier", **SPLITS}]
+
+
+def test_normalised_features_are_no_logits():
+    class Embeds(ReID):
+        def __init__(self) -> None:
+            super().__init__()
+            self.bn_neck = nn.BatchNorm1d(12)
+
+        def forward(self, r, n, t):
+            feature = torch.cat(self.encode(r, n, t), -1)
+            return self.classifier(feature), self.bn_neck(feature)
+
+    assert [c.head for c in discover(Embeds(), *inputs()).candidates] == [("classifier",)]
+
+
+@dataclass
+class Output:
+    features: list[Tensor]
+    extra: dict[str, list[Tensor]]
+
+
+class Nested(nn.Linear):
+    def forward(self, x):
+        return Output([x.tanh()], {"all": [super().forward(x)]})
+
+
+def test_logits_deep_in_an_output_are_read_by_a_function():
+    report = discover(_with_head(Nested(12, C)), *inputs())
+    (found,) = [c for c in report.candidates if "extra" in c.line]
+    assert found.line.endswith('output=lambda out: out.extra["all"][0])')
+    written = eval(found.line.partition("output=")[2][:-1])
+    returned = Nested(12, C)(torch.randn(B, 12))
+    assert written(returned) is found.output[0](returned) is returned.extra["all"][0]
+
+
+def test_rounding_that_differs_from_run_to_run_is_no_change():
+    """As atomic additions on a GPU do: the last digits of everything move."""
+
+    class Rounding(nn.Module):
+        generator = torch.Generator()
+
+        def forward(self, x):
+            return x * (1 + 1e-6 * torch.rand(x.shape, generator=self.generator))
+
+    report = discover(_with_head(nn.Sequential(Rounding(), nn.Linear(12, C))), *inputs())
+    assert best(report) == {"head": "classifier", **SPLITS}
+    model = ReID()
+    model.encoders = nn.ModuleDict(
+        {m: nn.Sequential(e, Rounding()) for m, e in model.encoders.items()}
+    )
+    report = discover(model, *inputs())
+    assert best(report) == {"head": "classifier", **SPLITS}
+    assert not report.notes
+
+
+def test_an_attachment_that_discovery_suggests_works():
+    model, xs = ReID(), inputs()
+    handle = cmiei_hooks.attach(
+        model, **best(discover(model, *xs)), log=False, warmup_epochs=0, abs_thr=0.0
+    )
+    model(*xs)
+    assert not math.isnan(handle.metrics()["Hist_t"])  # it was measured

@@ -21,7 +21,8 @@ _NOT_CONTINUING = ("Softmax", "LogSoftmax", "Sigmoid", "Loss")
 def ends(visits: Sequence[Visit], kinds: dict[str, str], batch: int) -> list[Link]:
     """Outputs ``[B, C]`` that no later module receives as they are, the outermost call of each.
 
-    Whether they are logits remains to be seen: a function may take them on.
+    Whether they are logits remains to be seen: a function may take them on. What a normalisation
+    returns is taken for features.
 
     Args:
         visits: the calls in the order of their starts.
@@ -32,7 +33,8 @@ def ends(visits: Sequence[Visit], kinds: dict[str, str], batch: int) -> list[Lin
     for visit in visits:
         for leaf in visit.outputs:
             two_axes = len(leaf.shape) == 2 and leaf.shape[0] == batch and leaf.floating
-            if visit.path and two_axes and not _taken(visit, leaf, visits, kinds):
+            features = "Norm" in kinds[visit.path]
+            if visit.path and two_axes and not features and not _taken(visit, leaf, visits, kinds):
                 found.setdefault(leaf.value, (visit, leaf))
     return list(found.values())
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ..head import unwrapped
 from .flow import Chain, Link, chains
-from .layout import Layout, find_layout
+from .layout import Layout, Widths, find_layout
 from .owners import Owner, Visit
 from .report import Candidate, DiscoverReport, RuledOut, candidate
 from .trace import Trace
@@ -42,6 +43,16 @@ class Judged:
         everyone = frozenset(range(len(self.names)))
         return frozenset().union(*(leaf.owner for leaf in returned)) if returned else everyone
 
+    @property
+    def widths(self) -> Widths:
+        """How wide the features of each modality were when a module returned them."""
+        widths: defaultdict[Owner, set[int]] = defaultdict(set)
+        for visit in self.visits:
+            for leaf in visit.outputs:
+                if len(leaf.shape) >= 2:
+                    widths[leaf.owner].add(leaf.shape[-1])
+        return widths
+
 
 @dataclass(frozen=True)
 class _Found:
@@ -66,11 +77,13 @@ class _Found:
 
 def judge(seen: Judged) -> DiscoverReport:
     """Candidates, best first, and what speaks against the other heads."""
-    alive = seen.alive
+    alive, widths = seen.alive, seen.widths
     if len(alive) < 2:
         return DiscoverReport((), (), (_noise(seen) or (*_without_effect(seen), _TOO_FEW)))
     layouts = {
-        visit.key: find_layout(visit, seen.names, alive) for visit in seen.visits if visit.path
+        visit.key: find_layout(visit, seen.names, alive, widths)
+        for visit in seen.visits
+        if visit.path
     }
     found, ruled_out = _found(seen, layouts)
     found = sorted(_distinct(found), key=lambda one: one.order)
@@ -79,10 +92,15 @@ def judge(seen: Judged) -> DiscoverReport:
         ruled_out |= _dead_ends(seen, layouts)
     ruled_out |= {path: _why_uncalled(path, seen.evaluated) for path in seen.uncalled}
     notes = _noise(seen) or _without_effect(seen)
+    candidates = tuple(_candidate(one, seen.evaluated) for one in found)
+    if not found:
+        notes += (_NOTHING,)
+    elif not all(one.called_in_eval for one in candidates):
+        notes += (_TRAINING_BRANCH,)
     return DiscoverReport(
-        tuple(_candidate(one, seen.evaluated) for one in found),
+        candidates,
         tuple(RuledOut(unwrapped(path), why) for path, why in ruled_out.items()),
-        notes if found else (*notes, _NOTHING),
+        notes,
     )
 
 
@@ -94,6 +112,9 @@ _NOTHING = (
     "no candidate: no module receives the modalities apart and leads through modules to logits "
     "[B, C]. If functions in the model's forward do that, put everything from the concatenation "
     "to the logits into one nn.Module and name it as the head"
+)
+_TRAINING_BRANCH = (
+    "a head that is not called in eval mode is audited with: cmiei diagnose --training-branch"
 )
 
 _Layouts = Mapping[tuple[str, int], Layout | str | None]

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import accumulate, groupby, islice, pairwise, product
 from typing import Any
 
 from .owners import Leaf, Owner, Visit
 
-__all__ = ["Layout", "find_layout"]
+__all__ = ["Layout", "Widths", "find_layout"]
+
+Widths = Mapping[Owner, Set[int]]
+"""How wide the features of each modality were when a module returned them."""
 
 
 @dataclass(frozen=True)
@@ -36,13 +39,16 @@ class _Run:
     stop: int
 
 
-def find_layout(visit: Visit, names: Sequence[str], alive: Owner) -> Layout | str | None:
+def find_layout(
+    visit: Visit, names: Sequence[str], alive: Owner, known: Widths
+) -> Layout | str | None:
     """The layout of one call; a string says why there is none; None: not all modalities meet here.
 
     Args:
         visit: the call.
         names: of all modalities.
         alive: those that matter to what the model returns.
+        known: helps to find boundaries in columns that nobody changes.
     """
     leaves = [leaf for leaf in visit.inputs if leaf.owner]
     if not alive <= frozenset().union(*(leaf.owner for leaf in leaves)):
@@ -50,7 +56,7 @@ def find_layout(visit: Visit, names: Sequence[str], alive: Owner) -> Layout | st
     if any(leaf.noisy for leaf in leaves):
         return "its input differs from run to run with the same inputs"
     if len(leaves) == 1:
-        return _one_tensor(visit, leaves[0], names)
+        return _one_tensor(visit, leaves[0], names, known)
     return _several_tensors(visit, leaves, names)
 
 
@@ -73,7 +79,7 @@ def _several_tensors(visit: Visit, leaves: Sequence[Leaf], names: Sequence[str])
     return Layout(tuple(groups), None, modalities, -1, merged, how)
 
 
-def _one_tensor(visit: Visit, leaf: Leaf, names: Sequence[str]) -> Layout | str:
+def _one_tensor(visit: Visit, leaf: Leaf, names: Sequence[str], known: Widths) -> Layout | str:
     if len(leaf.shape) < 2 or not leaf.floating:
         return "its input is no tensor of features"
     if len(leaf.address) > 1 or leaf is not visit.inputs[0]:
@@ -81,17 +87,22 @@ def _one_tensor(visit: Visit, leaf: Leaf, names: Sequence[str]) -> Layout | str:
     found: Layout | str = ""
     for axis in sorted(leaf.owners):
         runs = _runs(leaf.owners[axis])
-        found = _on_axis(runs, axis, leaf.shape[axis], names)
+        found = _on_axis(runs, axis, leaf.shape[axis], names, known)
         if isinstance(found, Layout):
             return found
     return found or f"mixed already: {_mixture({leaf.owner}, names)}"
 
 
-def _on_axis(runs: list[_Run], axis: int, width: int, names: Sequence[str]) -> Layout | str:
+def _on_axis(
+    runs: list[_Run], axis: int, width: int, names: Sequence[str], known: Widths
+) -> Layout | str:
     # A token that nobody changes is a token of its own, such as a class token; a feature that
     # nobody changes is a dead one.
-    doubts: list[str] = []
-    runs = [run for run in runs if run.owner] if axis == 1 else _filled(runs, width, doubts)
+    doubt, guesses = "", 0
+    if axis == 1:
+        runs = [run for run in runs if run.owner]
+    else:
+        runs, doubt, guesses = _filled(runs, width, known)
     owners = {run.owner for run in runs}
     if len(owners) < 2:
         return ""
@@ -99,8 +110,8 @@ def _on_axis(runs: list[_Run], axis: int, width: int, names: Sequence[str]) -> L
     text = " | ".join(f"{_name(run.owner, names)} {run.start}-{run.stop}" for run in runs)
     covered = sum(run.stop - run.start for run in runs) == width
     if _disjoint(owners):
-        how = f"{units} {text}{_merged_text(owners, names)}" + "".join(doubts)
-        rank = _merged(owners) + 2 * len(doubts)
+        how = f"{units} {text}{_merged_text(owners, names)}{doubt}"
+        rank = _merged(owners) + 2 * guesses
         ordered = tuple(_name(run.owner, names) for run in runs)
         if len(runs) == len(owners) and covered:
             splits = tuple(run.stop - run.start for run in runs)
@@ -112,8 +123,8 @@ def _on_axis(runs: list[_Run], axis: int, width: int, names: Sequence[str]) -> L
     everyone = frozenset().union(*owners)
     if frozenset().union(*single) != everyone or len(runs) > 2 ** len(everyone):
         return f"mixed already: {_mixture(owners, names)}"
-    how = f"{units} {text}; what several modalities change belongs to each of them"
-    return _blocks(runs, single, axis, 3 + 2 * len(doubts), how + "".join(doubts), names)
+    how = f"{units} {text}; what several modalities change belongs to each of them{doubt}"
+    return _blocks(runs, single, axis, 3 + 2 * guesses, how, names)
 
 
 def _blocks(
@@ -142,28 +153,46 @@ def _runs(owners: Sequence[Owner]) -> list[_Run]:
     return runs
 
 
-def _filled(runs: Sequence[_Run], width: int, doubts: list[str]) -> list[_Run]:
-    """Give the columns that nobody changes to their neighbours."""
-    owned = [run for run in runs if run.owner]
+def _filled(runs: Sequence[_Run], width: int, known: Widths) -> tuple[list[_Run], str, int]:
+    """Give the columns that nobody changes to their neighbours.
+
+    Returns:
+        Runs that fill the width; what to check, as text; and 1 if a boundary is no more than a
+        guess, else 0.
+    """
+    owned: list[_Run] = []
+    for run in runs:
+        if owned and owned[-1].owner == run.owner:
+            owned[-1] = _Run(run.owner, owned[-1].start, run.stop)
+        elif run.owner:
+            owned.append(run)
     if not owned:
-        return []
-    filled = [_Run(owned[0].owner, 0, owned[0].stop)]
-    share = width / len({run.owner for run in owned})
-    for run in owned[1:]:
-        last, start = filled[-1], run.start
-        if last.owner != run.owner and last.stop < run.start:
-            # Equal widths, if they are possible, else a guess that is told.
-            equal = round(round(last.stop / share) * share)
-            start = equal if last.stop <= equal <= run.start else last.stop
-            if start != equal or equal % share:
-                doubts.append(f"; check the boundary in {last.stop}-{run.start}, which was guessed")
-        if last.owner == run.owner:
-            filled[-1] = _Run(last.owner, last.start, run.stop)
-        else:
-            filled[-1] = _Run(last.owner, last.start, start)
-            filled.append(_Run(run.owner, start, run.stop))
-    filled[-1] = _Run(filled[-1].owner, filled[-1].start, width)
-    return filled
+        return [], "", 0
+    gaps = [(one.stop, other.start) for one, other in pairwise(owned)]
+    told = ", ".join(f"{low}-{high}" for low, high in gaps if low < high)
+    fitting = [bounds for bounds in _bounds(owned, width, known) if _in_gaps(bounds, gaps)]
+    bounds = fitting[0] if fitting else [low for low, _ in gaps]
+    filled = [
+        _Run(run.owner, start, stop)
+        for run, (start, stop) in zip(owned, pairwise([0, *bounds, width]), strict=True)
+    ]
+    way = "fits the widths of earlier modules, or equal ones" if fitting else "is a guess"
+    doubt = f"; check {told}, which nothing changes: the boundary there {way}" if told else ""
+    return filled, doubt, int(bool(told) and not fitting)
+
+
+def _bounds(owned: Sequence[_Run], width: int, known: Widths) -> Iterator[list[int]]:
+    """Boundaries that there may be: by widths that modules returned, then by equal widths."""
+    for widths in islice(product(*(sorted(known.get(run.owner, ())) for run in owned)), 10_000):
+        if sum(widths) == width:
+            yield list(accumulate(widths))[:-1]
+    share, rest = divmod(width, len(owned))
+    if not rest:
+        yield [share * index for index in range(1, len(owned))]
+
+
+def _in_gaps(bounds: Sequence[int], gaps: Sequence[tuple[int, int]]) -> bool:
+    return all(low <= at <= high for at, (low, high) in zip(bounds, gaps, strict=True))
 
 
 def _disjoint(owners: set[Owner]) -> bool:

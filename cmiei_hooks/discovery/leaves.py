@@ -9,13 +9,19 @@ from typing import Any
 
 from torch import Tensor
 
-__all__ = ["Address", "Call", "call_tensors", "mapped", "replaced", "tensors"]
+__all__ = ["Address", "Call", "Field", "call_tensors", "mapped", "replaced", "tensors"]
 
 Address = tuple[Any, ...]
 """Indices, keys and field names that lead to a tensor; the first one is a position or a keyword."""
 
 Call = tuple[tuple[Any, ...], dict[str, Any]]
 """The arguments of a call, by position and by keyword."""
+
+
+class Field(str):
+    """The name of a dataclass field, which is an attribute and not a key."""
+
+    __slots__ = ()
 
 
 def tensors(value: Any, at: Address = ()) -> Iterator[tuple[Address, Tensor]]:
@@ -56,7 +62,9 @@ def _items(value: Any) -> list[tuple[Any, Any]]:
     if isinstance(value, (list, tuple)):
         return list(enumerate(value))
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return [(field.name, getattr(value, field.name)) for field in dataclasses.fields(value)]
+        return [
+            (Field(field.name), getattr(value, field.name)) for field in dataclasses.fields(value)
+        ]
     return []
 
 

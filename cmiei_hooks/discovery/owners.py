@@ -96,10 +96,18 @@ def moved(base: Trace, again: Trace, edited: Trace) -> tuple[set[Key], bool]:
 
     A model that returns no tensor cannot show it: True.
     """
-    visits = compare(base, again, [edited])
-    changed = {visit.key for visit in visits if any(leaf.owner for leaf in visit.inputs)}
-    returned = next(visit.outputs for visit in visits if not visit.path)
-    return changed, not returned or any(leaf.owner for leaf in returned)
+
+    def touched(key: Key, side: str) -> bool:
+        repeated, other = _prints(again.get(key), side), _prints(edited.get(key), side)
+        return any(
+            _largest(_differences(one, other.get(one.address))[-1])
+            > _ROUNDING * _noise(one, repeated.get(one.address))
+            for one in getattr(base[key], side)
+        )
+
+    root = ("", 0)
+    used = not base[root].outputs or touched(root, "outputs")
+    return {key for key in base if touched(key, "inputs")}, used
 
 
 def _leaves(
@@ -118,7 +126,7 @@ def _prints(record: Record | None, side: str) -> dict[Address, Print]:
 
 
 def _leaf(one: Print, again: Print | None, exchanged: Sequence[Print | None]) -> Leaf:
-    noise = max((_largest(d) for d in _differences(one, again).values()), default=0.0)
+    noise = _noise(one, again)
     owners = {}
     for axis, columns in one.columns.items():
         changed = [
@@ -132,6 +140,10 @@ def _leaf(one: Print, again: Print | None, exchanged: Sequence[Print | None]) ->
     value = repr(one.shape).encode() + b"".join(values)
     noisy = noise > _GROSS * one.size
     return Leaf(one.address, one.shape, one.floating, noisy, owners, value)
+
+
+def _noise(one: Print, again: Print | None) -> float:
+    return max(_largest(difference) for difference in _differences(one, again).values())
 
 
 def _differences(one: Print, other: Print | None) -> dict[int, Tensor]:

@@ -13,7 +13,7 @@ from rich.table import Table
 from torch import Tensor
 
 from .layout import Layout
-from .leaves import Address
+from .leaves import Address, Field
 
 __all__ = ["Candidate", "DiscoverReport", "Part", "RuledOut", "candidate"]
 
@@ -27,16 +27,13 @@ class Part:
     def __call__(self, returned: Any) -> Tensor:
         """Find them in what the head returned."""
         for key in self.address:
-            returned = getattr(returned, key) if _is_field(returned, key) else returned[key]
+            returned = getattr(returned, key) if isinstance(key, Field) else returned[key]
         found: Tensor = returned
         return found
 
     def __repr__(self) -> str:
-        return "lambda out: out" + "".join(f"[{_python(key)}]" for key in self.address)
-
-
-def _is_field(value: Any, key: Any) -> bool:
-    return isinstance(key, str) and not hasattr(value, "__getitem__")
+        steps = [f".{k}" if isinstance(k, Field) else f"[{_python(k)}]" for k in self.address]
+        return f"lambda out: out{''.join(steps)}"
 
 
 Output = int | str | Callable[[Any], Tensor] | None

@@ -10,8 +10,8 @@ from torch.nn.parameter import is_lazy
 
 from ..errors import HeadError
 from ..modes import eval_mode, training_branch
-from .flow import Link, ends, goes_on
-from .inputs import Inputs, read_inputs
+from .flow import ends, goes_on
+from .inputs import read_inputs
 from .judge import Judged, judge
 from .owners import compare, moved
 from .report import DiscoverReport
@@ -55,10 +55,13 @@ def discover(model: nn.Module, *inputs: Any) -> DiscoverReport:
     kinds = {path: type(module).__name__ for path, module in model.named_modules()}
     found = ends(visits, kinds, known.batch)
     found.sort(key=lambda link: (-len(link[1].owner), -link[0].end))
-    edited = {link[1].value: _edited(model, known, link) for link in found[:_MOST_EDITS]}
-    goes = {visit.key for visit in visits if goes_on(visit, kinds)}
-    feeds_used = {value: moved(base, again, trace) for value, trace in edited.items()}
-    used = {value: used for value, (fed, used) in feeds_used.items() if not fed & goes}
+    consumers = {visit.key for visit in visits if visit.path and goes_on(visit, kinds)}
+    used: dict[bytes, bool] = {}
+    for visit, leaf in found[:_MOST_EDITS]:
+        edit = Edit(visit.key, leaf.address)
+        fed, returned = moved(base, again, run(model, known.fresh(), training_branch, edit))
+        if not fed & consumers:
+            used[leaf.value] = returned
     report = judge(
         Judged(
             visits=visits,
@@ -71,11 +74,6 @@ def discover(model: nn.Module, *inputs: Any) -> DiscoverReport:
     )
     report.print()
     return report
-
-
-def _edited(model: nn.Module, known: Inputs, link: Link) -> Trace:
-    visit, leaf = link
-    return run(model, known.fresh(), training_branch, Edit(visit.key, leaf.address))
 
 
 def _bare(model: nn.Module) -> nn.Module:
