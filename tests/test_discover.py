@@ -710,3 +710,29 @@ def test_an_attachment_that_discovery_suggests_works():
     )
     model(*xs)
     assert not math.isnan(handle.metrics()["Hist_t"])  # it was measured
+
+
+def test_ragged_blocks_ask_for_a_larger_batch():
+    class Ragged(ReID):
+        def forward(self, r, n, t):
+            r, n, t = self.encode(r, n, t)
+            parts = [r[:, :1], r[:, 1:2] + n[:, 1:2], n[:, :1], t[:, :1]] * 3
+            return self.classifier(torch.cat(parts, -1))
+
+    report = discover(Ragged(), *inputs())
+    assert not report.candidates
+    assert "larger batch" in reasons(report)["classifier"]
+
+
+def test_every_head_of_a_model_is_found():
+    class TwoHeads(ReID):
+        def __init__(self) -> None:
+            super().__init__()
+            self.second = nn.Linear(12, 3)
+
+        def forward(self, r, n, t):
+            feature = torch.cat(self.encode(r, n, t), -1)
+            return self.classifier(feature), self.second(feature)
+
+    heads = [c.head for c in discover(TwoHeads(), *inputs()).candidates]
+    assert sorted(heads) == [("classifier",), ("second",)]

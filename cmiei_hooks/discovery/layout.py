@@ -108,23 +108,44 @@ def _on_axis(
         return ""
     units = "on axis 1" if axis == 1 else "columns"
     text = " | ".join(f"{_name(run.owner, names)} {run.start}-{run.stop}" for run in runs)
-    covered = sum(run.stop - run.start for run in runs) == width
+    how = f"{units} {text}{_merged_text(owners, names)}{doubt}"
     if _disjoint(owners):
-        how = f"{units} {text}{_merged_text(owners, names)}{doubt}"
-        rank = _merged(owners) + 2 * guesses
+        covered = sum(run.stop - run.start for run in runs) == width
+        return _apart(runs, axis, 2 * guesses, how, names, covered)
+    return _shared(runs, axis, 2 * guesses, how, names)
+
+
+def _apart(
+    runs: Sequence[_Run], axis: int, rank: int, how: str, names: Sequence[str], covered: bool
+) -> Layout | str:
+    """Every column has one modality: splits if they are in a row, else blocks."""
+    owners = {run.owner for run in runs}
+    rank += _merged(owners)
+    if len(runs) == len(owners) and covered:
         ordered = tuple(_name(run.owner, names) for run in runs)
-        if len(runs) == len(owners) and covered:
-            splits = tuple(run.stop - run.start for run in runs)
-            return Layout(ordered, splits, None, axis, rank, how)
-        if len(runs) > 4 * len(owners):
-            return f"its columns alternate {len(runs)} times between the modalities"
-        return _blocks(runs, owners, axis, rank + 1, how, names)
+        splits = tuple(run.stop - run.start for run in runs)
+        return Layout(ordered, splits, None, axis, rank, how)
+    if len(runs) > 4 * len(owners):
+        return f"its columns alternate {len(runs)} times between the modalities"
+    return _blocks(runs, owners, axis, rank + 1, how, names)
+
+
+def _shared(
+    runs: Sequence[_Run], axis: int, rank: int, how: str, names: Sequence[str]
+) -> Layout | str:
+    """Some columns have several modalities, which is no harm if each has some of its own."""
+    owners = {run.owner for run in runs}
     single = {owner for owner in owners if len(owner) == 1}
     everyone = frozenset().union(*owners)
-    if frozenset().union(*single) != everyone or len(runs) > 2 ** len(everyone):
+    if frozenset().union(*single) != everyone:
         return f"mixed already: {_mixture(owners, names)}"
-    how = f"{units} {text}; what several modalities change belongs to each of them{doubt}"
-    return _blocks(runs, single, axis, 3 + 2 * guesses, how, names)
+    if len(runs) > 2 ** len(everyone):
+        return (
+            f"mixed already: {_mixture(owners, names)}; if it has blocks of several modalities, a "
+            "larger batch may show them"
+        )
+    how += "; what several modalities change belongs to each of them"
+    return _blocks(runs, single, axis, rank + 3, how, names)
 
 
 def _blocks(
@@ -204,6 +225,8 @@ def _merged(owners: set[Owner]) -> int:
 
 
 def _merged_text(owners: set[Owner], names: Sequence[str]) -> str:
+    if not _disjoint(owners):
+        return ""
     merged = [" with ".join(names[m] for m in sorted(o)) for o in owners if len(o) > 1]
     return f" ({', '.join(sorted(merged))} counted as one)" if merged else ""
 
