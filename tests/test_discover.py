@@ -736,3 +736,65 @@ def test_every_head_of_a_model_is_found():
 
     heads = [c.head for c in discover(TwoHeads(), *inputs()).candidates]
     assert sorted(heads) == [("classifier",), ("second",)]
+
+
+def test_a_mask_at_the_fusion_is_left_as_it_is():
+    class Attends(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.attention = nn.MultiheadAttention(6, 2, batch_first=True)
+            self.fc = nn.Linear(6, C)
+
+        def forward(self, image, text, mask):
+            return {"logits": self.fc(self.attention(image, text, text, mask == 0)[0][:, 0])}
+
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.image, self.text, self.fusion = nn.Linear(6, 6), nn.Linear(6, 6), Attends()
+
+        def forward(self, image, text, mask):
+            return self.fusion(image=self.image(image), text=self.text(text), mask=mask)["logits"]
+
+    mask = torch.ones(B, 5, dtype=torch.long)
+    mask[::2, 3:] = 0
+    report = discover(Model(), *inputs(2, 5, 6), mask)
+    assert best(report) == {
+        "head": "fusion",
+        "modalities": {"image": "image", "text": "text"},
+        "output": "logits",
+    }
+    assert "mask is there in whole numbers and stays as it is" in report.candidates[0].reason
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors:UserWarning")
+def test_nested_tensors_inside_of_torch_do_no_harm():
+    class Text(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            layer = nn.TransformerEncoderLayer(6, 2, 8, batch_first=True)
+            self.encoder = nn.TransformerEncoder(layer, 1)
+
+        def forward(self, text):
+            padding = torch.zeros(text.shape[:2], dtype=torch.bool)
+            padding[::2, 3:] = True
+            return self.encoder(text, src_key_padding_mask=padding)[:, 0]
+
+    model = ReID()
+    model.encoders["t"] = nn.Sequential(Text(), nn.Linear(6, 5))
+    report = discover(model, *inputs(2), torch.randn(B, 5, 6))
+    assert [c.arguments for c in report.candidates] == [{"head": "classifier", **SPLITS}]
+
+
+def test_a_model_that_fails_in_eval_mode_is_discovered_in_training():
+    class TrainingOnly(ReID):
+        def forward(self, r, n, t):
+            if not self.training:
+                raise NotImplementedError("eval\nneeds more")
+            return super().forward(r, n, t)
+
+    report = discover(TrainingOnly(), *inputs())
+    assert best(report) == {"head": "classifier", **SPLITS}
+    assert not report.candidates[0].called_in_eval
+    failed = "in eval mode the model fails with these inputs (NotImplementedError: eval)"
+    assert report.notes[0] == failed

@@ -22,6 +22,7 @@ class Judged:
 
     visits: Sequence[Visit]
     evaluated: Trace
+    """In eval mode; empty if the model fails there."""
     names: Sequence[str]
     """Of the modalities."""
     ends: Sequence[Link]
@@ -30,6 +31,8 @@ class Judged:
     """For each end: whether what the model returns depends on it."""
     uncalled: Sequence[str]
     """Linear modules that the training branch never calls."""
+    notes: tuple[str, ...] = ()
+    """What is known from the runs."""
 
     @property
     def root(self) -> Visit:
@@ -79,7 +82,7 @@ def judge(seen: Judged) -> DiscoverReport:
     """Candidates, best first, and what speaks against the other heads."""
     alive, widths = seen.alive, seen.widths
     if len(alive) < 2:
-        return DiscoverReport((), (), (_noise(seen) or (*_without_effect(seen), _TOO_FEW)))
+        return DiscoverReport((), (), _noise(seen) or (*_without_effect(seen), _TOO_FEW))
     layouts = {
         visit.key: find_layout(visit, seen.names, alive, widths)
         for visit in seen.visits
@@ -91,7 +94,7 @@ def judge(seen: Judged) -> DiscoverReport:
     if not found:
         ruled_out |= _dead_ends(seen, layouts)
     ruled_out |= {path: _why_uncalled(path, seen.evaluated) for path in seen.uncalled}
-    notes = _noise(seen) or _without_effect(seen)
+    notes = (*seen.notes, *(_noise(seen) or _without_effect(seen)))
     candidates = tuple(_candidate(one, seen.evaluated) for one in found)
     if not found:
         notes += (_NOTHING,)
@@ -121,7 +124,7 @@ _Layouts = Mapping[tuple[str, int], Layout | str | None]
 
 
 def _found(seen: Judged, layouts: _Layouts) -> tuple[list[_Found], dict[str, str]]:
-    raw = {leaf.value for leaf in seen.root.inputs if len(leaf.shape) >= 2}
+    raw = {leaf.value for leaf in seen.root.inputs if len(leaf.shape) >= 2 and leaf.floating}
     found: list[_Found] = []
     ruled_out: dict[str, str] = {}
     logits = [leaf.value for _, leaf in seen.ends if seen.alive <= leaf.owner]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from itertools import accumulate, groupby, islice, pairwise, product
@@ -50,14 +51,22 @@ def find_layout(
         alive: those that matter to what the model returns.
         known: helps to find boundaries in columns that nobody changes.
     """
-    leaves = [leaf for leaf in visit.inputs if leaf.owner]
-    if not alive <= frozenset().union(*(leaf.owner for leaf in leaves)):
+    leaves = [leaf for leaf in visit.inputs if leaf.owner and leaf.floating]
+    # Whole numbers, such as masks, cannot be replaced by a mean: they stay as they are.
+    kept = [leaf.owner for leaf in visit.inputs if not leaf.floating]
+    if not leaves or not alive <= frozenset().union(*(leaf.owner for leaf in leaves), *kept):
         return None
     if any(leaf.noisy for leaf in leaves):
         return "its input differs from run to run with the same inputs"
     if len(leaves) == 1:
-        return _one_tensor(visit, leaves[0], names, known)
-    return _several_tensors(visit, leaves, names)
+        found = _one_tensor(visit, leaves[0], names, known)
+    else:
+        found = _several_tensors(visit, leaves, names)
+    missing = alive - frozenset().union(*(leaf.owner for leaf in leaves))
+    if isinstance(found, str) or not missing:
+        return found
+    how = f"{found.how}; {_name(missing, names)} is there in whole numbers and stays as it is"
+    return dataclasses.replace(found, rank=found.rank + 1, how=how)
 
 
 def _several_tensors(visit: Visit, leaves: Sequence[Leaf], names: Sequence[str]) -> Layout | str:
@@ -80,7 +89,7 @@ def _several_tensors(visit: Visit, leaves: Sequence[Leaf], names: Sequence[str])
 
 
 def _one_tensor(visit: Visit, leaf: Leaf, names: Sequence[str], known: Widths) -> Layout | str:
-    if len(leaf.shape) < 2 or not leaf.floating:
+    if len(leaf.shape) < 2:
         return "its input is no tensor of features"
     if len(leaf.address) > 1 or leaf is not visit.inputs[0]:
         return "the tensor with the modalities is not its first argument"

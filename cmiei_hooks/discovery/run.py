@@ -11,7 +11,7 @@ from torch.nn.parameter import is_lazy
 from ..errors import HeadError
 from ..modes import eval_mode, training_branch
 from .flow import ends, goes_on
-from .inputs import read_inputs
+from .inputs import Inputs, read_inputs
 from .judge import Judged, judge
 from .owners import compare, moved
 from .report import DiscoverReport
@@ -62,18 +62,28 @@ def discover(model: nn.Module, *inputs: Any) -> DiscoverReport:
         fed, returned = moved(base, again, run(model, known.fresh(), training_branch, edit))
         if not fed & consumers:
             used[leaf.value] = returned
+    evaluated, notes = _evaluated(model, known)
     report = judge(
         Judged(
             visits=visits,
-            evaluated=run(model, known.fresh(), eval_mode),
+            evaluated=evaluated,
             names=known.names,
             ends=[link for link in found if link[1].value in used],
             used=used,
             uncalled=_uncalled(model, base),
+            notes=notes,
         )
     )
     report.print()
     return report
+
+
+def _evaluated(model: nn.Module, known: Inputs) -> tuple[Trace, tuple[str, ...]]:
+    try:
+        return run(model, known.fresh(), eval_mode), ()
+    except Exception as error:  # anything that a forward may raise; it is reported
+        text = f"{type(error).__name__}: {error}".splitlines()[0]
+        return {}, (f"in eval mode the model fails with these inputs ({text})",)
 
 
 def _bare(model: nn.Module) -> nn.Module:

@@ -153,7 +153,10 @@ def fingerprint(x: Tensor, address: Address = ()) -> Print:
     """A weighted sum over each column of ``[B, ...]``, in which the order of the rows counts."""
     x = x.detach()
     floating = x.is_floating_point()
-    x = x if x.layout == torch.strided else x.to_dense()
+    if x.is_nested:
+        x = torch.nested.to_padded_tensor(x, 0.0)
+    elif x.layout != torch.strided:
+        x = x.to_dense()
     values = torch.view_as_real(x).flatten(-2) if x.is_complex() else x
     # Apple's GPUs have no float64; infinities are those of attention masks.
     values = values.to(torch.float32 if x.device.type == "mps" else torch.float64)
