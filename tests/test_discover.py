@@ -97,6 +97,39 @@ def test_a_bottleneck_that_mixes_needs_the_chain():
     assert ("classifier",) not in heads
 
 
+class Mixed(ReID):
+    """One module mixes, then a dropout that is still here, then the classifier."""
+
+    def __init__(self, classifier: nn.Module | None = None) -> None:
+        super().__init__()
+        self.mix, self.drop = nn.Linear(12, 12), nn.Dropout(0.5)
+        self.classifier = classifier or nn.Linear(12, C)
+
+    def forward(self, r: Tensor, n: Tensor, t: Tensor) -> object:
+        return self.classifier(self.drop(self.mix(torch.cat(self.encode(r, n, t), -1))))
+
+
+def test_a_chain_skips_no_dropout_and_goes_through_whole_modules():
+    deep = nn.Sequential(nn.Linear(12, 9), nn.ReLU(), nn.Linear(9, C))
+    for model in (Mixed(), Mixed(deep)):
+        (found,) = discover(model, *inputs()).candidates
+        assert found.head == ("mix", "drop", "classifier")
+
+
+def test_a_link_with_another_argument_ends_a_chain():
+    class Scales(nn.Linear):
+        def forward(self, x, scale):
+            return super().forward(x) * scale
+
+    class Scaled(Mixed):
+        def forward(self, r, n, t):
+            return self.classifier(self.mix(torch.cat(self.encode(r, n, t), -1)), 2.0)
+
+    report = discover(Scaled(Scales(12, C)), *inputs())
+    assert not report.candidates
+    assert "several arguments" in reasons(report)["mix"]
+
+
 def test_the_outermost_sequential_is_preferred_to_its_parts():
     head = nn.Sequential(nn.BatchNorm1d(12), nn.Linear(12, 9), nn.ReLU(), nn.Linear(9, C))
     report = discover(_with_head(head), *inputs())
@@ -267,6 +300,20 @@ def test_blocks_that_are_shared():
             "t": [(4, 6), (8, 10), (10, 12), (12, 14)],
         },
     }
+
+
+def test_shared_blocks_come_after_modalities_that_stand_apart():
+    class Both(Experts):
+        def __init__(self) -> None:
+            super().__init__()
+            self.classifier = nn.Linear(9, C)
+
+        def forward(self, r, n, t):
+            features = [e(x) for e, x in zip(self.encoders.values(), (r, n, t), strict=True)]
+            return self.classifier(torch.cat(features, -1)), super().forward(r, n, t)
+
+    heads = [c.head for c in discover(Both(), *inputs()).candidates]
+    assert heads == [("classifier",), ("classifier_moe",)]
 
 
 class TokenHead(nn.Module):
@@ -504,11 +551,16 @@ def test_functional_dropout_is_no_noise():
     assert best(discover(Drops(), *inputs())) == {"head": "classifier", **SPLITS}
 
 
+class OwnLinear(nn.Linear):
+    """Not torch's own: it is in training mode in the training branch, where attachments work."""
+
+
 class Stateful(Bottleneck):
     """Moves whatever a forward can move."""
 
     def __init__(self) -> None:
         super().__init__(nn.Dropout(0.5))
+        self.classifier = OwnLinear(12, C)
         self.calls = 0
         self.losses: list[Tensor] = []
         self.register_buffer("seen", torch.zeros(()))
