@@ -129,13 +129,16 @@ def _leaf(one: Print, again: Print | None, exchanged: Sequence[Print | None]) ->
     noise = _noise(one, again)
     owners = {}
     for axis, columns in one.columns.items():
-        changed = [
-            (_differences(one, other)[axis] > _ROUNDING * noise).tolist() for other in exchanged
-        ]
-        owners[axis] = tuple(
-            frozenset(m for m, by_m in enumerate(changed) if by_m[column])
-            for column in range(len(columns))
-        )
+        changes = [_differences(one, other)[axis] > _ROUNDING * noise for other in exchanged]
+        # One number for each set of modalities: there are many columns and few different sets.
+        codes = torch.zeros(len(columns), dtype=torch.int64)
+        for m, changed in enumerate(changes):
+            codes |= changed.long() << m
+        sets = {
+            code: frozenset(m for m in range(len(changes)) if code >> m & 1)
+            for code in set(codes.tolist())
+        }
+        owners[axis] = tuple(sets[code] for code in codes.tolist())
     values = [p.columns[-1].numpy().tobytes() if p else b"" for p in (one, *exchanged)]
     value = repr(one.shape).encode() + b"".join(values)
     noisy = noise > _GROSS * one.size
