@@ -5,6 +5,7 @@ from .attach import Handle, attach
 from .audit import AuditReport, audit
 from .config import Config, add_cmiei_config
 from .console import Console
+from .discovery import Candidate, DiscoverReport, RuledOut, discover
 from .errors import CMIEIError, CMIEIWarning
 from .log import JSONLines, LogRecord, Scalars, StandardLogging
 from .pipeline import Measurement
@@ -16,18 +17,22 @@ __all__ = [
     "AuditReport",
     "CMIEIError",
     "CMIEIWarning",
+    "Candidate",
     "Config",
     "Console",
+    "DiscoverReport",
     "Handle",
     "JSONLines",
     "LogRecord",
     "Measurement",
+    "RuledOut",
     "Scalars",
     "StandardLogging",
     "VerifyReport",
     "add_cmiei_config",
     "attach",
     "audit",
+    "discover",
     "functional",
     "verify",
 ]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
+
+from .leaves import replaced
 
 __all__ = [
     "Call",
@@ -74,22 +75,8 @@ def value_at(call: Call, path: Path) -> Any:
 def with_values(call: Call, values: Mapping[Path, Any]) -> Call:
     """The same call with other values; the caller's containers are not written into."""
     for path, value in values.items():
-        call = _with(call, path, value)
+        call = replaced(call, path, value)
     return call
-
-
-def _with(container: Any, path: Path, value: Any) -> Any:
-    if not path:
-        return value
-    key, *rest = path
-    new = _with(container[key], tuple(rest), value)
-    if isinstance(container, tuple):
-        items = (*container[:key], new, *container[key + 1 :])
-        # A named tuple keeps its names.
-        return container._make(items) if hasattr(container, "_make") else items
-    copied = copy.copy(container)
-    copied[key] = new
-    return copied
 
 
 def call_of_mapping(forward: Callable[..., Any], mapping: Mapping[str, Any]) -> Call:

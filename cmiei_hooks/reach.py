@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
-from types import SimpleNamespace
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["gradient_share", "is_used", "tensors"]
+from .leaves import tensors
+
+__all__ = ["gradient_share", "is_used"]
 
 
 def is_used(of_head: Any, of_model: Any) -> bool | None:
@@ -18,8 +18,8 @@ def is_used(of_head: Any, of_model: Any) -> bool | None:
 
     None where that cannot be seen: the head's output has no gradient, as in a frozen model.
     """
-    made = [t for t in tensors(of_head) if t.requires_grad]
-    returned = [t for t in tensors(of_model) if t.requires_grad]
+    made = [t for _, t in tensors(of_head) if t.requires_grad]
+    returned = [t for _, t in tensors(of_model) if t.requires_grad]
     if not made:
         return None
     if not returned:
@@ -88,17 +88,3 @@ def _gradients(scalar: Tensor, inputs: Sequence[Tensor]) -> Sequence[Tensor | No
         if "use_reentrant" in str(error) or "heckpoint" in str(error):
             return None
         raise
-
-
-def tensors(value: Any) -> Iterator[Tensor]:
-    """The tensors in a return value."""
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from tensors(item)
-    elif isinstance(value, (tuple, list)):
-        for item in value:
-            yield from tensors(item)
-    elif dataclasses.is_dataclass(value) or isinstance(value, SimpleNamespace):
-        yield from tensors(vars(value))

@@ -19,12 +19,13 @@ from .errors import CMIEIError
 from .functional import least_logits
 from .head import Head, locate, refuse_both
 from .hook import PreHook, paused
+from .leaves import tensors
 from .measure import measure, rerun
 from .modes import training_mode
 from .output import Outputs, read_logits
 from .partition import Captured
 from .quiet import quiet
-from .reach import gradient_share, is_used, tensors
+from .reach import gradient_share, is_used
 from .replay import in_backward
 
 __all__ = ["Check", "VerifyReport", "verify"]
@@ -194,7 +195,7 @@ class _Probe:
         else:
             found = f"shape {list(real.shape)}, not {list(self.logits.shape)}"
         self.checks.append(Check("re-entry gives the real logits", same, found))
-        made = any(real is tensor for tensor in tensors(returned))
+        made = any(real is tensor for _, tensor in tensors(returned))
         self.returned = real if made else returned
 
 

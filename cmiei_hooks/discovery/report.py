@@ -1,0 +1,172 @@
+"""What was discovered: candidates, what was ruled out, and the lines to paste."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from torch import Tensor
+
+from ..leaves import Address, Field
+from .layout import Layout
+
+__all__ = ["Candidate", "DiscoverReport", "Part", "RuledOut", "candidate"]
+
+
+@dataclass(frozen=True)
+class Part:
+    """``output=`` for logits that stand deeper than one index or key can say."""
+
+    address: Address
+
+    def __call__(self, returned: Any) -> Tensor:
+        """Find them in what the head returned."""
+        for key in self.address:
+            returned = getattr(returned, key) if isinstance(key, Field) else returned[key]
+        found: Tensor = returned
+        return found
+
+    def __repr__(self) -> str:
+        steps = [f".{k}" if isinstance(k, Field) else f"[{_python(k)}]" for k in self.address]
+        return f"lambda out: out{''.join(steps)}"
+
+
+Output = int | str | Callable[[Any], Tensor] | None
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One way to attach, as arguments and as a line of Python."""
+
+    head: tuple[str, ...]
+    """One module, or a chain."""
+    splits: tuple[int, ...] | None
+    modalities: dict[str, Any] | None
+    """Instead of splits: positions, keywords, keys, indices or blocks."""
+    names: tuple[str, ...]
+    dim: int
+    output: tuple[Output, ...]
+    """For each module of the head."""
+    classes: int
+    """Width of the logits; with 1 the line asks for ``measure="bernoulli"``."""
+    reason: str
+    called_in_eval: bool
+    """If not, an audit needs the training branch."""
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The keyword arguments of ``attach``, those only that differ from the defaults."""
+        arguments: dict[str, Any] = {
+            "head": self.head[0] if len(self.head) == 1 else list(self.head)
+        }
+        if self.splits is None:
+            arguments["modalities"] = self.modalities
+        else:
+            arguments |= {"splits": list(self.splits), "names": list(self.names)}
+        if self.dim != -1:
+            arguments["dim"] = self.dim
+        if any(part is not None for part in self.output):
+            arguments["output"] = self.output[0] if len(self.output) == 1 else list(self.output)
+        if self.classes == 1:
+            arguments["measure"] = "bernoulli"
+        return arguments
+
+    @property
+    def line(self) -> str:
+        """An expression that attaches here, with the model in ``model``."""
+        given = [f"{key}={_python(value)}" for key, value in self.arguments.items()]
+        return f"cmiei_hooks.attach({', '.join(['model', *given])})"
+
+
+@dataclass(frozen=True)
+class RuledOut:
+    """A module that one might think of, and why it cannot be the head."""
+
+    head: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class DiscoverReport:
+    """What ``discover`` found."""
+
+    candidates: tuple[Candidate, ...]
+    """Best first."""
+    ruled_out: tuple[RuledOut, ...]
+    notes: tuple[str, ...]
+    """What else must be known: inputs without effect, randomness, what to do without candidates."""
+
+    def table(self) -> Table:
+        """One row for each candidate, numbered, then one for each module that was ruled out."""
+        table = Table(title="C-MIEI: where the modalities meet", title_justify="left")
+        for header in ("", "head", "in eval", "why"):
+            table.add_column(header)
+        for number, found in enumerate(self.candidates, 1):
+            head = " -> ".join(found.head)
+            table.add_row(
+                f"[green]{number}[/]",
+                escape(head),
+                "called" if found.called_in_eval else "[yellow]not called[/]",
+                escape(found.reason),
+            )
+        table.add_section()
+        for out in self.ruled_out:
+            table.add_row("[red]no[/]", escape(out.head), "", escape(out.reason))
+        return table
+
+    def text(self) -> str:
+        """The lines to paste, best first, each under its number; then the notes."""
+        lines = [f"# {number}\n{found.line}" for number, found in enumerate(self.candidates, 1)]
+        return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
+
+    def print(self) -> None:
+        """The table and the text, on stdout; lines are not broken, so that they can be pasted."""
+        console = Console()
+        if self.candidates or self.ruled_out:
+            console.print(self.table())
+        console.print(self.text(), soft_wrap=True, markup=False, highlight=False)
+
+
+def candidate(
+    head: Sequence[str],
+    layout: Layout,
+    outputs: Sequence[Address],
+    classes: int,
+    *,
+    reason: str,
+    called_in_eval: bool,
+) -> Candidate:
+    """A candidate from what was found about it."""
+    return Candidate(
+        tuple(head),
+        layout.splits,
+        layout.modalities,
+        layout.names,
+        layout.dim,
+        tuple(_output(address) for address in outputs),
+        classes,
+        reason,
+        called_in_eval,
+    )
+
+
+def _output(address: Address) -> Output:
+    if len(address) > 1:
+        return Part(address)
+    return address[0] if address else None
+
+
+def _python(value: Any) -> str:
+    """Python's notation with double quotes."""
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False)
+    if isinstance(value, list):
+        return f"[{', '.join(map(_python, value))}]"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_python(k)}: {_python(v)}" for k, v in value.items()) + "}"
+    return repr(value)
