@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import pytest
 import torch
 from conftest import Fused
+from heads import FusionMLP
 from torch import Tensor, nn
 
 import cmiei_hooks
@@ -850,3 +851,19 @@ def test_a_model_that_fails_in_eval_mode_is_discovered_in_training():
     assert not report.candidates[0].called_in_eval
     failed = "in eval mode the model fails with these inputs (NotImplementedError: eval)"
     assert report.notes[0] == failed
+
+
+def test_a_batch_that_the_model_doubles_itself():
+    class Doubled(FusionMLP):
+        def forward(self, a, b):
+            features = torch.cat([self.backbone.encoders[0](a), self.backbone.encoders[1](b)], -1)
+            if self.training:
+                features = torch.cat([features, features + 0.1])
+            return self.head(self.fusion_mlp(features))
+
+    found = discover(Doubled(), torch.randn(8, 6), torch.randn(8, 6)).candidates[0]
+    assert found.arguments == {
+        "head": ["fusion_mlp", "head"],
+        "splits": [4, 4],
+        "names": ["a", "b"],
+    }

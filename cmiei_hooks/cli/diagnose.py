@@ -8,14 +8,17 @@ from collections.abc import Iterable, Sized
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 from rich.console import Console
 from rich.progress import track
 from torch import nn
 
 from ..audit import AuditReport, audit
+from ..audit.batches import read_batch
 from ..audit.loading import Loaded, call_function, import_function, load_checkpoint
-from ..errors import CheckpointError, CMIEIError
+from ..discovery import discover
+from ..errors import CheckpointError, CMIEIError, InputError
 from ..functional import MEASURES
 
 __all__ = ["add_arguments", "diagnose", "make_directory", "print_report", "run"]
@@ -138,6 +141,9 @@ def run(args: argparse.Namespace) -> None:
             expected="a torch.nn.Module",
             remedy="return the model, without the optimizer and the like",
         )
+    if args.discover:
+        _discover(model, call_function(args.data))
+        return
     make_directory(args.output)
     report = diagnose(
         model,
@@ -158,6 +164,21 @@ def run(args: argparse.Namespace) -> None:
     path = report.save(args.output)
     print_report(report)
     Console(highlight=False).print(f"written to {path}", soft_wrap=True)
+
+
+def _discover(model: nn.Module, batches: Any) -> None:
+    """Print the heads of the model, with the first batch as its input."""
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    for given in batches if isinstance(batches, Iterable) else ():
+        inputs, keywords = read_batch(model, given, device, checked=True).call
+        discover(model, *((keywords,) if keywords else inputs))
+        return
+    raise InputError(
+        "there is no batch to run the model with",
+        got=type(batches).__name__,
+        expected="batches, such as a DataLoader",
+        remedy="return a list or a loader that yields at least one",
+    )
 
 
 def diagnose(

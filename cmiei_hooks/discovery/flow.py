@@ -32,7 +32,9 @@ def ends(visits: Sequence[Visit], kinds: dict[str, str], batch: int) -> list[Lin
     found: dict[bytes, Link] = {}
     for visit in visits:
         for leaf in visit.outputs:
-            two_axes = len(leaf.shape) == 2 and leaf.shape[0] == batch and leaf.floating
+            # Augmentation inside the model may double the batch.
+            rows = (batch, 2 * batch)
+            two_axes = len(leaf.shape) == 2 and leaf.shape[0] in rows and leaf.floating
             features = "Norm" in kinds[visit.path]
             if visit.path and two_axes and not features and not _taken(visit, leaf, visits, kinds):
                 found.setdefault(leaf.value, (visit, leaf))

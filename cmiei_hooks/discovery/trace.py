@@ -76,6 +76,7 @@ def run(
         quiet(model, tensor.device),
         paused(model),
         mode(model),
+        torch.enable_grad(),  # some models register gradient hooks in forward
         _listening(model, recorder, edit),
     ):
         model(*args, **kwargs)

@@ -29,6 +29,20 @@ class Model(nn.Module):
 def model():
     return Model()
 
+class Parted(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.audio, self.video = nn.Linear(6, 4), nn.Linear(5, 3)
+        self.classifier = nn.Linear(7, 3)
+    def forward(self, a, v):
+        return self.classifier(torch.cat([self.audio(a), self.video(v)], 1))
+
+def parted():
+    return Parted()
+
+def parted_loader():
+    return [(torch.randn(8, 6), torch.randn(8, 5), torch.zeros(8, dtype=torch.long))]
+
 def loader():
     generator = torch.Generator().manual_seed(0)
     return [(torch.randn(5, 6, generator=generator), torch.tensor([0, 1, 2, 0, 1]))] * 2
@@ -152,6 +166,17 @@ def test_a_chain_of_two_inputs_and_one_logit_in_the_training_branch_with_its_own
     p, q = z.sigmoid(), without.sigmoid()
     expected = (p * (p / q).log() + (1 - p) * ((1 - p) / (1 - q)).log()).mean().item()
     assert report["influence"]["a"]["mean"] == pytest.approx(expected, rel=1e-4)
+
+
+def test_discover_prints_a_line_that_attaches(project, capsys):
+    options = ["diagnose", "--discover", "--model", "their_code:parted", "--data"]
+    assert main([*options, "their_code:parted_loader"]) == 0
+    line = 'cmiei_hooks.attach(model, head="classifier", splits=[4, 3], names=["a", "v"])'
+    assert line in capsys.readouterr().out.splitlines()
+    assert main([*options, "their_code:loader"]) == 3
+    assert main([*options, "their_code:no_loader"]) == 3
+    assert main(options[:-1]) == 2
+    assert "missing --data" in capsys.readouterr().err
 
 
 def test_drop_is_handed_on(project):
