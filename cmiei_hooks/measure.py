@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +18,7 @@ from .output import read_logits, read_tensor
 from .partition import Captured
 from .quiet import copied, quiet
 
-__all__ = ["Counterfactuals", "logits_of", "measure", "rerun"]
+__all__ = ["BASELINES", "Change", "Counterfactuals", "logits_of", "measure", "rerun", "reruns"]
 
 
 @dataclass(frozen=True)
@@ -34,31 +36,53 @@ class Counterfactuals:
 def measure(head: Head, captured: Captured) -> Counterfactuals:
     """Influence of each modality on each sample of one call of the head.
 
-    To be called from inside a pre-hook of the first link: it is re-entered through ``forward``, so
-    that nobody's hooks run twice and whatever must run before the head (weight norm, FSDP) has run.
-
     Raises:
         InputError, OutputError, HeadError: the call does not hold the modalities, returns no
             logits, or a later link cannot be run from here.
     """
+    baseline = BASELINES[head.drop]
+    modalities = range(len(captured.groups))
+    with reruns(head, captured) as logits_with:
+        logits = logits_with({})
+        counterfactual = torch.stack([logits_with({m: baseline}) for m in modalities])
+        influence = counterfactual_influence(logits, counterfactual, head.measure)
+    return Counterfactuals(influence, logits, counterfactual)
+
+
+Change = Callable[[Tensor], Tensor]
+"""What stands in for one piece ``[B, ...]`` of a modality."""
+
+
+@contextmanager
+def reruns(head: Head, captured: Captured) -> Iterator[Callable[[Mapping[int, Change]], Tensor]]:
+    """Inside, the head can be run again with some modalities changed, without a trace.
+
+    To be used from inside a pre-hook of the first link: it is re-entered through ``forward``, so
+    that nobody's hooks run twice and whatever must run before the head (weight norm, FSDP) has run.
+    Yields a function from changes, by the index of the modality, to logits ``[B, C]``; every run
+    draws the same dropout masks.
+    """
     others = captured.call_with(dict.fromkeys(captured.tensors))
     with quiet(head.whole, captured.device) as rewind:
 
-        def logits_without(modality: int | None) -> Tensor:
+        def logits_with(changes: Mapping[int, Change]) -> Tensor:
             rewind()
             # Copies: the head may begin with an in-place ReLU, or fill a list that it is given.
             variant = captured.copies()
-            if modality is not None:
+            for modality, change in changes.items():
                 for piece in captured.views(variant, modality):
-                    piece.copy_(_baseline(piece, head.drop))
+                    piece.copy_(change(piece))
             call = with_values(copied(others, {}), variant)
             return rerun(head, call, captured.batch).clone()  # it may reuse its output
 
-        logits = logits_without(None)
-        modalities = range(len(captured.groups))
-        counterfactual = torch.stack([logits_without(m) for m in modalities])
-        influence = counterfactual_influence(logits, counterfactual, head.measure)
-    return Counterfactuals(influence, logits, counterfactual)
+        yield logits_with
+
+
+BASELINES: dict[str, Change] = {
+    "zero": torch.zeros_like,
+    "mean": lambda piece: batch_mean(piece).expand_as(piece),
+}
+"""What stands in for a dropped modality, by the words of ``DROP``."""
 
 
 def logits_of(head: Head, captured: Captured, call: Call) -> Tensor:
@@ -98,7 +122,3 @@ def _run_later(link: nn.Module, features: Tensor) -> Any:
 
 
 _OWN_HOOKS = "torch.nn.utils."
-
-
-def _baseline(piece: Tensor, drop: str) -> Tensor:
-    return batch_mean(piece).expand_as(piece) if drop == "mean" else torch.zeros_like(piece)
