@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+from typing import Any, TypeVar
 
 import torch.distributed as dist
 from torch import Tensor
 
-__all__ = ["active", "rank", "sum_over_ranks", "sum_over_ranks_with_grad"]
+__all__ = ["active", "gather_objects", "rank", "sum_over_ranks", "sum_over_ranks_with_grad"]
+
+
+T = TypeVar("T")
 
 
 def active() -> bool:
@@ -30,6 +34,13 @@ def sum_over_ranks(tensor: Tensor) -> Tensor:
     total = tensor.detach().clone()
     dist.all_reduce(total)
     return total
+
+
+def gather_objects(mine: T) -> list[T]:
+    """What every rank has, in the order of the ranks; every rank must call it."""
+    everyone: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(everyone, mine)
+    return everyone
 
 
 def sum_over_ranks_with_grad(tensor: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import inspect
 import os
@@ -19,8 +20,9 @@ from torch.nn.parameter import is_lazy
 
 from ..errors import CheckpointError, did_you_mean
 from ..head import unwrapped
+from .environment import sha256
 
-__all__ = ["Loaded", "call_function", "import_function", "load_checkpoint", "read_state_dict"]
+__all__ = ["Loaded", "call_function", "checkpoints_in", "import_function", "load_checkpoint", "read_state_dict"]
 
 _NESTS = ("state_dict", "model", "model_state_dict")
 _DEPTH = 3
@@ -68,23 +70,56 @@ def import_function(spec: str) -> Callable[..., Any]:
     return function  # type: ignore[no-any-return]  # callable() does not narrow Any
 
 
-def call_function(spec: str) -> Any:
-    """What the function returns, called without arguments.
+def call_function(spec: str, **arguments: Any) -> Any:
+    """What the function returns, called with these arguments.
 
     Raises:
-        CheckpointError: as ``import_function``; or it needs arguments.
+        CheckpointError: as ``import_function``; or it needs others.
     """
     function = import_function(spec)
     try:
-        inspect.signature(function).bind()
+        inspect.signature(function).bind(**arguments)
     except TypeError as error:
+        given = ", ".join(arguments)
         raise CheckpointError(
+            f"{spec} cannot be called with {given}" if given else
             f"{spec} cannot be called without arguments",
             got=str(error),
-            expected="a function without required arguments",
-            remedy="write one that calls it with the arguments you want",
+            expected=f"{function.__name__}{inspect.signature(function)}",
+            remedy="write a function that calls it with the arguments you want (for the model, "
+            "--model-args KEY=VALUE)",
         ) from None
-    return function()
+    return function(**arguments)
+
+
+_SUFFIXES = (".pth", ".pt", ".safetensors")
+
+
+def checkpoints_in(path: str | os.PathLike[str]) -> list[str]:
+    """The file itself, or the checkpoints in a directory: epoch_9 before epoch_10.
+
+    Raises:
+        CheckpointError: the directory holds none.
+    """
+    if not Path(path).is_dir():
+        return [os.fspath(path)]
+    found = [file for file in Path(path).iterdir() if file.suffix in _SUFFIXES]
+    if not found:
+        raise CheckpointError(
+            f"{os.fspath(path)}: the directory holds no checkpoint",
+            got=", ".join(sorted(file.name for file in Path(path).iterdir())[:10]) or "nothing",
+            expected="files that end in " + ", ".join(_SUFFIXES),
+            remedy="pass the directory that holds them, or one file",
+        )
+
+    def natural(file: Path) -> list[tuple[int, str]]:
+        # Numbers in names count as numbers.
+        return [
+            (int(part), "") if part.isdecimal() else (-1, part)
+            for part in re.split(r"(\d+)", file.name)
+        ]
+
+    return [os.fspath(file) for file in sorted(found, key=natural)]
 
 
 @dataclass(frozen=True)
@@ -99,6 +134,14 @@ class Loaded:
     """In the checkpoint but not in the model."""
     mismatched: tuple[str, ...]
     """In both, with other shapes; these keep their initial values."""
+    sha256: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """For report.json."""
+        return {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in dataclasses.asdict(self).items()
+        }
 
 
 def load_checkpoint(
@@ -150,7 +193,8 @@ def load_checkpoint(
         )
     model.load_state_dict(fitting, strict=False)
     unexpected = tuple(key for key in given if key not in own)
-    return Loaded(os.fspath(path), len(fitting), missing, unexpected, mismatched)
+    counts = (len(fitting), missing, unexpected, mismatched)
+    return Loaded(os.fspath(path), *counts, sha256(path))
 
 
 def _belongs(key: str, links: Sequence[str]) -> bool:
@@ -165,7 +209,9 @@ def read_state_dict(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     """
     name = os.fspath(path)
     try:
-        content = torch.load(Path(path), map_location="cpu", weights_only=True)
+        content = _read(Path(path))
+    except CheckpointError:
+        raise
     except Exception as error:  # a damaged file can raise anything
         blocked = re.findall(r"(?:GLOBAL|Unsupported class) ([\w.]+)", str(error))
         if isinstance(error, pickle.UnpicklingError) and blocked:
@@ -180,7 +226,7 @@ def read_state_dict(path: str | os.PathLike[str]) -> dict[str, Tensor]:
         raise CheckpointError(
             f"{name}: the checkpoint cannot be read",
             got=f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}",
-            expected="a file written by torch.save",
+            expected="a file written by torch.save, or .safetensors",
             remedy="check the path and that the file is complete",
         ) from error
     weights = _weights(content)
@@ -193,6 +239,21 @@ def read_state_dict(path: str | os.PathLike[str]) -> dict[str, Tensor]:
             remedy="torch.save the state dict itself",
         )
     return weights
+
+
+def _read(path: Path) -> Any:
+    if path.suffix != ".safetensors":
+        return torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        from safetensors.torch import load_file  # noqa: PLC0415  # needs the extra [safetensors]
+    except ModuleNotFoundError as error:
+        raise CheckpointError(
+            f"{path}: safetensors is not installed",
+            got=str(error),
+            expected="the extra [safetensors]",
+            remedy="pip install safetensors",
+        ) from error
+    return load_file(path)
 
 
 def _weights(content: Any, depth: int = 0) -> dict[str, Tensor]:

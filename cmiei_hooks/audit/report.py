@@ -1,49 +1,49 @@
-"""The figures of an audit: computed once, printed as a table, written as report.json."""
+"""The report of an audit: its figures, the table, and the files it is written to."""
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
+from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
-from torch import Tensor
 
-from ..config import Config
-from ..functional import KEPT, UNITS, dominant, select
-from ..head import Head
+from ..functional import UNITS
+from .html import to_html
+from .intervals import Interval
 from .loading import Loaded
+from .markdown import to_markdown
+from .what_if import Suggestion, WhatIf
 
-__all__ = ["SCHEMA_VERSION", "AuditReport", "Observed", "make_report"]
+__all__ = ["SCHEMA_VERSION", "AuditReport", "Pair"]
 
 SCHEMA_VERSION = 1
 
+Figures = dict[str, Interval]
+"""One for each modality, by its name."""
+
 
 @dataclass(frozen=True)
-class Observed:
-    """What is kept of one call of the head, on the CPU: no logits, which may be many."""
+class Pair:
+    """A figure of two modalities, or of two baselines."""
 
-    influence: Tensor
-    """``[B, M]``."""
-    predicted: Tensor | None
-    """int64 ``[B]``, the class of the complete prediction; None where there are no classes."""
-    predicted_without: Tensor | None
-    """int64 ``[M, B]``, the class without each modality."""
-    label: Tensor | None = None
-    """int64 ``[B]``."""
+    names: tuple[str, str]
+    interval: Interval
+    rank_correlation: float | None = None
+    """Of two baselines: Spearman's, over the influences of all samples and modalities."""
 
 
 @dataclass(frozen=True)
 class AuditReport:
     """How much the predictions of a model depend on each modality.
 
-    All shares and means are over the samples with finite logits.
+    Means and shares are over the samples with finite logits, with 95 % intervals of the bootstrap.
     """
 
     head: str
@@ -56,25 +56,57 @@ class AuditReport:
     """Samples with finite logits."""
     non_finite: int
     """Samples left out because their logits were NaN or infinite."""
-    influence: dict[str, float]
+    partial: bool
+    """Whether it ended early: something raised, or it was interrupted."""
+    interval_over: str
+    """What the bootstrap draws: ``samples``, or ``identities`` (all samples of a label)."""
+    influence: Figures
     """Mean influence CI of each modality, in the units of the measure (nats for KL)."""
-    dominance: dict[str, float]
+    dominance: Figures
     """Share of samples whose dominant modality it is."""
-    triggered: float
+    triggered: Interval
     """Share of samples above both thresholds (before the cap)."""
     thresholds: dict[str, float]
-    accuracy: float | None = None
+    """``ABS_THR``, ``REL_THR`` and ``P_MAX``."""
+    null: dict[str, dict[str, float]]
+    """``mean, low, high`` of the influence with the modality's features shuffled over its columns:
+    what it would be if the head had learned nothing about them; ``p``: how often chance reaches the
+    measured one."""
+    baselines: dict[str, Figures]
+    """Influence by what stands in for a modality: ``zero``, the batch ``mean``, ``permuted``: that
+    of another sample of the batch."""
+    agreement: tuple[Pair, ...]
+    """How often two baselines find the same modality dominant."""
+    what_if: tuple[WhatIf, ...]
+    suggestion: Suggestion
+    histograms: dict[str, dict[str, list[float]]]
+    """``edges``, and ``counts`` below the first, between two, and from the last edge on."""
+    strata: dict[str, list[dict[str, Any]]]
+    """By ``class`` and by the group, the most unequal first."""
+    rows: tuple[dict[str, Any], ...] = field(repr=False)
+    """One for each sample, as in ``samples.csv``."""
+    shapley: Figures | None = None
+    """How ``shapley_total`` is shared out, by Shapley's rule over all 2^M coalitions."""
+    shapley_total: Interval | None = None
+    """Divergence of the prediction without any modality from the complete one."""
+    interactions: tuple[Pair, ...] = ()
+    """Shapley interaction index of each pair: negative where they stand in for each other."""
+    accuracy: Interval | None = None
     """Top-1 of the complete prediction; None without labels."""
-    accuracy_without: dict[str, float] | None = None
+    accuracy_without: Figures | None = None
     """Top-1 with one modality dropped at the head."""
+    accuracy_alone: Figures | None = None
+    """Top-1 with all others dropped."""
+    shapley_accuracy: Figures | None = None
+    interactions_accuracy: tuple[Pair, ...] = ()
+    trend: tuple[dict[str, Any], ...] = ()
+    """Of a directory of checkpoints: means for each."""
     checkpoint: Loaded | None = None
+    environment: dict[str, Any] = field(default_factory=dict)
+    """What is needed to repeat it."""
 
     def to_dict(self) -> dict[str, Any]:
         """The content of report.json; figures that do not exist are null."""
-
-        def means(values: dict[str, float]) -> dict[str, dict[str, float | None]]:
-            return {name: {"mean": _json(value)} for name, value in values.items()}
-
         report: dict[str, Any] = {
             "schema_version": SCHEMA_VERSION,
             "head": self.head,
@@ -82,104 +114,153 @@ class AuditReport:
             "splits": list(self.splits),
             "drop": self.drop,
             "measure": self.measure,
+            "unit": UNITS[self.measure],
             "n_samples": self.n_samples,
             "non_finite": self.non_finite,
-            "influence": means(self.influence),
-            "dominance": means(self.dominance),
-            "triggered": {"mean": _json(self.triggered)},
-            "thresholds": {k: str(v) if v == math.inf else v for k, v in self.thresholds.items()},
+            "partial": self.partial,
+            "influence": _figures(self.influence),
+            "dominance": _figures(self.dominance),
+            "triggered": self.triggered.to_dict(),
+            "thresholds": _plain(self.thresholds),
+            "interval": {
+                "level": 0.95,
+                "method": "percentile bootstrap",
+                "draws": 1000,
+                "over": self.interval_over,
+            },
         }
-        if self.accuracy is not None and self.accuracy_without is not None:
-            report["accuracy"] = {"mean": _json(self.accuracy)}
-            report["accuracy_without"] = means(self.accuracy_without)
-        if self.checkpoint is not None:
-            report["checkpoint"] = {
-                "path": self.checkpoint.path,
-                "loaded": self.checkpoint.loaded,
-                "missing": list(self.checkpoint.missing),
-                "unexpected": list(self.checkpoint.unexpected),
-                "mismatched": list(self.checkpoint.mismatched),
+        if self.accuracy and self.accuracy_without and self.accuracy_alone:
+            report["accuracy"] = self.accuracy.to_dict()
+            report["accuracy_without"] = _figures(self.accuracy_without)
+            report["accuracy_alone"] = _figures(self.accuracy_alone)
+        if self.shapley and self.shapley_total:
+            report["shapley"] = _figures(self.shapley)
+            report["shapley_total"] = self.shapley_total.to_dict()
+            report["interactions"] = _pairs(self.interactions)
+        if self.shapley_accuracy:
+            report["shapley_accuracy"] = _figures(self.shapley_accuracy)
+            report["interactions_accuracy"] = _pairs(self.interactions_accuracy)
+        report["baselines"] = {name: _figures(f) for name, f in self.baselines.items()}
+        report["agreement"] = [
+            {
+                "pair": list(pair.names),
+                "same_dominant": pair.interval.to_dict(),
+                "rank_correlation": _plain(pair.rank_correlation),
             }
+            for pair in self.agreement
+        ]
+        report["null"] = _plain(self.null)
+        report["strata"] = _plain(self.strata)
+        report["what_if"] = [
+            {
+                "ABS_THR": _plain(cell.abs_thr),
+                "REL_THR": _plain(cell.rel_thr),
+                "P_MAX": cell.p_max,
+                "triggered": _plain(cell.triggered),
+                "substituted": _plain(cell.substituted),
+                "shares": dict(zip(self.names, map(_plain, cell.shares), strict=True)),
+            }
+            for cell in self.what_if
+        ]
+        report["suggestion"] = {
+            "ABS_THR": _plain(self.suggestion.abs_thr),
+            "REL_THR": _plain(self.suggestion.rel_thr),
+            "P_MAX": self.suggestion.p_max,
+            "reason": self.suggestion.reason,
+        }
+        report["histograms"] = self.histograms
+        if self.trend:
+            report["trend"] = _plain(list(self.trend))
+        if self.checkpoint is not None:
+            report["checkpoint"] = self.checkpoint.to_dict()
+        report["environment"] = _plain(self.environment)
         return report
 
     def save(self, directory: str | os.PathLike[str]) -> Path:
-        """Write ``report.json`` into the directory, which is made if need be."""
-        path = Path(directory) / "report.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n"
-        path.write_text(text, encoding="utf-8")
+        """Write ``report.json``, ``samples.csv``, ``report.md`` and ``report.html``.
+
+        Returns:
+            The path of ``report.json``.
+        """
+        place = Path(directory)
+        place.mkdir(parents=True, exist_ok=True)
+        report = self.to_dict()
+        path = place / "report.json"
+        path.write_text(
+            json.dumps(report, indent=2, allow_nan=False, ensure_ascii=False) + "\n",
+            encoding="utf-8",
+        )
+        (place / "report.md").write_text(to_markdown(report), encoding="utf-8")
+        (place / "report.html").write_text(to_html(report), encoding="utf-8")
+        with (place / "samples.csv").open("w", newline="", encoding="utf-8") as file:
+            if self.rows:
+                writer = csv.DictWriter(file, self.rows[0])
+                writer.writeheader()
+                writer.writerows(self.rows)
         return path
 
-    def table(self) -> Table:
-        """One row for each modality."""
-        labelled = self.accuracy is not None and self.accuracy_without is not None
+    def table(self) -> RenderableType:
+        """One row for each modality, and what the thresholds would do."""
         title = f"Modality influence at {escape(repr(self.head))}, {self.n_samples} samples"
         table = Table(title=title, caption=self._caption(), title_justify="left")
         table.add_column("modality")
         widths = all(isinstance(split, int) for split in self.splits)
-        table.add_column("width" if widths else "input", justify="right")
-        table.add_column(f"CI ({UNITS[self.measure]})", justify="right")
-        table.add_column("Hist", justify="right")
-        if labelled:
-            table.add_column("accuracy without it", justify="right")
-        for name, width in zip(self.names, self.splits, strict=True):
+        headers = ["width" if widths else "input", f"CI ({UNITS[self.measure]})", "chance", "Hist"]
+        headers += ["Shapley"] if self.shapley else []
+        headers += ["accuracy without it", "alone"] if self.accuracy_without else []
+        for header in headers:
+            table.add_column(header, justify="right")
+        for name, split in zip(self.names, self.splits, strict=True):
             row = [
                 escape(name),
-                escape(str(width)),
-                f"{self.influence[name]:.4f}",
-                f"{self.dominance[name]:.1%}",
+                escape(str(split)),
+                _with_range(self.influence[name], ".4f"),
+                f"{self.null[name]['mean']:.4f}, p {self.null[name]['p']:.2f}",
+                _with_range(self.dominance[name], ".1%"),
             ]
-            if self.accuracy_without is not None:
-                row.append(f"{self.accuracy_without[name]:.2%}")
+            if self.shapley:
+                row.append(f"{self.shapley[name].mean:.4f}")
+            if self.accuracy_without and self.accuracy_alone:
+                row.append(_with_range(self.accuracy_without[name], ".2%"))
+                row.append(f"{self.accuracy_alone[name].mean:.2%}")
             table.add_row(*row)
-        return table
+        return Group(table, escape(self.suggestion.reason))
 
     def _caption(self) -> str:
-        parts = [f"triggered {self.triggered:.1%}", f"drop {self.drop}"]
+        parts = [f"triggered {_with_range(self.triggered, '.1%')}", f"drop {self.drop}"]
         if self.accuracy is not None:
-            parts.insert(0, f"accuracy {self.accuracy:.2%}")
+            parts.insert(0, f"accuracy {_with_range(self.accuracy, '.2%')}")
+        if self.partial:
+            parts.insert(0, "PARTIAL: it ended early")
         if self.non_finite:
             parts.append(f"{self.non_finite} samples left out: NaN or infinite logits")
-        return ", ".join(parts)
+        return f"{', '.join(parts)}; 95 % intervals over {self.interval_over}"
 
 
-def make_report(head: Head, config: Config, observed: Sequence[Observed]) -> AuditReport:
-    """The figures of all calls together; accuracy if every one of them has labels and classes."""
-    names = head.partition.names
-    influence = torch.cat([o.influence for o in observed]).double()
-    first = dominant(influence)
-    finite = first != KEPT
-    chosen = select(
-        influence, abs_thr=config.abs_thr, rel_thr=config.rel_thr, p_max=1.0, sample_level=True
-    )
-
-    def share(rows: Tensor) -> float:
-        return rows[finite].double().mean().item()
-
-    accuracy = without = None
-    labels = [o.label for o in observed if o.label is not None]
-    complete = [o.predicted for o in observed if o.predicted is not None]
-    dropped = [o.predicted_without for o in observed if o.predicted_without is not None]
-    if len(labels) == len(complete) == len(dropped) == len(observed):
-        label = torch.cat(labels)
-        accuracy = share(torch.cat(complete) == label)
-        without = dict(zip(names, map(share, torch.cat(dropped, dim=1) == label), strict=True))
-    return AuditReport(
-        head=head.name,
-        names=names,
-        splits=tuple(head.partition.plain),
-        drop=config.drop,
-        measure=config.measure,
-        n_samples=int(finite.sum()),
-        non_finite=int((~finite).sum()),
-        influence={n: share(influence[:, m]) for m, n in enumerate(names)},
-        dominance={n: share(first == m) for m, n in enumerate(names)},
-        triggered=share(chosen != KEPT),
-        thresholds={"ABS_THR": config.abs_thr, "REL_THR": config.rel_thr},
-        accuracy=accuracy,
-        accuracy_without=without,
+def _with_range(interval: Interval, form: str) -> str:
+    known = math.isfinite(interval.low) and math.isfinite(interval.high)
+    span = f" ({interval.low:{form}} to {interval.high:{form}})" if known else ""
+    return (
+        f"{interval.mean:{form}}{span}".replace("% to", " to")
+        if known
+        else f"{interval.mean:{form}}"
     )
 
 
-def _json(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+def _figures(figures: Figures) -> dict[str, dict[str, float | None]]:
+    return {name: interval.to_dict() for name, interval in figures.items()}
+
+
+def _pairs(pairs: tuple[Pair, ...]) -> list[dict[str, Any]]:
+    return [{"pair": list(pair.names), **pair.interval.to_dict()} for pair in pairs]
+
+
+def _plain(value: Any) -> Any:
+    """For JSON: not-a-number is null, infinity a word."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else str(value)
+    return value

@@ -1,31 +1,24 @@
-"""Run a model over batches without training and measure the influence at its head."""
+"""audit(): how much a model's prediction depends on each modality."""
 
 from __future__ import annotations
 
-import dataclasses
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from ..chain import ChainCheck
 from ..config import Config, ConfigSource
-from ..errors import CMIEIWarning, HeadError, InputError
-from ..head import Head, locate, refuse_both
-from ..hook import paused
-from ..measure import measure
-from ..modes import eval_mode, training_branch
+from ..errors import CMIEIWarning, InputError
+from ..head import locate, refuse_both
 from ..output import Outputs
-from ..quiet import quiet
-from .batches import Batch, read_batch
-from .report import AuditReport, Observed, make_report
+from .batches import Columns
+from .collect import Collected, Forward, Setting, collect
+from .record import together
+from .report import AuditReport
+from .summary import make_report
 
-__all__ = ["audit"]
-
-Forward = Callable[[nn.Module, Any], Any]
+__all__ = ["audit", "refuse_no_batches", "warn_of_draws"]
 
 
 def audit(
@@ -40,6 +33,8 @@ def audit(
     output: Outputs = None,
     in_training_branch: bool = False,
     forward: Forward | None = None,
+    labels: int | str | None = None,
+    group_by: int | str | None = None,
     config: ConfigSource = None,
     **settings: Any,
 ) -> AuditReport:
@@ -51,8 +46,7 @@ def audit(
     Args:
         model: with its weights loaded.
         batches: each a tensor, a tuple or list of tensors, a dict (of keyword arguments, if the
-            model has them), or a pair of any of these and labels. A trailing integer ``[B]``
-            tensor is taken for the labels, and then accuracy is reported too.
+            model has them), or a pair of any of these and labels.
         head: as in ``attach``, like the arguments below.
         splits: widths of the modalities.
         names: names of the modalities.
@@ -63,7 +57,10 @@ def audit(
             no other. Normalisation, dropout and stochastic depth are in eval mode all the same.
         forward: ``forward(model, batch)`` runs the model on one batch as the loader yields it (on
             the model's device), for models that need labels or anything else.
-        config: ``DROP``, ``MEASURE`` and the thresholds matter; ``ENABLED`` does not.
+        labels: index or key of the labels in a batch; a trailing integer tensor ``[B]`` is taken
+            for them anyway. With labels, accuracies are reported.
+        group_by: index or key of a group in a batch (camera, site): then there are strata by it.
+        config: ``DROP``, ``MEASURE``, ``SEED`` and the thresholds matter; ``ENABLED`` does not.
         **settings: fields of Config.
 
     Returns:
@@ -75,6 +72,22 @@ def audit(
     refuse_both(splits, modalities)
     resolved = Config.resolve(config, settings, head=head, splits=splits, names=names)
     where = locate(model, resolved, modalities=modalities, dim=dim, output=output)
+    refuse_no_batches(batches)
+    seed = resolved.seed or 0
+    how = Setting(in_training_branch, forward, Columns(labels, group_by), seed=seed)
+    found = collect(model, batches, where, how)
+    if found.error is not None:
+        raise found.error
+    warn_of_draws(found)
+    return make_report(where, resolved, together(found.parts), seed=seed)
+
+
+def refuse_no_batches(batches: object) -> None:
+    """Refuse what yields no batches.
+
+    Raises:
+        InputError: it cannot be iterated over.
+    """
     if not isinstance(batches, Iterable):
         raise InputError(
             "batches cannot be iterated over",
@@ -82,119 +95,13 @@ def audit(
             expected="batches, such as a DataLoader",
             remedy="pass a list or a loader",
         )
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    observed: list[Observed] = []
-    mode = training_branch if in_training_branch else eval_mode
-    listening = _listening(where, observed)
-    with mode(model), quiet(model, device), paused(model), listening as check:
-        drew = False
-        for given in batches:
-            calls = len(observed)
-            batch = read_batch(model, given, device, checked=forward is None)
-            before = _generators(device)
-            if forward is None:
-                _call(model, batch)
-            else:
-                forward(model, batch.given)
-            drew |= not all(map(torch.equal, before, _generators(device)))
-            if len(observed) == calls or check.missing:
-                name = where.names[0] if len(observed) == calls else where.names[-1]
-                raise _silent(name, in_training_branch)
-            if batch.label is not None:
-                observed[calls:] = [_labelled(call, batch.label) for call in observed[calls:]]
-    if not observed:
-        raise InputError(
-            "there is nothing to measure",
-            got="no batch",
-            expected="one or more",
-            remedy="check the loader: an iterator that was used up yields nothing",
-        )
-    if drew:
+
+
+def warn_of_draws(found: Collected) -> None:
+    """Warn if the model drew random numbers."""
+    if found.drew:
         warnings.warn(
             "the model drew random numbers in this mode: the figures are of one draw",
             CMIEIWarning,
-            stacklevel=2,
+            stacklevel=3,
         )
-    return make_report(where, resolved, observed)
-
-
-def _call(model: nn.Module, batch: Batch) -> None:
-    args, kwargs = batch.call
-    try:
-        model(*args, **kwargs)
-    except (TypeError, AttributeError) as error:
-        # A dict whose keys are no keywords of forward was passed as it is; perhaps a mistake.
-        if kwargs or len(args) != 1 or not isinstance(args[0], Mapping):
-            raise
-        raise InputError(
-            "the model cannot be called with a batch of this loader",
-            got=f"a dict of {', '.join(map(str, args[0]))} as one argument, since forward has no "
-            f"such keywords: {error}",
-            expected="a dict of the keywords of forward, or of what forward takes as one dict",
-            remedy="name the keys as forward names its arguments, or say with forward= "
-            "(--forward) how the model is called with a batch",
-        ) from error
-
-
-def _generators(device: torch.device) -> list[Tensor]:
-    states = [torch.get_rng_state()]
-    if device.type == "cuda":
-        states.append(torch.cuda.get_rng_state(device))
-    return states
-
-
-def _labelled(call: Observed, label: Tensor) -> Observed:
-    if len(label) != len(call.influence):
-        raise InputError(
-            "the labels do not belong to the logits",
-            got=f"{len(label)} labels, logits of {len(call.influence)} samples",
-            expected="one label for each sample",
-            remedy="yield (inputs, labels) of one batch together",
-        )
-    return dataclasses.replace(call, label=label.cpu())
-
-
-def _silent(name: str, in_training_branch: bool) -> HeadError:
-    mode = "its training branch" if in_training_branch else "eval mode"
-    return HeadError(
-        f"the model ran in {mode} without calling its head {name!r}",
-        got="0 calls",
-        expected="one call a batch",
-        remedy="name a head that the model calls"
-        if in_training_branch
-        else "many re-identification models call the classifier in training only: audit the "
-        "training branch (in_training_branch=True, --training-branch), or name another head",
-    )
-
-
-@contextmanager
-def _listening(head: Head, observed: list[Observed]) -> Iterator[ChainCheck]:
-    check = ChainCheck(head)
-
-    def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        found = measure(head, head.partition.read(args, kwargs))
-        if check.open:
-            check.expect(found.logits)
-        observed.append(
-            Observed(
-                found.influence.cpu(),
-                _predicted(found.logits, head.measure),
-                _predicted(found.counterfactual_logits, head.measure),
-            )
-        )
-
-    handle = head.first.register_forward_pre_hook(hook, with_kwargs=True)
-    try:
-        yield check
-    finally:
-        handle.remove()
-        check.close()
-
-
-def _predicted(logits: Tensor, measure: str) -> Tensor | None:
-    """The class of each sample; None where logits are not of classes."""
-    if measure in ("kl", "js", "ted"):
-        return logits.argmax(-1).cpu()
-    if measure == "bernoulli" and logits.shape[-1] == 1:
-        return (logits[..., 0] > 0).long().cpu()
-    return None

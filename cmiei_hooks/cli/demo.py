@@ -106,26 +106,35 @@ def _one_thread() -> Iterator[None]:
 
 
 def _audit(training: ModuleType, checkpoint: Path) -> AuditReport:
-    return diagnose(
-        training.digits.make_model(),
-        str(checkpoint),
-        training.digits.make_test_loader(),
-        head="classifier",
-        splits=training.SPLITS,
-        names=training.digits.VIEWS,
-    )
+    model = training.digits.make_model()
+    config = Config(head="classifier", splits=training.SPLITS, names=training.digits.VIEWS)
+    batches = training.digits.make_test_loader()
+    head = locate(model, config)
+    report, found = audit_checkpoint(model, str(checkpoint), batches, head, config, Setting())
+    if report is None or found.error is not None:
+        raise found.error or RuntimeError("nothing was measured")
+    return report
 
 
 def summary(plain: AuditReport, equalised: AuditReport) -> str:
     """What the table says of the view that dominated, in one line."""
-    view = max(plain.influence, key=lambda name: plain.influence[name])
-    influence = equalised.influence[view] / plain.influence[view] - 1
-    without = (equalised.accuracy_without or {})[view] - (plain.accuracy_without or {})[view]
-    complete = (equalised.accuracy or 0) - (plain.accuracy or 0)
+    before, after = _means(plain.influence), _means(equalised.influence)
+    view = max(before, key=lambda name: before[name])
+    one, other = (_means(r.accuracy_without or {}) for r in (plain, equalised))
+    complete = _mean(equalised.accuracy) - _mean(plain.accuracy)
     return (
-        f"dominant view {view}: CI {influence:+.0%}, accuracy without it {100 * without:+.2f} "
-        f"points, complete accuracy {100 * complete:+.2f} points (one seed)"
+        f"dominant view {view}: CI {after[view] / before[view] - 1:+.0%}, accuracy without it "
+        f"{100 * (other[view] - one[view]):+.2f} points, complete accuracy {100 * complete:+.2f} "
+        "points (one seed)"
     )
+
+
+def _mean(interval: Interval | None) -> float:
+    return math.nan if interval is None else interval.mean
+
+
+def _means(figures: Mapping[str, Interval]) -> dict[str, float]:
+    return {name: interval.mean for name, interval in figures.items()}
 
 
 def comparison(plain: AuditReport, equalised: AuditReport) -> Table:
@@ -145,14 +154,12 @@ def comparison(plain: AuditReport, equalised: AuditReport) -> Table:
         for name, value in before.items():
             row(f"{title} {name}", value, after[name], *style)
 
-    row("accuracy %", plain.accuracy or 0, equalised.accuracy or 0, 100, 2)
-    rows(
-        "accuracy % without",
-        plain.accuracy_without or {},
-        equalised.accuracy_without or {},
-        100,
-        2,
-    )
-    rows("CI (nats)", plain.influence, equalised.influence, 1, 4)
-    rows("Hist %", plain.dominance, equalised.dominance, 100, 1)
+    row("accuracy %", _mean(plain.accuracy), _mean(equalised.accuracy), 100, 2)
+    for title, figure, scale, digits in (
+        ("accuracy % without", "accuracy_without", 100, 2),
+        ("CI (nats)", "influence", 1, 4),
+        ("Hist %", "dominance", 100, 1),
+    ):
+        before, after = (_means(getattr(r, figure) or {}) for r in (plain, equalised))
+        rows(title, before, after, scale, digits)
     return table

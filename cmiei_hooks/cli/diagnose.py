@@ -3,137 +3,110 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
-from collections.abc import Iterable, Sized
+import os
+import random
+import shlex
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sized
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
+import torch.distributed as dist
 from rich.console import Console
 from rich.progress import track
 from torch import nn
+from torch.utils.data.distributed import DistributedSampler
 
-from ..audit import AuditReport, audit
-from ..audit.batches import read_batch
-from ..audit.loading import Loaded, call_function, import_function, load_checkpoint
+from ..audit import AuditReport
+from ..audit.batches import Columns, read_batch
+from ..audit.collect import Collected, SavedCall, Setting, collect, collect_again, device_of
+from ..audit.environment import git_state, versions
+from ..audit.features import load_calls, save_calls
+from ..audit.loading import (
+    Loaded,
+    call_function,
+    checkpoints_in,
+    import_function,
+    load_checkpoint,
+)
+from ..audit.record import together
+from ..audit.run import refuse_no_batches, warn_of_draws
+from ..audit.summary import make_report
+from ..config import Config
 from ..discovery import discover
+from ..distributed import gather_objects, rank
 from ..errors import CheckpointError, CMIEIError, InputError
-from ..functional import MEASURES
+from ..head import Head, locate, refuse_both
+from .gate import violations
+from .options import add_arguments, configuration
 
-__all__ = ["add_arguments", "diagnose", "make_directory", "print_report", "run"]
+__all__ = ["GATE", "add_arguments", "audit_checkpoint", "make_directory", "run"]
 
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options; with none of them the demo's own model is audited."""
-    model = parser.add_argument_group(
-        "what is audited", "Without these the model of the demo is audited."
-    )
-    model.add_argument("--model", metavar="MODULE:FUNCTION", help="returns the model, untrained")
-    model.add_argument("--checkpoint", metavar="FILE", help="its weights, as torch.save wrote them")
-    model.add_argument(
-        "--data", metavar="MODULE:FUNCTION", help="returns batches: inputs, or (inputs, labels)"
-    )
-    model.add_argument(
-        "--head",
-        type=_words,
-        metavar="NAME[,NAME...]",
-        help="fusion head, as in model.named_modules(); several names are a chain",
-    )
-    model.add_argument(
-        "--splits", type=_integers, metavar="W,W,...", help="widths of the modalities: 512,512,512"
-    )
-    model.add_argument(
-        "--modalities",
-        type=_yaml,
-        metavar="YAML",
-        help="instead of --splits, where each modality is in the arguments of the head: "
-        "'{r: [0, 3], n: [1, 4], t: [2, 5]}'",
-    )
-    model.add_argument(
-        "--dim", type=int, default=-1, help="axis on which the modalities are concatenated (-1)"
-    )
-    model.add_argument(
-        "--logits",
-        type=_yaml,
-        metavar="YAML",
-        help="which part of the head's return value is the logits: an index or a key; for a chain "
-        "a list with one entry for each link: '[0, null, null]'",
-    )
-    model.add_argument(
-        "--training-branch",
-        action="store_true",
-        help="run the branch 'if self.training', for models that skip their head in eval mode; "
-        "nothing is updated and nothing is random",
-    )
-    model.add_argument(
-        "--forward",
-        metavar="MODULE:FUNCTION",
-        help="forward(model, batch) runs the model on one batch, for models that need more",
-    )
-    model.add_argument(
-        "--discover",
-        action="store_true",
-        help="print the heads that the model has, with the first batch as input, and stop",
-    )
-    parser.add_argument(
-        "--names", type=_words, metavar="N,N,...", help="names of the modalities: r,n,t"
-    )
-    parser.add_argument(
-        "--drop", default="zero", choices=["zero", "mean"], help="what stands in for a modality"
-    )
-    parser.add_argument(
-        "--measure", default="kl", choices=[*MEASURES], help="how the change is measured (kl)"
-    )
-    parser.add_argument("--device", default="cpu", help="where to run: cpu, cuda, cuda:1")
-    parser.add_argument(
-        "--output", default="runs/audit", metavar="DIR", help="where report.json goes (runs/audit)"
-    )
+GATE = 1
+"""Exit code of a report that a gate does not let through."""
 
 
-def _integers(text: str) -> list[int]:
-    try:
-        return [int(word) for word in text.split(",")]
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is not a list of widths such as 512,512,512"
-        ) from None
-
-
-def _words(text: str) -> list[str]:
-    return [word.strip() for word in text.split(",")]
-
-
-def _yaml(text: str) -> Any:
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise argparse.ArgumentTypeError(f"{text!r} cannot be read as YAML") from None
-
-
-_REQUIRED = ("model", "checkpoint", "data", "head", "splits")
-_TO_DISCOVER = ("model", "data")
-
-
-def run(args: argparse.Namespace) -> None:
-    """Audit, print the table, write report.json.
+def run(args: argparse.Namespace) -> int:
+    """Audit, print the table, write the report; returns 0, or 1 if a gate closes.
 
     Raises:
         argparse.ArgumentError: some of the options that belong together are missing.
         CMIEIError: the model, checkpoint, data or head cannot be measured.
+        KeyboardInterrupt: interrupted; a partial report was written if there was anything.
     """
-    required = _TO_DISCOVER if args.discover else _REQUIRED
-    given = {name: getattr(args, name) for name in required}
-    if "splits" in given and args.modalities is not None:
-        del given["splits"]
-    missing = [f"--{name}" for name, value in given.items() if value is None]
-    if len(missing) == len(_REQUIRED):
+    config = _complete(args)
+    refuse_both(args.splits, args.modalities)
+    with _processes():
+        _seed(args.seed)
+        model = _model(args)
+        if args.discover:
+            _discover(model, call_function(args.data))
+            return 0
+        where = locate(
+            model, config, modalities=args.modalities, dim=args.dim, output=args.logits
+        )
+        _check_gates(args, where)
+        make_directory(args.output)
+        report, error = _audit(args, model, where, config)
+        if rank() == 0 and report is not None:
+            path = report.save(args.output)
+            console = Console(highlight=False)
+            print_report(console, report)
+            console.print(f"written to {path.parent}{os.sep}", soft_wrap=True)
+        if error is not None:
+            raise error
+        closed = violations(report, dict(args.fail_above), args.fail_share) if report else []
+    for line in closed if rank() == 0 else ():
+        Console(stderr=True).print(f"cmiei diagnose: {line}", markup=False, soft_wrap=True)
+    return GATE if closed else 0
+
+
+def _complete(args: argparse.Namespace) -> Config:
+    """The settings; what is missing is refused, or is that of the demo if nothing is given."""
+    nothing = not any((args.model, args.checkpoint, args.data, args.head, args.config))
+    if nothing and not args.discover:
         from . import demo  # noqa: PLC0415  # demo imports this module
 
         demo.fill_in(args)
-    elif missing:
-        raise argparse.ArgumentError(None, f"missing {', '.join(missing)} (give all, or none)")
-    model = call_function(args.model)
+    config = configuration(args)
+    needed = {"model": args.model}
+    if not args.features:
+        needed["data"] = args.data
+    if not args.discover:
+        needed |= {"checkpoint": args.checkpoint, "head": config.head}
+        needed["splits"] = config.splits or args.modalities
+    missing = [f"--{name}" for name, value in needed.items() if value is None]
+    if missing:
+        raise argparse.ArgumentError(None, f"missing {', '.join(missing)}")
+    return config
+
+
+def _model(args: argparse.Namespace) -> nn.Module:
+    model = call_function(args.model, **dict(args.model_args))
     if not isinstance(model, nn.Module):
         raise CheckpointError(
             f"{args.model} does not return a model",
@@ -141,36 +114,198 @@ def run(args: argparse.Namespace) -> None:
             expected="a torch.nn.Module",
             remedy="return the model, without the optimizer and the like",
         )
-    if args.discover:
-        _discover(model, call_function(args.data))
-        return
-    make_directory(args.output)
-    report = diagnose(
-        model,
-        args.checkpoint,
-        call_function(args.data),
-        device=args.device,
-        head=args.head,
-        splits=args.splits,
-        names=args.names,
-        modalities=args.modalities,
-        dim=args.dim,
-        output=args.logits,
-        in_training_branch=args.training_branch,
-        forward=None if args.forward is None else import_function(args.forward),
-        drop=args.drop,
-        measure=args.measure,
+    device = args.device
+    if device == "auto":
+        local = os.environ.get("LOCAL_RANK", "0")
+        device = f"cuda:{local}" if torch.cuda.is_available() else "cpu"
+    try:
+        return model.to(device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # torch's various ways
+        raise CheckpointError(
+            f"the model cannot be moved to {device!r}",
+            got=str(error).splitlines()[0],
+            expected="a device of this machine, such as cpu or cuda",
+            remedy="leave --device out",
+        ) from error
+
+
+def _seed(seed: int) -> None:
+    """A loader that shuffles yields the same batches in every process and run."""
+    torch.manual_seed(seed)
+    random.seed(seed)
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed(seed % 2**32)
+
+
+def _audit(
+    args: argparse.Namespace, model: nn.Module, head: Head, config: Config
+) -> tuple[AuditReport | None, BaseException | None]:
+    """The report of the last checkpoint, with the trend over all; and what ended it early."""
+    how = Setting(
+        args.training_branch,
+        None if args.forward is None else import_function(args.forward),
+        Columns(args.labels, args.group_by),
+        args.amp,
+        args.limit,
+        args.seed,
+        (rank(), _world()),
     )
-    path = report.save(args.output)
-    print_report(report)
-    Console(highlight=False).print(f"written to {path}", soft_wrap=True)
+    calls = None if args.features is None else load_calls(args.features, head.name)
+    report, trend = None, []
+    paths = checkpoints_in(args.checkpoint)
+    for path in paths:
+        _seed(args.seed)
+        batches: Iterable[Any] = calls if calls is not None else _batches(args)
+        keep = args.save_features is not None
+        report, found = audit_checkpoint(
+            model, path, batches, head, config, how, again=calls is not None, keep_calls=keep
+        )
+        if keep and rank() == 0 and found.error is None:
+            save_calls(args.save_features, head.name, found.calls)
+        if report is None or found.error is not None:
+            break
+        trend.append(_point(report))
+    if report is not None:
+        environment = _environment(args, config, device_of(model))
+        several = tuple(trend) if len(paths) > 1 else ()
+        report = dataclasses.replace(report, trend=several, environment=environment)
+    return report, found.error
+
+
+def _batches(args: argparse.Namespace) -> Iterable[Any]:
+    batches = call_function(args.data)
+    refuse_no_batches(batches)
+    if _world() > 1 and isinstance(getattr(batches, "sampler", None), DistributedSampler):
+        raise InputError(
+            "the loader shares its samples out among the processes itself",
+            got="a DistributedSampler",
+            expected="a loader that yields all batches in every process",
+            remedy="return a plain loader: each process measures its share of the batches",
+        )
+    return batches  # type: ignore[no-any-return]  # refused above if it is none
+
+
+def audit_checkpoint(
+    model: nn.Module,
+    checkpoint: str,
+    batches: Iterable[Any],
+    head: Head,
+    config: Config,
+    how: Setting,
+    *,
+    again: bool = False,
+    keep_calls: bool = False,
+) -> tuple[AuditReport | None, Collected]:
+    """Load a checkpoint into the model and audit it, with a progress bar on stderr.
+
+    Args:
+        model: whose head it is.
+        checkpoint: a file of weights.
+        batches: of a loader, or the calls of a head if ``again``.
+        head: where to observe.
+        config: the settings.
+        how: the model is run.
+        again: run the head alone.
+        keep_calls: keep what the head receives.
+
+    Returns:
+        The report (None if nothing was measured) and what was collected, by all processes.
+    """
+    loaded = load_checkpoint(model, checkpoint, head.names)
+    console = Console(stderr=True)
+    if console.is_terminal and rank() == 0:
+        total = _length(batches)
+        title = f"auditing {loaded.path}"
+        batches = track(batches, title, total=total, console=console, transient=True)
+    found = (
+        collect_again(model, batches, head, how)
+        if again
+        else collect(model, batches, head, how, keep_calls=keep_calls)
+    )
+    found = _from_all_processes(found)
+    if found.error is None:
+        together(found.parts)  # refuses if there is none
+        warn_of_draws(found)
+    if not found.parts:
+        return None, found
+    partial = found.error is not None
+    report = make_report(head, config, together(found.parts), seed=how.seed, partial=partial)
+    return dataclasses.replace(report, checkpoint=loaded), found
+
+
+def _from_all_processes(found: Collected) -> Collected:
+    if _world() == 1:
+        return found
+    error = found.error
+    if error is not None and not isinstance(error, (CMIEIError, KeyboardInterrupt)):
+        error = RuntimeError(f"rank {rank()}: {type(error).__name__}: {error}")  # can be pickled
+    everyone = gather_objects(dataclasses.replace(found, error=error))
+    return Collected(
+        [part for one in everyone for part in one.parts],
+        sorted((call for one in everyone for call in one.calls), key=lambda call: call.batch),
+        next((one.error for one in everyone if one.error is not None), None),
+        any(one.drew for one in everyone),
+    )
+
+
+def _point(report: AuditReport) -> dict[str, Any]:
+    return {
+        "checkpoint": "" if report.checkpoint is None else Path(report.checkpoint.path).name,
+        "influence": {name: figure.mean for name, figure in report.influence.items()},
+        "dominance": {name: figure.mean for name, figure in report.dominance.items()},
+        "accuracy": None if report.accuracy is None else report.accuracy.mean,
+    }
+
+
+def _environment(
+    args: argparse.Namespace, config: Config, device: torch.device
+) -> dict[str, Any]:
+    return {
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "config": {k: str(v) if v == float("inf") else v for k, v in config.to_dict().items()},
+        "model_args": {key: str(value) for key, value in args.model_args},
+        "versions": versions(),
+        "git": git_state(),
+        "device": str(device),
+        "amp": args.amp,
+        "seed": args.seed,
+        "processes": _world(),
+    }
+
+
+@contextmanager
+def _processes() -> Iterator[None]:
+    """Join the other processes if ``torchrun`` started several."""
+    several = int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized()
+    if several:
+        dist.init_process_group("gloo")
+    try:
+        yield
+    finally:
+        if several:
+            with contextlib.suppress(RuntimeError):
+                dist.destroy_process_group()
+
+
+def _world() -> int:
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def _check_gates(args: argparse.Namespace, head: Head) -> None:
+    unknown = [name for name, _ in args.fail_above if name not in head.partition.names]
+    if unknown:
+        raise argparse.ArgumentError(
+            None,
+            f"--fail-above: no modality {unknown[0]!r} (there are "
+            f"{', '.join(head.partition.names)})",
+        )
 
 
 def _discover(model: nn.Module, batches: Any) -> None:
     """Print the heads of the model, with the first batch as its input."""
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    device = device_of(model)
     for given in batches if isinstance(batches, Iterable) else ():
-        inputs, keywords = read_batch(model, given, device, checked=True).call
+        inputs, keywords = read_batch(model, given, device, Columns(), checked=True).call
         discover(model, *((keywords,) if keywords else inputs))
         return
     raise InputError(
@@ -179,32 +314,6 @@ def _discover(model: nn.Module, batches: Any) -> None:
         expected="batches, such as a DataLoader",
         remedy="return a list or a loader that yields at least one",
     )
-
-
-def diagnose(
-    model: nn.Module, checkpoint: str, batches: Iterable[Any], *, device: str = "cpu", **where: Any
-) -> AuditReport:
-    """Load the checkpoint into the model and audit it, with a progress bar on stderr."""
-    loaded = load_checkpoint(model, checkpoint, where["head"])
-    try:
-        model.to(device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:  # torch's various ways
-        raise CheckpointError(
-            f"the model cannot be moved to {device!r}",
-            got=str(error).splitlines()[0],
-            expected="a device of this machine, such as cpu or cuda",
-            remedy="leave --device out to run on the CPU",
-        ) from error
-    console = Console(stderr=True)
-    if isinstance(batches, Iterable) and console.is_terminal:
-        batches = track(
-            batches,
-            f"auditing {loaded.path}",
-            total=_length(batches),
-            console=console,
-            transient=True,
-        )
-    return dataclasses.replace(audit(model, batches, **where), checkpoint=loaded)
 
 
 def _length(batches: Iterable[Any]) -> int | None:
@@ -231,9 +340,8 @@ def make_directory(path: str | Path) -> None:
         ) from error
 
 
-def print_report(report: AuditReport) -> None:
-    """The table on stdout, with what of the checkpoint did not fit."""
-    console = Console(highlight=False)
+def print_report(console: Console, report: AuditReport) -> None:
+    """The table, with what of the checkpoint did not fit."""
     console.print(report.table())
     if report.checkpoint is not None:
         _print_loaded(console, report.checkpoint)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import traceback
 from collections.abc import Sequence
 
 from rich.console import Console
@@ -13,7 +14,7 @@ from . import demo, diagnose
 __all__ = ["main"]
 
 USAGE, UNMEASURABLE, INTERRUPTED = 2, 3, 130
-"""Exit codes; 0 is success and 2 is also what argparse uses."""
+"""Exit codes; 0 is success, 1 a closed gate, and 2 also what argparse uses."""
 
 _COMMANDS = {"diagnose": diagnose, "demo": demo}
 
@@ -21,8 +22,8 @@ _COMMANDS = {"diagnose": diagnose, "demo": demo}
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code.
 
-    0: done. 2: the command line is wrong. 3: the model, checkpoint, data or head cannot be
-    measured. 130: interrupted.
+    0: done. 1: a gate is closed. 2: the command line is wrong. 3: the model, checkpoint, data or
+    head cannot be measured. 130: interrupted.
     """
     parser = argparse.ArgumentParser(
         prog="cmiei",
@@ -35,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     errors = Console(stderr=True, highlight=False)
     try:
-        _COMMANDS[args.command].run(args)
+        return _COMMANDS[args.command].run(args)
     except CMIEIError as error:
         errors.print(f"cmiei {args.command}: {error}", markup=False, soft_wrap=True)
         return UNMEASURABLE
@@ -45,4 +46,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         errors.print(f"cmiei {args.command}: interrupted", markup=False)
         return INTERRUPTED
-    return 0
+    except Exception:  # of the user's code; Python's own exit code, 1, would look like a gate
+        traceback.print_exc()
+        return UNMEASURABLE

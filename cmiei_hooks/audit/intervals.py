@@ -1,0 +1,96 @@
+"""How far a mean over samples can be trusted: percentile intervals of the bootstrap."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+__all__ = ["Interval", "bootstrap"]
+
+_AT_ONCE = 2**16
+"""Counts that are drawn in one call: half a megabyte, which stays in the cache of a core."""
+_PRODUCT = 16
+"""Calls whose counts share one matrix product: reading the values is what a product costs."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean and the interval that holds it at the level asked for; NaN where it is not known."""
+
+    mean: float
+    low: float
+    high: float
+
+    def to_dict(self) -> dict[str, float | None]:
+        """For JSON: what is not finite is null."""
+        figures = {"mean": self.mean, "low": self.low, "high": self.high}
+        return {k: value if math.isfinite(value) else None for k, value in figures.items()}
+
+
+def bootstrap(
+    values: Tensor,
+    *,
+    clusters: Tensor | None = None,
+    seed: int,
+    draws: int = 1000,
+    level: float = 0.95,
+) -> list[Interval]:
+    """The mean of each column, with the percentile interval of the bootstrap.
+
+    Samples of one identity (frames of one track, say) are alike, so there is less to learn from
+    them than from as many samples of different identities: with ``clusters`` whole clusters are
+    drawn, and the mean of a draw is the sum over its samples divided by their number.
+
+    The interval says how the mean would vary with other samples of the same kind, not with another
+    training run. It is somewhat too narrow for few samples or clusters (with 50 skewed ones,
+    intervals of 95 % hold the truth in 91 to 93 %), and of width zero where all values are equal:
+    the resamples cannot show what was never seen.
+
+    Args:
+        values: ``[N]`` or ``[N, K]``, finite (bool is a share).
+        clusters: int64 ``[N]``, the same number for samples that belong together; None: every
+            sample is one of its own.
+        seed: of the draws; the same seed resamples the same rows whatever the values are. The
+            global generator is not touched.
+        draws: how many resamples.
+        level: share of the resampled means inside the interval.
+
+    Returns:
+        One interval for each of the K columns (one for ``[N]``), in the units of the values. Of a
+        single sample or cluster the spread cannot be known: ``low`` and ``high`` are NaN. Without
+        samples the mean is NaN too.
+    """
+    table = (values[:, None] if values.dim() == 1 else values).double()
+    means = table.mean(0)
+    # The sizes ride along as a column: one product gives both sums of the ratio.
+    table = torch.cat([torch.ones_like(table[:, :1]), table], dim=1)
+    if clusters is not None:
+        numbers, cluster = torch.unique(clusters, return_inverse=True)
+        table = table.new_zeros(len(numbers), table.shape[1]).index_add_(0, cluster, table)
+    if len(table) < 2:
+        unknown = (math.nan, math.nan)
+        return [Interval(mean, *unknown) for mean in means.tolist()]
+    sums = torch.cat([counts.double() @ table for counts in _resamples(len(table), draws, seed)])
+    outside = torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=torch.float64)
+    low, high = (sums[:, 1:] / sums[:, :1]).quantile(outside, dim=0)
+    return list(map(Interval, means.tolist(), low.tolist(), high.tolist()))
+
+
+def _resamples(rows: int, draws: int, seed: int) -> Iterator[Tensor]:
+    """How often each row is drawn: int64 ``[d, rows]``, in pieces that add up to all draws."""
+    generator = torch.Generator().manual_seed(seed)
+    together = max(1, _AT_ONCE // rows)
+    for start in range(0, draws, together * _PRODUCT):
+        end = min(draws, start + together * _PRODUCT)
+        sizes = [min(together, end - first) for first in range(start, end, together)]
+        yield torch.cat([_counts(size, rows, generator) for size in sizes])
+
+
+def _counts(draws: int, rows: int, generator: torch.Generator) -> Tensor:
+    drawn = torch.randint(rows, (draws, rows), generator=generator)
+    drawn += rows * torch.arange(draws)[:, None]
+    return drawn.flatten().bincount(minlength=draws * rows).view(draws, rows)

@@ -1,0 +1,195 @@
+"""The options of ``cmiei diagnose``, and what their words mean."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+import yaml
+
+from ..config import SECTION, Config
+from ..errors import ConfigError
+from ..functional import MEASURES
+from ..measure import BASELINES
+
+__all__ = ["add_arguments", "configuration"]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options; with none of them the demo's own model is audited."""
+    model = parser.add_argument_group(
+        "what is audited", "Without these the model of the demo is audited."
+    )
+    model.add_argument("--model", metavar="MODULE:FUNCTION", help="returns the model, untrained")
+    model.add_argument(
+        "--model-args",
+        type=_pair,
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="keyword argument of that function (YAML value); may be given several times",
+    )
+    model.add_argument(
+        "--checkpoint",
+        metavar="PATH",
+        help="its weights: .pth, .pt or .safetensors, or a directory of them, one for each epoch",
+    )
+    model.add_argument(
+        "--data", metavar="MODULE:FUNCTION", help="returns batches: inputs, or (inputs, labels)"
+    )
+    model.add_argument(
+        "--head",
+        type=_words,
+        metavar="NAME[,NAME...]",
+        help="fusion head, as in model.named_modules(); several names are a chain",
+    )
+    model.add_argument(
+        "--splits", type=_integers, metavar="W,W,...", help="widths of the modalities: 512,512,512"
+    )
+    model.add_argument(
+        "--modalities",
+        type=_yaml,
+        metavar="YAML",
+        help="instead of --splits, where each modality is in the arguments of the head: "
+        "'{r: [0, 3], n: [1, 4], t: [2, 5]}'",
+    )
+    model.add_argument(
+        "--dim", type=int, default=-1, help="axis on which the modalities are concatenated (-1)"
+    )
+    model.add_argument(
+        "--logits",
+        type=_yaml,
+        metavar="YAML",
+        help="which part of the head's return value is the logits: an index or a key; for a chain "
+        "a list with one entry for each link: '[0, null, null]'",
+    )
+    model.add_argument(
+        "--names", type=_words, metavar="N,N,...", help="names of the modalities: r,n,t"
+    )
+    model.add_argument(
+        "--discover",
+        action="store_true",
+        help="print the heads that the model has, with the first batch as input, and stop",
+    )
+    run = parser.add_argument_group("how it is run")
+    run.add_argument(
+        "--training-branch",
+        action="store_true",
+        help="run the branch 'if self.training', for models that skip their head in eval mode; "
+        "nothing is updated and nothing is random",
+    )
+    run.add_argument(
+        "--forward",
+        metavar="MODULE:FUNCTION",
+        help="forward(model, batch) runs the model on one batch, for models that need more",
+    )
+    run.add_argument(
+        "--labels", type=_place, metavar="COLUMN", help="index or key of the labels in a batch"
+    )
+    run.add_argument(
+        "--group-by", type=_place, metavar="COLUMN", help="index or key of a group, such as camera"
+    )
+    run.add_argument("--limit", type=int, metavar="N", help="stop after about N samples")
+    run.add_argument("--device", default="auto", help="cpu, cuda, cuda:1 (auto: cuda if there)")
+    run.add_argument("--amp", action="store_true", help="run under autocast")
+    run.add_argument("--seed", type=int, default=0, help="of permutations and intervals (0)")
+    run.add_argument(
+        "--save-features", metavar="FILE", help="keep what the head receives, for --features"
+    )
+    run.add_argument(
+        "--features", metavar="FILE", help="audit the head alone, over features kept before"
+    )
+    settings = parser.add_argument_group("settings")
+    settings.add_argument("--config", metavar="YAML", help="file with a section MODEL.C_MIEI")
+    settings.add_argument("--drop", choices=[*BASELINES], help="what stands in for a modality")
+    settings.add_argument("--measure", choices=[*MEASURES], help="how the change is measured (kl)")
+    settings.add_argument(
+        "opts", nargs="*", metavar="KEY VALUE", help="settings that win: ABS_THR 0.05 REL_THR 1.5"
+    )
+    out = parser.add_argument_group("what comes out")
+    out.add_argument(
+        "--output", default="runs/audit", metavar="DIR", help="where the report goes (runs/audit)"
+    )
+    out.add_argument(
+        "--fail-above",
+        type=_limit,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="exit with 1 if the mean influence of this modality is larger",
+    )
+    out.add_argument(
+        "--fail-share",
+        type=float,
+        metavar="SHARE",
+        help="exit with 1 if a modality dominates more than this share of the samples",
+    )
+
+
+def configuration(args: argparse.Namespace) -> Config:
+    """The settings in force: the file, then the options, then the trailing ``KEY VALUE``.
+
+    Raises:
+        CMIEIError: a setting is unknown or out of range.
+        argparse.ArgumentError: a key has no value.
+    """
+    given = {name: getattr(args, name) for name in ("drop", "measure", "head", "splits", "names")}
+    base = Config() if args.config is None else Config.load(args.config)
+    known = {name: value for name, value in given.items() if value is not None}
+    return base.override(seed=args.seed, **known).override(**_overrides(args.opts))
+
+
+def _overrides(words: list[str]) -> dict[str, Any]:
+    if len(words) % 2:
+        raise argparse.ArgumentError(None, f"{words[-1]!r} has no value (KEY VALUE ...)")
+    settings = {}
+    for key, value in zip(words[::2], words[1::2], strict=True):
+        name = key.removeprefix(".".join(SECTION) + ".")
+        if name != name.upper():
+            raise ConfigError(
+                f"unknown setting {key!r}",
+                got=repr(key),
+                expected="a key of the configuration in capitals, such as ABS_THR",
+                remedy=f"write {name.upper()}",
+            )
+        settings[name.lower()] = _yaml(value)
+    return settings
+
+
+def _pair(text: str) -> tuple[str, Any]:
+    key, equals, value = text.partition("=")
+    if not key or not equals:
+        raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE")
+    return key, _yaml(value)
+
+
+def _limit(text: str) -> tuple[str, float]:
+    name, _, value = text.rpartition("=")
+    try:
+        return name, float(value)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE") from None
+
+
+def _place(text: str) -> int | str:
+    return int(text) if text.lstrip("-").isdecimal() else text
+
+
+def _integers(text: str) -> list[int]:
+    try:
+        return [int(word) for word in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a list of widths such as 512,512,512"
+        ) from None
+
+
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",")]
+
+
+def _yaml(text: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise argparse.ArgumentTypeError(f"{text!r} cannot be read as YAML") from None
