@@ -33,15 +33,17 @@ def read_batch(model: nn.Module, batch: Any, device: torch.device, *, checked: b
     """How the model is called with a batch, and the labels if it ends with them.
 
     Args:
-        checked: whether the call must fit the signature of ``forward``.
+        checked: whether the call must fit the signature of ``forward``. If not, a function of the
+            user's makes the call, and nothing is known of labels.
 
     Raises:
         InputError: the model cannot be called with it.
     """
     given = _moved(batch, device)
+    if not checked:
+        return Batch(given, ((), {}), None)
     call, label = _split(model, given)
-    if checked:
-        _check_call(model, call)
+    _check_call(model, call)
     return Batch(given, call, label)
 
 

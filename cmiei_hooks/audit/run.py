@@ -16,7 +16,7 @@ from ..config import Config, ConfigSource
 from ..errors import CMIEIWarning, HeadError, InputError
 from ..head import Head, locate, refuse_both
 from ..hook import paused
-from ..measure import measure
+from ..measure import expectation, measure
 from ..modes import eval_mode, training_branch
 from ..output import Outputs
 from ..quiet import quiet
@@ -62,7 +62,8 @@ def audit(
         in_training_branch: run the branch ``if self.training``, for models that call their head in
             no other. Normalisation, dropout and stochastic depth are in eval mode all the same.
         forward: ``forward(model, batch)`` runs the model on one batch as the loader yields it (on
-            the model's device), for models that need labels or anything else.
+            the model's device), for models that need labels or anything else. Then no labels are
+            read from the batches.
         config: ``DROP``, ``MEASURE`` and the thresholds matter; ``ENABLED`` does not.
         **settings: fields of Config.
 
@@ -85,7 +86,7 @@ def audit(
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     observed: list[Observed] = []
     mode = training_branch if in_training_branch else eval_mode
-    listening = _listening(where, observed)
+    listening = _listening(model, where, observed)
     with mode(model), quiet(model, device), paused(model), listening as check:
         drew = False
         for given in batches:
@@ -168,13 +169,14 @@ def _silent(name: str, in_training_branch: bool) -> HeadError:
 
 
 @contextmanager
-def _listening(head: Head, observed: list[Observed]) -> Iterator[ChainCheck]:
-    check = ChainCheck(head)
+def _listening(model: nn.Module, head: Head, observed: list[Observed]) -> Iterator[ChainCheck]:
+    check = ChainCheck(head, model)
 
     def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        found = measure(head, head.partition.read(args, kwargs))
+        captured = head.partition.read(args, kwargs)
+        found = measure(head, captured)
         if check.open:
-            check.expect(found.logits)
+            check.expect(expectation(head, captured, captured.call))
         observed.append(
             Observed(
                 found.influence.cpu(),
