@@ -21,7 +21,7 @@ from .head import Head, locate, nested, refuse_both
 from .hook import PreHook, active_hooks
 from .log import LogRecord, Reporter, Sink
 from .output import Outputs
-from .partition import default_names
+from .partition import default_names, parse_modalities
 from .pipeline import Measurement, Pipeline
 from .state import load_state, save_state
 from .statistics import metric_names
@@ -60,7 +60,8 @@ def attach(
         modalities: instead of ``splits`` and ``names``, where each modality is in the arguments of
             the head: ``{name: place}`` or ``{name: [place, ...]}``. A place is an argument position
             or an index of a list argument (``0``), a keyword or a key of a dict argument
-            (``"rgb"``), or a block ``(start, stop)`` of the first tensor on ``dim``.
+            (``"rgb"``), or a block ``(start, stop)`` of the first tensor on ``dim``. It wins over
+            ``SPLITS`` of a configuration.
         dim: the axis on which the modalities are concatenated.
         output: which part of the head's return value is the logits: an index, a key, a function;
             for a chain one for the last link, or a list with one for each link.
@@ -81,7 +82,7 @@ def attach(
     refuse_both(splits, modalities)
     sinks = _sinks(log)
     if not resolved.enabled:
-        return _disabled(resolved, sinks)
+        return _disabled(resolved, sinks, modalities)
     _refuse_idle(resolved)
     where = locate(model, resolved, modalities=modalities, dim=dim, output=output)
     _refuse_second(model, where)
@@ -89,7 +90,7 @@ def attach(
     pipeline = Pipeline(model, where, resolved, reporter)
     drop_compiled_code(model)
     reporter.emit(pipeline.record("start"))  # before anything is registered: a logger may raise
-    return Handle(resolved, where.partition.names, pipeline)
+    return Handle(resolved, where.partition.names, pipeline, model)
 
 
 def _refuse_idle(config: Config) -> None:
@@ -139,9 +140,11 @@ def _sinks(log: bool | Sink | Sequence[Sink]) -> list[Sink]:
     return sinks
 
 
-def _disabled(config: Config, sinks: Sequence[Sink]) -> Handle:
+def _disabled(config: Config, sinks: Sequence[Sink], modalities: object) -> Handle:
     splits = config.splits or ()
     names = config.names or default_names(len(splits))
+    if modalities is not None:
+        names, splits = parse_modalities(modalities)[0], ()
     links = (config.head,) if isinstance(config.head, str) else config.head or ()
     record = LogRecord("disabled", " -> ".join(links), names, splits, config)
     Reporter(sinks, config.log_period).emit(record)
@@ -155,14 +158,20 @@ class Handle:
     the same way.
     """
 
-    def __init__(self, config: Config, names: tuple[str, ...], pipeline: Pipeline | None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        names: tuple[str, ...],
+        pipeline: Pipeline | None,
+        model: nn.Module | None = None,
+    ) -> None:
         self._config, self._names, self._pipeline = config, names, pipeline
         self._pre_hook = PreHook(pipeline)
         self._hook: RemovableHandle | None = None
         if pipeline is not None:
             first = pipeline.head.first
             self._hook = first.register_forward_pre_hook(self._pre_hook, with_kwargs=True)
-            pipeline.chain = ChainCheck(pipeline.head)
+            pipeline.chain = ChainCheck(pipeline.head, model)
 
     @property
     def config(self) -> Config:

@@ -42,15 +42,18 @@ def _arguments(call: Call) -> list[tuple[Path, Any]]:
 def resolve(call: Call, place: int | str, parameters: Sequence[str]) -> Path | None:
     """Where the place is that a user named; None if the call has no such place.
 
-    A number is an index of the list (or tuple) that is the first argument, else an argument
-    position. A word is a keyword, else a key of a dict among the arguments. An argument that the
-    caller passes in the other way is found by the names of the parameters of ``forward``.
+    A number is an argument position; if the first argument is a list (or tuple), or no argument is
+    a tensor, it is an index of the first list (or a key of the first dict). A word is a keyword,
+    else a key of a dict among the arguments. An argument that the caller passes in the other way is
+    found by the names of the parameters of ``forward``.
     """
     args, kwargs = call
     arguments = _arguments(call)
     if isinstance(place, int):
-        if arguments and isinstance(arguments[0][1], (list, tuple)):
-            return (*arguments[0][0], place) if place < len(arguments[0][1]) else None
+        if path := _inside(arguments):
+            holder = value_at(call, path)
+            known = place in holder if isinstance(holder, Mapping) else place < len(holder)
+            return (*path, place) if known else None
         if place < len(args):
             return 0, place
         keyword = parameters[place] if place < len(parameters) else None
@@ -62,6 +65,16 @@ def resolve(call: Call, place: int | str, parameters: Sequence[str]) -> Path | N
             return (*path, place)
     position = parameters.index(place) if place in parameters else len(args)
     return (0, position) if position < len(args) else None
+
+
+def _inside(arguments: Sequence[tuple[Path, Any]]) -> Path | None:
+    """The list or dict whose items are meant by numbers; None: the arguments themselves are."""
+    if arguments and isinstance(arguments[0][1], (list, tuple)):
+        return arguments[0][0]
+    if any(isinstance(value, Tensor) for _, value in arguments):
+        return None
+    holders = [path for path, value in arguments if isinstance(value, (list, tuple, Mapping))]
+    return holders[0] if holders else None
 
 
 def value_at(call: Call, path: Path) -> Any:

@@ -147,7 +147,9 @@ class Config:
                     f"{at}: unknown setting {key!r}",
                     got=repr(key),
                     expected="one of " + ", ".join(name.upper() for name in fields),
-                    remedy=did_you_mean(str(key), [name.upper() for name in fields])
+                    remedy="it is an argument of attach()"
+                    if field in ("modalities", "dim", "output", "log")
+                    else did_you_mean(str(key), [name.upper() for name in fields])
                     or "remove it, or correct its name",
                 )
             if field in settings:

@@ -188,6 +188,8 @@ def _unknown(name: str, modules: dict[str, nn.Module], width: int | None) -> Hea
         if module.in_features == width
     ]
     guess = did_you_mean(name, [path for path in modules if path])
+    if "," in name:
+        guess = f"a chain is a list: {[part.strip() for part in name.split(',')]}"
     fits = f"Linear modules with in_features {width}: " + (", ".join(fitting) or "none")
     return HeadError(
         f"the model has no module named {name!r}",
@@ -246,7 +248,8 @@ def _refuse_last(head: Head) -> None:
         raise OutputError(
             f"the head {head.name!r} returns one logit",
             got="Linear with out_features 1",
-            expected="two classes or more (softmax over one logit is always 1, so its KL always 0)",
+            expected=f"two classes or more for MEASURE {head.measure} (softmax over one logit is "
+            "always 1, so the measure is always 0)",
             remedy="choose MEASURE bernoulli for a sigmoid head, squared for regression, or name "
             "the module that returns the logits of all classes",
         )

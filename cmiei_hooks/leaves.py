@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from types import SimpleNamespace
 from typing import Any
 
@@ -72,6 +72,8 @@ def _with(value: Any, changes: Mapping[Any, Any]) -> Any:
     if isinstance(value, tuple):
         items = [changes.get(index, item) for index, item in enumerate(value)]
         return type(value)(*items) if hasattr(value, "_fields") else tuple(items)
+    if isinstance(value, Mapping) and not isinstance(value, MutableMapping):
+        return {**value, **changes}  # a read-only one
     new = copy.copy(value)
     for key, item in changes.items():
         if isinstance(value, (Mapping, list)):

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .call import Call, with_values
+from .call import Call, describe, with_values
 from .errors import HeadError
 from .functional import batch_mean, counterfactual_influence, least_logits
 from .head import Head
@@ -18,7 +18,16 @@ from .output import read_logits, read_tensor
 from .partition import Captured
 from .quiet import copied, quiet
 
-__all__ = ["BASELINES", "Change", "Counterfactuals", "logits_of", "measure", "rerun", "reruns"]
+__all__ = [
+    "BASELINES",
+    "Change",
+    "Counterfactuals",
+    "Expected",
+    "expectation",
+    "measure",
+    "rerun",
+    "reruns",
+]
 
 
 @dataclass(frozen=True)
@@ -66,7 +75,7 @@ def reruns(head: Head, captured: Captured) -> Iterator[Callable[[Mapping[int, Ch
     with quiet(head.whole, captured.device) as rewind:
 
         def logits_with(changes: Mapping[int, Change]) -> Tensor:
-            rewind()
+            rewind()  # each run begins where the real forward will
             # Copies: the head may begin with an in-place ReLU, or fill a list that it is given.
             variant = captured.copies()
             for modality, change in changes.items():
@@ -85,30 +94,48 @@ BASELINES: dict[str, Change] = {
 """What stands in for a dropped modality, by the words of ``DROP``."""
 
 
-def logits_of(head: Head, captured: Captured, call: Call) -> Tensor:
-    """The logits ``[B, C]`` that one call of the head will give, found without a trace."""
+@dataclass(frozen=True)
+class Expected:
+    """What the last link of a chain must receive and give in a call that is being made."""
+
+    received: Tensor
+    logits: Tensor
+    """``[B, C]``."""
+
+
+def expectation(head: Head, captured: Captured, call: Call) -> Expected:
+    """Found without a trace, for a call of the first link that will have these arguments."""
     with quiet(head.whole, captured.device):
-        return rerun(head, copied(call, {}), captured.batch).clone()
+        logits, received = _rerun(head, copied(call, {}), captured.batch)
+        return Expected(received.clone(), logits.clone())
 
 
 def rerun(head: Head, call: Call, batch: int) -> Tensor:
     """Run all links of the head on a call that may be written into; to be used under ``quiet``."""
+    return _rerun(head, call, batch)[0]
+
+
+def _rerun(head: Head, call: Call, batch: int) -> tuple[Tensor, Tensor]:
+    """The logits, and what the last link received (of a single module: the logits again)."""
     returned = _reenter(head.first, *call)
-    links = zip(head.names, head.outputs, head.links[1:], strict=False)
-    for name, output, link in links:
-        returned = _run_later(link, read_tensor(returned, output, name))
-    return read_logits(returned, head.outputs[-1], batch, least_logits(head.measure))
+    received = None
+    links = zip(head.names, head.names[1:], head.outputs, head.links[1:], strict=False)
+    for giver, name, output, link in links:
+        received = read_tensor(returned, output, giver)
+        returned = _run_later(name, link, received)
+    logits = read_logits(returned, head.outputs[-1], batch, least_logits(head.measure))
+    return logits, logits if received is None else received
 
 
 def _reenter(head: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     return head.forward(*args, **kwargs)
 
 
-def _run_later(link: nn.Module, features: Tensor) -> Any:
+def _run_later(name: str, link: nn.Module, features: Tensor) -> Any:
     """A later link, which is not inside its own call: what must run before it has not."""
     if any(hasattr(parameter, "to_local") for parameter in link.parameters()):
         raise HeadError(
-            "a later link of the chain has sharded parameters of its own",
+            f"the link {name!r} has sharded parameters of its own",
             got=f"{type(link).__name__} with DTensor parameters",
             expected="links whose parameters are whole while the first one runs",
             remedy="shard a module that contains all links, or only the first one",
@@ -118,7 +145,18 @@ def _run_later(link: nn.Module, features: Tensor) -> Any:
         # Weight norm, spectral norm and pruning compute the weight; other hooks run once, later.
         if type(hook).__module__.startswith(_OWN_HOOKS):
             hook(link, args)
-    return link.forward(*args)
+    try:
+        return link.forward(*args)
+    except torch.cuda.OutOfMemoryError:
+        raise
+    except (TypeError, RuntimeError) as error:
+        raise HeadError(
+            f"the link {name!r} cannot be called with what the link before it returns",
+            got=f"{describe(features)}: {type(error).__name__}: {str(error).splitlines()[0]}",
+            expected="links of which each takes the tensor of the one before, and nothing else",
+            remedy="what the model does between them (another argument, a reshape) is not part of "
+            "the chain: name a module that contains it, or fewer links",
+        ) from error
 
 
 _OWN_HOOKS = "torch.nn.utils."

@@ -10,6 +10,14 @@ from torch import nn
 
 __all__ = ["eval_mode", "training_branch", "training_mode"]
 
+_OF_TORCH = (
+    nn.modules.batchnorm._NormBase,
+    nn.modules.dropout._DropoutNd,
+    nn.GroupNorm,
+    nn.LayerNorm,
+)
+"""Subclasses too, whatever they are called."""
+
 _RANDOM_OR_MOVING = re.compile(r"norm|drop|stochastic", re.IGNORECASE)
 """Class names of other people's normalisations, dropouts and stochastic depths."""
 
@@ -48,6 +56,8 @@ def training_branch(model: nn.Module) -> Iterator[None]:
 
 def _is_still(module: nn.Module) -> bool:
     kind = type(module)
+    if isinstance(module, _OF_TORCH):
+        return True
     leaf = next(module.children(), None) is None
     named = leaf and _RANDOM_OR_MOVING.search(kind.__name__) is not None
     return named or (kind.__module__.startswith("torch.nn.") and not _holds_others(module))

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from .call import describe
 from .errors import OutputError
 
-__all__ = ["Output", "Outputs", "outputs_of", "read_logits", "read_tensor"]
+__all__ = ["Output", "Outputs", "outputs_of", "read_logits", "read_part", "read_tensor"]
 
 Output = int | str | Callable[[Any], Tensor] | None
 """Which part of a return value: an index, a key or attribute, a function of it, all of it."""
@@ -66,7 +67,7 @@ def read_logits(returned: Any, output: Output, batch: int, least: int = 2) -> Te
     Raises:
         OutputError: the part does not exist, or is not floating point ``[B, C]`` with enough C.
     """
-    logits = _part(returned, output)
+    logits = read_part(returned, output)
     if isinstance(logits, Tensor) and logits.is_floating_point() and logits.dim() == 1:
         if batch == 1 and len(logits) >= least:
             logits = logits[None]
@@ -99,7 +100,7 @@ def read_tensor(returned: Any, output: Output, link: str) -> Tensor:
     Raises:
         OutputError: it is not one tensor.
     """
-    tensor = _part(returned, output)
+    tensor = read_part(returned, output)
     if isinstance(tensor, Tensor):
         return tensor
     raise OutputError(
@@ -111,7 +112,12 @@ def read_tensor(returned: Any, output: Output, link: str) -> Tensor:
     )
 
 
-def _part(returned: Any, output: Output) -> Any:
+def read_part(returned: Any, output: Output) -> Any:
+    """The part itself, whatever it is.
+
+    Raises:
+        OutputError: there is none.
+    """
     # Many modules return (features, loss) in training and the features alone in eval mode.
     bare = isinstance(returned, Tensor) and isinstance(output, (int, str))
     if output is None or bare:
@@ -122,10 +128,13 @@ def _part(returned: Any, output: Output) -> Any:
         if isinstance(output, str) and not isinstance(returned, Mapping):
             return getattr(returned, output)
         return returned[output]
-    except (LookupError, TypeError, AttributeError) as error:
+    except Exception as error:  # a function of the user's can raise anything
+        if isinstance(error, torch.cuda.OutOfMemoryError):
+            raise
+        what = "that output= finds" if callable(output) else repr(output)
         raise OutputError(
-            f"the head's return value has no part {output!r}",
-            got=describe(returned),
+            f"the head's return value has no part {what}",
+            got=f"{describe(returned)}: {type(error).__name__}: {error}",
             expected="an index, a key, an attribute, or a function of the return value",
             remedy="pass as output= what finds the logits in it",
         ) from error

@@ -130,7 +130,19 @@ class Partition:
         paths = dict.fromkeys(piece.path for group in groups for piece in group)
         tensors = {path: value_at(call, path) for path in paths}
         _check_batch(tensors)
+        self._check_apart(groups)
         return Captured(call, tensors, groups, self.dim)
+
+    def _check_apart(self, groups: Sequence[tuple[_Piece, ...]]) -> None:
+        for m, group in enumerate(groups):
+            twins = [n for n, other in zip(self.names, groups[:m], strict=False) if other == group]
+            if twins:
+                raise InputError(
+                    f"the modalities {twins[0]!r} and {self.names[m]!r} are the same tensors",
+                    got=f"{self.plain[self.names.index(twins[0])]} and {self.plain[m]}",
+                    expected="different places in the arguments of the head",
+                    remedy="correct one of the two",
+                )
 
     def _places(self, modality: int) -> tuple[Place, ...]:
         split = self.splits[modality]
@@ -169,7 +181,14 @@ class Partition:
             )
         features: Tensor = value_at(call, found[0])
         axes = features.dim()
-        if axes < 2 or not -axes < self.dim < axes or not features.is_floating_point():
+        if axes >= 2 and not -axes < self.dim < axes:
+            raise SplitsError(
+                "the input of the head has no such axis",
+                got=f"dim={self.dim} for shape {list(features.shape)}",
+                expected=f"an axis of the features, from 1 to {axes - 1}",
+                remedy="correct dim, or leave it out if the last axis is meant",
+            )
+        if axes < 2 or not features.is_floating_point():
             raise InputError(
                 "the head was not called with the features of a batch",
                 got=f"{describe(features)}, dim={self.dim}",
@@ -223,43 +242,68 @@ def parse_modalities(modalities: object) -> tuple[tuple[str, ...], tuple[Split, 
         SplitsError: it is not such a mapping of two or more modalities.
     """
     if not isinstance(modalities, Mapping) or len(modalities) < 2:
-        raise _not_places(modalities)
-    names = tuple(modalities)
-    splits = tuple(_places(value) for value in modalities.values())
-    texts = all(isinstance(name, str) and name for name in names)
-    if not texts or len(set(splits)) < len(splits):
-        raise _not_places(modalities)
-    return names, splits
+        raise _refused("modalities= does not name two or more modalities", modalities)
+    for name in modalities:
+        if not isinstance(name, str) or not name:
+            hint = "YAML reads yes, no, on and off as truth values: put the name in quotes"
+            raise _refused(f"{name!r} is no name of a modality", modalities, hint)
+    splits = {name: _places(name, value, modalities) for name, value in modalities.items()}
+    names = tuple(splits)
+    for m, name in enumerate(names):
+        for other in names[:m]:
+            if splits[name] == splits[other]:
+                raise _refused(f"{other!r} and {name!r} are at the same places", modalities)
+            _refuse_overlap(name, other, splits, modalities)
+    return names, tuple(splits.values())
 
 
-def _places(value: object) -> tuple[Place, ...]:
-    if isinstance(value, list) and value:
-        places = tuple(_place(item) for item in value)
-        if len(set(places)) == len(places):
-            return places
-        raise _not_places(value)
-    return (_place(value),)
+def _refuse_overlap(
+    one: str, other: str, splits: Mapping[str, tuple[Place, ...]], modalities: object
+) -> None:
+    """Blocks may be shared; but (0, 3) and (1, 4) were meant as positions, or are a mistake."""
+    for a in (place for place in splits[one] if isinstance(place, tuple)):
+        for b in (place for place in splits[other] if isinstance(place, tuple)):
+            if a != b and max(a[0], b[0]) < min(a[1], b[1]):
+                raise _refused(
+                    f"the blocks {b} of {other!r} and {a} of {one!r} overlap in part",
+                    modalities,
+                    "blocks are (start, stop) and are shared as a whole or not at all; argument "
+                    "positions go in a list: [0, 3]",
+                )
 
 
-def _place(value: object) -> Place:
-    if isinstance(value, str) and value:
+def _places(name: str, value: object, modalities: object) -> tuple[Place, ...]:
+    # OmegaConf's list is a Sequence of its own.
+    several = isinstance(value, Sequence) and not isinstance(value, (str, tuple))
+    items: list[object] = list(value) if several else [value]  # type: ignore[call-overload]  # narrowed by `several`
+    places = tuple(map(_place, items))
+    found = tuple(place for place in places if place is not None)
+    if len(found) < len(places) or not found:
+        hint = "in YAML a block is a list in a list: [[0, 512]]" if isinstance(value, str) else ""
+        raise _refused(f"{value!r} is no place of the modality {name!r}", modalities, hint)
+    if len(set(found)) < len(found):
+        raise _refused(f"a place of the modality {name!r} is named twice", modalities)
+    return found
+
+
+def _place(value: object) -> Place | None:
+    if isinstance(value, str) and value and not value.startswith("("):
         return value
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
         return value
-    if isinstance(value, (tuple, list)) and len(value) == 2:
+    if isinstance(value, Sequence) and not isinstance(value, str) and len(value) == 2:
         start, stop = value
-        whole = isinstance(start, int) and isinstance(stop, int)
-        if whole and not isinstance(start, bool) and 0 <= start < stop:
+        whole = all(isinstance(v, int) and not isinstance(v, bool) for v in value)
+        if whole and 0 <= start < stop:
             return start, stop
-    raise _not_places(value)
+    return None
 
 
-def _not_places(got: object) -> SplitsError:
+def _refused(problem: str, modalities: object, hint: str = "") -> SplitsError:
     return SplitsError(
-        "modalities= does not say where in the head's arguments two or more modalities are",
-        got=repr(got),
-        expected="{name: place, ...}, all different; a place is an argument position or list "
-        "index (0), a keyword or dict key ('rgb'), a block (start, stop) of one tensor, or a list "
-        "of these",
-        remedy="for example modalities={'r': [0, 3], 'n': [1, 4], 't': [2, 5]}",
+        problem,
+        got=f"modalities={modalities!r}",
+        expected="{name: place, ...}; a place is an argument position or list index (0), a keyword "
+        "or dict key ('rgb'), a block (start, stop) of one tensor, or a list of these",
+        remedy=hint or "for example modalities={'r': [0, 3], 'n': [1, 4], 't': [2, 5]}",
     )

@@ -20,7 +20,7 @@ from .errors import CMIEIWarning
 from .functional import KEPT, cap, select, select_batch
 from .head import Head
 from .log import LogRecord, Reporter
-from .measure import logits_of, measure
+from .measure import expectation, measure
 from .replay import Done, Replays, in_backward
 from .schedule import Action, Schedule
 from .statistics import Statistics, finite_sums
@@ -67,6 +67,8 @@ class Pipeline:
 
     def __call__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
         """One training-mode call of the head; returns its new arguments, or None to leave them."""
+        if self.chain.refusal is not None:
+            raise self.chain.refusal
         if in_backward():
             return self._apply(args, kwargs, self.replays.recall())
         self.calls += 1
@@ -81,7 +83,7 @@ class Pipeline:
         if self.chain.open and not self.suspended:
             call = (args, kwargs) if new is None else new
             captured = self.head.partition.read(*call)
-            self.chain.expect(logits_of(self.head, captured, call))
+            self.chain.expect(expectation(self.head, captured, call))
         return new
 
     def _step(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Done:
@@ -164,6 +166,7 @@ class Pipeline:
             if self._epoch_begun and not self.calls_in_epoch:
                 self._warn_of_silence()
             self.check_finite()
+            self._check_chain()
             self.statistics.reset()
             self.calls_in_epoch = 0
         self._epoch_begun = True
@@ -175,7 +178,18 @@ class Pipeline:
         if trained and not self.calls:
             self._warn_of_silence()
         self.check_finite()
+        self._check_chain()
         self.chain.close()
+
+    def _check_chain(self) -> None:
+        if self.chain.missing:
+            first, last = self.head.names[0], self.head.names[-1]
+            self._warn(
+                "chain",
+                f"the model called {first!r} without calling {last!r} after it: whether the chain "
+                "gives the logits of the model was not seen. Name a chain that the model runs "
+                "through in training mode",
+            )
 
     def _warn_of_silence(self) -> None:
         self._warn("called", explain_silence(self.head.names[0], self.head.first, self._model()))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import random
 import sys
-from collections import Counter, OrderedDict, defaultdict, deque
+from collections import UserDict, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,34 +15,46 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.utils._python_dispatch import _disable_current_modes
 
-__all__ = ["copied", "quiet"]
+__all__ = ["copied", "quiet", "unseen"]
+
+
+Lend = Callable[[dict[int, Any]], None]
+"""Puts fresh copies in the place of what a forward may change; the memo keeps ties."""
 
 
 @contextmanager
 def quiet(module: nn.Module, device: torch.device) -> Iterator[Callable[[], None]]:
     """Inside, ``module.forward`` may be called at will; afterwards everything is as it was.
 
-    Yields a function that rewinds the random generators to where they were on entry, so that every
-    run under the same ``quiet`` draws the same dropout mask as the real forward that follows.
+    Yields a function that puts buffers, attributes and random generators back to where they were on
+    entry, so that every run begins as the real forward that follows: with the same dropout mask,
+    and with nothing that the run before has moved.
     """
     rewind = _randomness(device)
-    memo: dict[int, Any] = {}  # by identity: what is tied stays tied
     try:
         with (
             torch.no_grad(),
-            _unseen_by_checkpointing(),
+            unseen(),
             _own_caches(),
-            _attributes_kept(module, memo),
-            _buffers_lent(module, memo),
+            _attributes_kept(module) as lend_attributes,
+            _buffers_lent(module) as lend_buffers,
         ):
-            yield rewind
+
+            def begin() -> None:
+                memo: dict[int, Any] = {}  # by identity: what is tied stays tied
+                rewind()
+                lend_attributes(memo)
+                lend_buffers(memo)
+
+            begin()
+            yield begin
     finally:
         rewind()
 
 
 @contextmanager
-def _unseen_by_checkpointing() -> Iterator[None]:
-    """Checkpointing records what a region saves and computes; the re-runs are not part of it."""
+def unseen() -> Iterator[None]:
+    """Inside is no part of what checkpointing records, saves and computes again."""
     with (
         _disable_current_modes(),
         torch.autograd.graph.saved_tensors_hooks(_unchanged, _unchanged),
@@ -71,13 +84,17 @@ def _own_caches() -> Iterator[None]:
 
 
 @contextmanager
-def _buffers_lent(module: nn.Module, memo: dict[int, Any]) -> Iterator[None]:
+def _buffers_lent(module: nn.Module) -> Iterator[Lend]:
     """Clones stand in for the buffers: not even a version counter of the real ones moves."""
     originals = [(m._buffers, dict(m._buffers)) for m in _modules(module)]
-    try:
+
+    def lend(memo: dict[int, Any]) -> None:
         for buffers, before in originals:
+            buffers.clear()
             buffers.update({name: copied(buffer, memo) for name, buffer in before.items()})
-        yield
+
+    try:
+        yield lend
     finally:
         for buffers, before in originals:
             buffers.clear()
@@ -89,7 +106,7 @@ _TORCHS_OWN = frozenset(nn.Module().__dict__)
 
 
 @contextmanager
-def _attributes_kept(module: nn.Module, memo: dict[int, Any]) -> Iterator[None]:
+def _attributes_kept(module: nn.Module) -> Iterator[Lend]:
     """Attributes that a forward sets or fills (counters, caches, lists of losses) are put back.
 
     Parameters and submodules that a first forward makes are taken away again; those that exist are
@@ -98,15 +115,22 @@ def _attributes_kept(module: nn.Module, memo: dict[int, Any]) -> Iterator[None]:
     modules = _modules(module)
     own = [(m.__dict__, dict(m.__dict__)) for m in modules]
     made = [(d, set(d)) for m in modules for d in (m.__dict__, m._parameters, m._modules)]
-    try:
-        for attributes, before in own:
-            for name in before.keys() - _TORCHS_OWN:
-                attributes[name] = copied(before[name], memo)
-        yield
-    finally:
+
+    def take_away() -> None:
         for entries, known in made:
             for name in entries.keys() - known:
                 del entries[name]
+
+    def lend(memo: dict[int, Any]) -> None:
+        take_away()
+        for attributes, before in own:
+            for name in before.keys() - _TORCHS_OWN:
+                attributes[name] = copied(before[name], memo)
+
+    try:
+        yield lend
+    finally:
+        take_away()
         for attributes, before in own:
             attributes.update(before)
 
@@ -131,8 +155,8 @@ def copied(value: Any, memo: dict[int, Any]) -> Any:
         new = memo[id(value)] = value.copy()  # before its content, which may lead back to it
         for index, item in enumerate(value):
             new[index] = copied(item, memo)
-    elif type(value) in (dict, OrderedDict, defaultdict, Counter):
-        new = memo[id(value)] = value.copy()
+    elif isinstance(value, (dict, UserDict)):
+        new = memo[id(value)] = copy.copy(value)
         for key, item in value.items():
             new[key] = copied(item, memo)
     elif isinstance(value, set) or type(value).__module__ == "numpy":

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .call import describe
+from .errors import InputError
 from .leaves import tensors
 
 __all__ = ["gradient_share", "is_used"]
@@ -44,10 +46,21 @@ def gradient_share(
         model: whose parameters.
 
     Returns:
-        None where it cannot be seen: nothing in front of the head is trained.
+        None where it cannot be seen: nothing in front of the head is trained, or a reentrant
+        checkpoint is in the way.
+
+    Raises:
+        InputError: the loss is not a scalar.
     """
+    if not isinstance(loss, Tensor) or loss.numel() != 1:
+        raise InputError(
+            "loss= does not return a scalar",
+            got=describe(loss),
+            expected="a function of what the model returns that gives one number to minimise",
+            remedy="return the loss itself, reduced over the batch, before .backward()",
+        )
     parameters = [p for p in model.parameters() if p.requires_grad]
-    if not any(t.requires_grad for t in features):
+    if not any(t.requires_grad for t in features) or not any(t.requires_grad for t in handed):
         return None
     if not loss.requires_grad:
         return 0.0

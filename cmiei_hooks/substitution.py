@@ -71,6 +71,9 @@ def refuse_in_place(captured: Captured) -> None:
         InputError: a tensor is a leaf, or its producer needs it in backward, or it is the input of
             a reentrant checkpoint.
     """
+    storages = {tensor.untyped_storage().data_ptr() for tensor in captured.tensors.values()}
+    if len(storages) < len(captured.tensors):
+        raise _forbidden("a tensor that is also another argument of the head")
     for features in captured.tensors.values():
         if features.requires_grad and features.is_leaf:
             raise _forbidden("a leaf that requires gradient")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from .call import Call, call_of_mapping
 from .config import Config, ConfigSource
@@ -19,12 +19,11 @@ from .errors import CMIEIError
 from .functional import least_logits
 from .head import Head, locate, refuse_both
 from .hook import PreHook, paused
-from .leaves import tensors
 from .measure import measure, rerun
 from .modes import training_mode
-from .output import Outputs, read_logits
+from .output import Outputs, read_logits, read_part
 from .partition import Captured
-from .quiet import quiet
+from .quiet import quiet, unseen
 from .reach import gradient_share, is_used
 from .replay import in_backward
 
@@ -151,13 +150,22 @@ class _Probe:
             captured = partition.read(args, kwargs)
             return captured.call_with(captured.copies())
         self.calls += 1
-        if self.calls > 1:
-            return None
         try:
             captured = partition.read(args, kwargs)
         except CMIEIError as error:
-            self.checks.append(Check("modalities", False, _one_line(error)))
+            if self.calls == 1:
+                self.checks.append(Check("modalities", False, _one_line(error)))
             return None
+        if self.calls == 1 and not self._look(captured):
+            return None
+        copies = captured.copies()
+        self.features += captured.tensors.values()
+        self.handed += copies.values()
+        return captured.call_with(copies)
+
+    def _look(self, captured: Captured) -> bool:
+        """The checks of the first call; whether it can be measured."""
+        partition = self.head.partition
         shapes = ", ".join(str(list(tensor.shape)) for tensor in captured.tensors.values())
         parts = zip(partition.names, partition.plain, strict=True)
         found = f"{shapes}: {', '.join(f'{name} {part}' for name, part in parts)}"
@@ -167,7 +175,7 @@ class _Probe:
             self.logits = measure(self.head, captured).logits
         except CMIEIError as error:
             self.checks.append(Check("logits", False, _one_line(error)))
-            return None
+            return False
         self.checks.append(Check("logits", True, f"{list(self.logits.shape)}"))
         moved = _moved(state, _state(self.head.whole))
         found = "changed: " + ", ".join(moved) if moved else "unchanged"
@@ -175,9 +183,7 @@ class _Probe:
         reached = _gradient_reaches(self.head, captured)
         found = "yes" if reached else "no: something in the head detaches it, or multiplies by 0"
         self.checks.append(Check("gradient reaches the input", reached, found))
-        copies = captured.copies()
-        self.features, self.handed = [*captured.tensors.values()], [*copies.values()]
-        return captured.call_with(copies)
+        return True
 
     def after(self, _: nn.Module, args: Any, returned: Any) -> None:
         if in_backward():
@@ -185,18 +191,28 @@ class _Probe:
         self.ends += 1
         if self.ends > 1 or self.logits is None:
             return
+        with torch.no_grad(), unseen():
+            self.checks.append(self._compared(self.logits, returned))
+        self.returned = returned
+
+    def _compared(self, expected: Tensor, returned: Any) -> Check:
         least = least_logits(self.head.measure)
-        real = read_logits(returned, self.head.outputs[-1], len(self.logits), least)
-        same = torch.equal(real, self.logits)
-        if real.shape == self.logits.shape:
-            far = (real.detach() - self.logits).abs()
-            difference = far.max().item() if len(real) else 0.0
+        try:
+            real = read_logits(returned, self.head.outputs[-1], len(expected), least)
+        except CMIEIError as error:
+            return Check(_REENTRY, False, _one_line(error))
+        same = torch.equal(real, expected)
+        if real.shape == expected.shape:
+            difference = (real - expected).abs().max().item() if len(real) else 0.0
             found = "equal to the bit" if same else f"largest difference {difference:.3g}"
+            if not same and len(self.head.links) > 1:
+                found += ": something between the links, perhaps, is not part of the chain"
         else:
-            found = f"shape {list(real.shape)}, not {list(self.logits.shape)}"
-        self.checks.append(Check("re-entry gives the real logits", same, found))
-        made = any(real is tensor for _, tensor in tensors(returned))
-        self.returned = real if made else returned
+            found = f"shape {list(real.shape)}, not {list(expected.shape)}"
+        return Check(_REENTRY, same, found)
+
+
+_REENTRY = "re-entry gives the real logits"
 
 
 def _gradient_reaches(head: Head, captured: Captured) -> bool:
@@ -220,13 +236,15 @@ def _dry_run(
     loss: Callable[[Any], Tensor] | None,
 ) -> list[Check]:
     order = _hook_order(probe.head.first)
+    if isinstance(model, DistributedDataParallel):
+        model = model.module  # its own forward talks to the other ranks and waits for a backward
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    # DistributedDataParallel would wait for a backward pass.
-    no_sync = getattr(model, "no_sync", contextlib.nullcontext)
-    with quiet(model, device), paused(model), training_mode(model), no_sync(), torch.enable_grad():
+    with quiet(model, device), paused(model), training_mode(model), torch.enable_grad():
+        # Not traced by Dynamo.
+        before, after = map(torch.compiler.disable, (probe.before, probe.after))
         hooks = [
-            probe.head.first.register_forward_pre_hook(probe.before, with_kwargs=True),
-            probe.head.last.register_forward_hook(probe.after),
+            probe.head.first.register_forward_pre_hook(before, with_kwargs=True),
+            probe.head.last.register_forward_hook(after),
         ]
         try:
             one = len(inputs) == 1 and isinstance(inputs[0], Mapping)
@@ -244,6 +262,12 @@ def _dry_run(
     return [Check("head called", called, found), order, *probe.checks, *reach]
 
 
+def _logits_of(probe: _Probe) -> Any:
+    """The tensor that is the logits; all that the head returned if they were computed from it."""
+    output = probe.head.outputs[-1]
+    return probe.returned if callable(output) else read_part(probe.returned, output)
+
+
 _LITTLE = 0.05
 """Below this share of the gradient, substitution can hardly touch training."""
 
@@ -252,12 +276,17 @@ def _reach(
     model: nn.Module, probe: _Probe, returned: Any, loss: Callable[[Any], Tensor] | None
 ) -> list[Check]:
     checks = []
-    used = is_used(probe.returned, returned)
+    used = is_used(_logits_of(probe), returned)
     if used is not None:
         found = "yes" if used else "no: what the model returns does not depend on its logits"
         checks.append(Check("output is used", used, found))
-    share = loss and gradient_share(loss(returned), probe.features, probe.handed, model)
-    if share is not None:
+    if loss is None:
+        return checks
+    share = gradient_share(loss(returned), probe.features, probe.handed, model)
+    if share is None:
+        found = "cannot be seen: nothing in front of the head is trained, or it is checkpointed"
+        checks.append(Check("reach", True, found))
+    else:
         found = f"{share:.1%} of the backbone's gradient comes through this head"
         enough = share >= _LITTLE
         found += "" if enough else ": substitution here can hardly touch its training"

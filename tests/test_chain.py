@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 import cmiei_hooks
 import cmiei_hooks.pipeline
-from cmiei_hooks import CMIEIError, audit, verify
+from cmiei_hooks import CMIEIError, CMIEIWarning, audit, verify
 
 WIDTH = sum(WIDTHS)
 CHAIN = {"head": ["neck", "classifier"], "splits": WIDTHS}
@@ -97,22 +97,213 @@ def test_without_the_check_a_wrong_chain_would_be_measured(x, monkeypatch):
     assert handle.last.influence.isfinite().all()
 
 
+def test_a_refused_chain_stays_refused(x):
+    model = Necked(between=torch.relu)
+    handle = cmiei_hooks.attach(model, **CHAIN, **ACTING)
+    for _ in range(3):
+        with pytest.raises(CMIEIError, match="largest difference"):
+            model(x)
+    handle.remove()
+    model(x)
+
+
+def zeroed(between: Callable[[Tensor], Tensor]) -> Necked:
+    """A classifier that begins with zeros, as some libraries make it."""
+    model = Necked(between=between)
+    for parameter in model.classifier.parameters():
+        nn.init.zeros_(parameter)
+    return model
+
+
+def test_logits_that_are_all_zero_do_not_hide_a_wrong_chain(x):
+    cmiei_hooks.attach(zeroed(torch.relu), **CHAIN, **ACTING)
+    model = zeroed(lambda y: torch.relu(3 * y))
+    cmiei_hooks.attach(model, **CHAIN, **ACTING)
+    with pytest.raises(CMIEIError, match="input of the last link: largest difference"):
+        model(x)
+    right = zeroed(lambda y: y)
+    cmiei_hooks.attach(right, **CHAIN, **ACTING)
+    right(x)
+    assert not right.classifier._forward_hooks
+
+
+@pytest.mark.parametrize("first", [torch.full((16, 6), torch.nan), torch.zeros(0, 6)])
+def test_the_check_waits_for_a_batch_that_can_be_compared(first, x):
+    model = Necked(nn.Identity())
+    handle = cmiei_hooks.attach(model, **CHAIN, **ACTING)
+    model(first)
+    assert model.classifier._forward_hooks
+    model(x)
+    assert not model.classifier._forward_hooks
+    assert handle.step == 2
+
+
+class TwoViews(Necked):
+    """Encodes two views before it classifies either, and a tensor of its own before both."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        one, two = (self.neck(self.encoder(view)) for view in (x, -x))
+        return (
+            self.classifier(x.new_ones(4, WIDTH)).sum()
+            + self.classifier(one)
+            + self.classifier(two)
+        )
+
+
+def test_the_last_link_may_also_be_called_with_something_else(x):
+    model = TwoViews()
+    handle = cmiei_hooks.attach(model, **CHAIN, **ACTING)
+    model(x)
+    assert handle.step == 2
+    assert not model.classifier._forward_hooks
+
+
+@pytest.mark.parametrize("between", ["retry", "eval pass", "features only"])
+def test_a_forward_that_was_broken_off_is_forgotten(between, x):
+    fails = [between != "features only"]
+
+    def out_of_memory(y: Tensor) -> Tensor:
+        if fails and fails.pop():
+            raise torch.cuda.OutOfMemoryError
+        return y
+
+    model = Necked(between=out_of_memory)
+    cmiei_hooks.attach(model, **CHAIN, **ACTING)
+    if between == "features only":
+        model.neck(model.encoder(x))
+    else:
+        with pytest.raises(torch.cuda.OutOfMemoryError):
+            model(x)
+    if between == "eval pass":
+        model.eval()
+        model(-x)
+        model.train()
+    model(x)
+    model(x)
+    assert not model.classifier._forward_hooks
+
+
 class Skips(Necked):
     def forward(self, x: Tensor) -> Tensor:
         return self.neck(self.encoder(x))
 
 
-def test_a_last_link_that_is_never_called_is_refused(x):
+@pytest.mark.parametrize("said_by", ["remove", "set_epoch"])
+def test_a_last_link_that_is_never_called_is_said(said_by, x):
     model = Skips()
-    cmiei_hooks.attach(model, **CHAIN, **ACTING)
+    handle = cmiei_hooks.attach(model, **CHAIN, **ACTING)
     model(x)
-    with pytest.raises(CMIEIError, match="'neck' without calling 'classifier'"):
-        model(x)
+    with pytest.warns(CMIEIWarning, match="'neck' without calling 'classifier'"):
+        handle.remove() if said_by == "remove" else handle.set_epoch(1)
     with pytest.raises(CMIEIError, match="without calling its head 'classifier'"):
         audit(model, [x], **CHAIN)
     report = verify(Skips(), x, **CHAIN)
     assert "'classifier' was not" in report.checks[1].found
     assert not report.ok
+
+
+class Arcs(nn.Linear):
+    def forward(self, x: Tensor, label: Tensor) -> Tensor:
+        return super().forward(x) - label[:, None]
+
+
+class WithLabels(Necked):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.classifier(self.neck(self.encoder(x)), x[:, 0])
+
+
+@pytest.mark.parametrize(
+    ("model", "got"),
+    [
+        (WithLabels(classifier=Arcs(WIDTH, 7)), "label"),
+        (
+            Necked(classifier=nn.Linear(2 * WIDTH, 7), between=lambda y: torch.cat([y, y], 1)),
+            "mat1",
+        ),
+    ],
+)
+def test_a_link_that_cannot_be_called_with_the_last_ones_output_is_named(model, got, x):
+    cmiei_hooks.attach(model, **CHAIN, **ACTING)
+    with pytest.raises(CMIEIError, match=rf"'classifier' cannot be called[\s\S]*{got}"):
+        model(x)
+
+
+def test_a_doubled_batch_is_a_failed_check_of_verify(x):
+    report = verify(Necked(between=lambda y: torch.cat([y, y])), x, **CHAIN)
+    assert "[32, 7]" in report.checks[-2].found
+    assert not report.ok
+
+
+class MixedPrecision(Necked):
+    """A neck under autocast and a classifier outside of it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            y = self.neck(self.encoder(x))
+        return self.classifier(y.float())
+
+
+def test_a_neck_under_autocast_and_a_classifier_outside(x):
+    model = MixedPrecision(nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, 7).bfloat16())
+    model.classifier.float()
+    cmiei_hooks.attach(model, **CHAIN, **ACTING)
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=False):
+        model(x)
+    assert not model.classifier._forward_hooks
+
+
+def saving(op: object) -> Callable:
+    """Selective checkpointing that keeps the results of one operator."""
+    from torch.utils.checkpoint import (  # came with torch 2.4
+        CheckpointPolicy,
+        create_selective_checkpoint_contexts,
+    )
+
+    def policy(_: object, called: object, *__: object, **___: object) -> CheckpointPolicy:
+        return CheckpointPolicy.MUST_SAVE if called == op else CheckpointPolicy.PREFER_RECOMPUTE
+
+    return lambda: create_selective_checkpoint_contexts(policy)
+
+
+class Selective(Necked):
+    def forward(self, x: Tensor) -> Tensor:
+        context = saving(torch.ops.aten.sub.Tensor)
+        return checkpoint(self.inner, x, use_reentrant=False, context_fn=context)
+
+    def inner(self, x: Tensor) -> Tensor:
+        return super().forward(x) - x[:, :1]
+
+
+def gradients(model: nn.Module, x: Tensor, **where: object) -> list[Tensor]:
+    """Of one step from one seed, observing if ``where`` is given."""
+    if where:
+        cmiei_hooks.attach(model, **where, **ACTING | {"p_max": 0.0})
+    torch.manual_seed(1)
+    returned = model(x)
+    (returned[0] if isinstance(returned, tuple) else returned).square().sum().backward()
+    return [p.grad for p in model.parameters()]
+
+
+@pytest.mark.skipif(torch.__version__ < "2.4", reason="selective checkpointing came with 2.4")
+@pytest.mark.cell
+def test_the_comparison_is_no_part_of_selective_checkpointing(x):
+    plain = Selective()
+    watched = copy.deepcopy(plain)
+    assert all(map(torch.equal, gradients(plain, x), gradients(watched, x, **CHAIN)))
+
+
+class TupleHead(nn.Linear):
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return super().forward(x), x
+
+
+@pytest.mark.cell
+def test_the_output_function_is_no_part_of_a_checkpointed_region(x):
+    where = CHAIN | {"output": lambda out: out[0].log_softmax(-1)}
+    plain = ThroughCheckpoint(classifier=TupleHead(WIDTH, 7))
+    plain.reentrant = False
+    watched = copy.deepcopy(plain)
+    assert all(map(torch.equal, gradients(plain, x), gradients(watched, x, **where)))
 
 
 class ThroughCheckpoint(Necked):
@@ -233,6 +424,7 @@ def test_a_suspended_call_is_not_expected_to_end(x):
         model(x)
         model(x)
     assert handle.step == 0
+    handle.set_epoch(1)  # nothing is said
 
 
 @pytest.mark.parametrize(

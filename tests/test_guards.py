@@ -48,8 +48,8 @@ def found(head: str) -> list[str]:
     return differences(run("never"), run("after"))
 
 
-def nothing(*_: object) -> contextlib.AbstractContextManager[None]:
-    return contextlib.nullcontext()
+def nothing(*_: object) -> contextlib.AbstractContextManager[object]:
+    return contextlib.nullcontext(lambda memo: None)
 
 
 GUARDS = {

@@ -133,3 +133,27 @@ def test_modalities_along_tokens():
         torch.stack([without_a, head.linear(tokens[:, :2].sum(1))]),
     )
     torch.testing.assert_close(got.influence, expected.detach(), rtol=1e-4, atol=1e-6)
+
+
+class Drifting(nn.Linear):
+    """Subtracts a running centre that every forward in training moves."""
+
+    def __init__(self) -> None:
+        super().__init__(12, 7)
+        self.register_buffer("centre", torch.zeros(12))
+        self.scale = torch.ones(1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.centre.lerp_(x.detach().mean(0), 0.5)
+        self.scale = self.scale * 1.1
+        return super().forward((x - self.centre) * self.scale)
+
+
+def test_every_run_begins_with_the_state_of_the_real_one():
+    head = Drifting()
+    with torch.no_grad():
+        head.weight[:, 4:7] = 0
+    got = measured(head, torch.randn(8, 12))
+    assert torch.equal(got.influence[:, 1], torch.zeros(8))
+    assert not head.centre.any()
+    assert head.scale == 1

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
-from collections import OrderedDict, namedtuple
+from collections import OrderedDict, UserDict, namedtuple
+from collections.abc import Mapping
+from types import MappingProxyType
 
 import pytest
 import torch
@@ -88,7 +90,18 @@ Pair = namedtuple("Pair", "a b")
             {},
             [[T[:, :1], T[:, 3:]], [T[:, 1:3]]],
         ),
-        ({"r": [[0, 2], [3, 5]], "n": [[1, 4]]}, (T,), {}, [[T[:, :2], T[:, 3:]], [T[:, 1:4]]]),
+        (
+            {"r": [[0, 2], [4, 5]], "n": [[2, 4], [4, 5]]},
+            (T,),
+            {},
+            [[T[:, :2], T[:, 4:]], [T[:, 2:4], T[:, 4:]]],
+        ),
+        ({"r": 0, "n": 1}, (1.0, [R, N]), {}, [[R], [N]]),
+        ({"r": 0, "n": 1}, (), {"s": 1.0, "xs": [R, N]}, [[R], [N]]),
+        ({"r": 0, "n": 1}, ({0: R, 1: N},), {}, [[R], [N]]),
+        ({"r": 0, "n": 1}, (R, N, [T]), {}, [[R], [N]]),
+        ({"r": "rgb", "n": "nir"}, (MappingProxyType({"rgb": R, "nir": N}),), {}, [[R], [N]]),
+        ({"r": "rgb", "n": "nir"}, (UserDict({"rgb": R, "nir": N}),), {}, [[R], [N]]),
         ({"r": (0, 2), "n": "y"}, (T,), {"y": N}, [[T[:, :2]], [N]]),
     ],
 )
@@ -98,8 +111,9 @@ def test_modalities_are_found_wherever_they_are_and_nothing_of_the_caller_is_wri
     def tensors(value: object) -> list[Tensor]:
         if isinstance(value, Tensor):
             return [value]
-        items = value.values() if isinstance(value, dict) else value
-        return [t for item in items or () for t in tensors(item)]
+        if isinstance(value, Mapping):
+            return tensors(list(value.values()))
+        return [t for x in value for t in tensors(x)] if isinstance(value, (list, tuple)) else []
 
     captured = partition(modalities, parameters=("x", "y")).read(args, kwargs)
     for m, group in enumerate(expected):
@@ -112,7 +126,8 @@ def test_modalities_are_found_wherever_they_are_and_nothing_of_the_caller_is_wri
         a is b and torch.equal(a, c)
         for a, (b, c) in zip(tensors((args, kwargs)), before, strict=True)
     )
-    assert [type(a) for a in new_args] == [type(a) for a in args]
+    kinds = {MappingProxyType: dict}
+    assert [type(a) for a in new_args] == [kinds.get(type(a), type(a)) for a in args]
     assert list(new_kwargs) == list(kwargs)
     again = partition(modalities, parameters=("x", "y")).read(new_args, new_kwargs)
     assert all(not view.any() for view in again.views(again.tensors, 0))
@@ -181,6 +196,8 @@ def test_a_modality_that_is_not_there_is_refused(modalities, args, kwargs, messa
         {"r": (2, 2), "n": 1},
         {"r": (3, 1), "n": 1},
         {"r": (0, 1, 2), "n": 1},
+        {"r": (0, 3), "n": (1, 4), "t": (2, 5)},
+        {"r": "(0, 3)", "n": 1},
         {1: 0, "n": 1},
         {"": 0, "n": 1},
     ],
@@ -188,6 +205,20 @@ def test_a_modality_that_is_not_there_is_refused(modalities, args, kwargs, messa
 def test_modalities_that_say_nothing_are_refused(modalities):
     with pytest.raises(CMIEIError, match="modalities="):
         parse_modalities(modalities)
+
+
+@pytest.mark.parametrize(
+    ("modalities", "args", "kwargs"),
+    [({"r": 0, "n": "x"}, (R, N), {}), ({"r": "x", "n": 0}, (), {"x": R, "y": N})],
+)
+def test_one_tensor_under_two_names_is_refused(modalities, args, kwargs):
+    with pytest.raises(CMIEIError, match="are the same tensors"):
+        partition(modalities, parameters=("x", "y")).read(args, kwargs)
+
+
+def test_an_axis_that_is_not_there():
+    with pytest.raises(CMIEIError, match=r"dim=5 for shape \[4, 5\]"):
+        Partition((2, 3), ("a", "b"), 5).read((T,), {})
 
 
 @pytest.mark.parametrize("dim", [0, True, "last", 1.0])

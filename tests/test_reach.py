@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from cmiei_hooks import VerifyReport, verify
+from cmiei_hooks import CMIEIError, VerifyReport, verify
 
 WHERE = {"head": "classifier", "splits": [2, 2]}
 
@@ -30,7 +30,7 @@ class TwoLosses(nn.Module):
 
 def reach(report: VerifyReport) -> float | None:
     for check in report.checks:
-        if check.name == "reach":
+        if check.name == "reach" and check.found[0].isdigit():
             return float(check.found.split("%")[0]) / 100
     return None
 
@@ -84,7 +84,7 @@ def test_a_frozen_backbone_has_no_share():
     model = TwoLosses()
     model.encoder.requires_grad_(False)
     report = run(model, 1.0)
-    assert reach(report) is None
+    assert report.checks[-1].found.startswith("cannot be seen")
     assert report.ok
 
 
@@ -113,4 +113,20 @@ def test_through_activation_checkpointing(reentrant):
     report = run(model, 1.0)
     assert report.ok
     # Autograd refuses to look through the reentrant kind.
-    assert (reach(report) is None) == reentrant
+    assert report.checks[-1].found.startswith("cannot be seen") == reentrant
+
+
+@pytest.mark.parametrize("loss", [lambda out: out[0].square(), lambda out: 1.0, lambda out: out])
+def test_a_loss_that_is_no_scalar_is_refused(loss):
+    with pytest.raises(CMIEIError, match="does not return a scalar"):
+        verify(TwoLosses(), torch.randn(8, 3), **WHERE, loss=loss)
+
+
+def test_all_calls_of_the_head_count():
+    class Thrice(TwoLosses):
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            features = self.encoder(x)
+            weak = 1e-4 * self.classifier(features)
+            return weak + self.classifier(features) + self.classifier(-features), torch.zeros(1)
+
+    assert reach(run(Thrice(), 1.0)) == 1

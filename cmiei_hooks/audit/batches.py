@@ -47,7 +47,8 @@ def read_batch(
     Args:
         columns: where labels and groups are; they are not passed to the model. Without labels being
             said, a trailing integer tensor ``[B]`` is taken for them.
-        checked: whether the call must fit the signature of ``forward``.
+        checked: whether the call must fit the signature of ``forward``. If not, a function of the
+            user's makes the call, and no labels are guessed.
 
     Raises:
         InputError: the model cannot be called with it, or it has no such column.
@@ -56,9 +57,10 @@ def read_batch(
     group = None if columns.group is None else _groups(_column(batch, columns.group))
     given = _moved(batch, device)
     taken = {place for place in (columns.labels, columns.group) if place is not None}
+    if not checked:
+        return Batch(given, ((), {}), label, group)
     call, trailing = _split(model, _without(given, taken), find_label=columns.labels is None)
-    if checked:
-        _check_call(model, call)
+    _check_call(model, call)
     if label is None and trailing is not None:
         label = trailing.cpu().long()
     return Batch(given, call, label, group)
@@ -80,9 +82,9 @@ def _column(batch: Any, place: int | str) -> Any:
 
 def _labels(column: Any) -> Tensor:
     label = column if isinstance(column, Tensor) else None
-    if label is None and isinstance(column, (tuple, list)):
-        if all(isinstance(item, int) and not isinstance(item, bool) for item in column):
-            label = torch.tensor(column)
+    several = isinstance(column, (tuple, list))
+    if several and all(isinstance(item, int) and not isinstance(item, bool) for item in column):
+        label = torch.tensor(column)
     if label is None or label.dtype not in _LABELS or label.dim() != 1:
         raise InputError(
             "the labels are no classes",

@@ -7,6 +7,7 @@ import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from ..errors import HeadError, InputError
 from ..head import Head
 from ..hook import paused
 from ..leaves import mapped, tensors
+from ..measure import expectation
 from ..modes import eval_mode, training_branch
 from ..quiet import quiet
 from .batches import Batch, Columns, read_batch
@@ -35,7 +37,7 @@ class Setting:
 
     in_training_branch: bool = False
     forward: Forward | None = None
-    columns: Columns = Columns()
+    columns: Columns = field(default_factory=Columns)
     amp: bool = False
     """Under autocast: float16 on a GPU, bfloat16 on a CPU."""
     limit: int | None = None
@@ -85,7 +87,7 @@ def collect(
     """
     device = device_of(model)
     found = Collected()
-    observer = _Observer(head, how, found, keep_calls)
+    observer = _Observer(model, head, how, found, keep_calls)
     index, processes = how.shard
     seen = 0
     try:
@@ -98,7 +100,7 @@ def collect(
                     checked = how.forward is None
                     batch = read_batch(model, given, device, how.columns, checked=checked)
                     before = _generators(device)
-                    observer.watch(number, batch, lambda b=batch: _call(model, b, how.forward))
+                    observer.watch(number, batch, partial(_call, model, batch, how.forward))
                     found.drew |= not all(map(torch.equal, before, _generators(device)))
     except BaseException as error:  # Ctrl-C too: what there is can still be reported
         found.error = error
@@ -116,7 +118,7 @@ def collect_again(
             for saved in calls:
                 args, kwargs = (mapped(part, lambda x: x.to(device)) for part in saved.call)
                 captured = head.partition.read(args, kwargs)
-                samples, _ = observe(head, captured, batch=saved.batch, seed=how.seed)
+                samples = observe(head, captured, batch=saved.batch, seed=how.seed)
                 samples = dataclasses.replace(samples, label=saved.label, group=saved.group)
                 found.parts.append(samples)
     except BaseException as error:  # as in collect
@@ -140,15 +142,18 @@ def _running(model: nn.Module, device: torch.device, how: Setting) -> Iterator[N
 class _Observer:
     """The hook on the first link of the head, and what it knows of the batch being run."""
 
-    def __init__(self, head: Head, how: Setting, found: Collected, keep_calls: bool) -> None:
-        self.head, self.how, self.found, self.keep_calls = head, how, found, keep_calls
+    def __init__(
+        self, model: nn.Module, head: Head, how: Setting, found: Collected, keep_calls: bool
+    ) -> None:
+        self.model, self.head, self.how = model, head, how
+        self.found, self.keep_calls = found, keep_calls
         self.check = ChainCheck()
         self.number = 0
         self.batch: Batch | None = None
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        self.check = ChainCheck(self.head)
+        self.check = ChainCheck(self.head, self.model)
         handle = self.head.first.register_forward_pre_hook(self, with_kwargs=True)
         try:
             yield
@@ -168,9 +173,9 @@ class _Observer:
 
     def __call__(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         captured = self.head.partition.read(args, kwargs)
-        samples, logits = observe(self.head, captured, batch=self.number, seed=self.how.seed)
+        samples = observe(self.head, captured, batch=self.number, seed=self.how.seed)
         if self.check.open:
-            self.check.expect(logits)
+            self.check.expect(expectation(self.head, captured, captured.call))
         label = None if self.batch is None else self.batch.label
         group = None if self.batch is None else self.batch.group
         for what, column in (("labels", label), ("groups", group)):

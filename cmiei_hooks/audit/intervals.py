@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -12,7 +11,7 @@ from torch import Tensor
 __all__ = ["Interval", "bootstrap"]
 
 _AT_ONCE = 2**16
-"""Counts that are drawn in one call: half a megabyte, which stays in the cache of a core."""
+"""Counts that are drawn in one call: half a megabyte that stays in the cache of a core."""
 _PRODUCT = 16
 """Calls whose counts share one matrix product: reading the values is what a product costs."""
 
@@ -74,23 +73,29 @@ def bootstrap(
     if len(table) < 2:
         unknown = (math.nan, math.nan)
         return [Interval(mean, *unknown) for mean in means.tolist()]
-    sums = torch.cat([counts.double() @ table for counts in _resamples(len(table), draws, seed)])
+    sums = _resampled_sums(table, draws, seed)
     outside = torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=torch.float64)
     low, high = (sums[:, 1:] / sums[:, :1]).quantile(outside, dim=0)
     return list(map(Interval, means.tolist(), low.tolist(), high.tolist()))
 
 
-def _resamples(rows: int, draws: int, seed: int) -> Iterator[Tensor]:
-    """How often each row is drawn: int64 ``[d, rows]``, in pieces that add up to all draws."""
+def _resampled_sums(table: Tensor, draws: int, seed: int) -> Tensor:
+    """The sums over as many rows as there are, drawn with replacement: ``[draws, K]``."""
     generator = torch.Generator().manual_seed(seed)
+    rows = len(table)
     together = max(1, _AT_ONCE // rows)
-    for start in range(0, draws, together * _PRODUCT):
-        end = min(draws, start + together * _PRODUCT)
-        sizes = [min(together, end - first) for first in range(start, end, together)]
-        yield torch.cat([_counts(size, rows, generator) for size in sizes])
+    counts = table.new_empty(min(draws, together * _PRODUCT), rows)
+    sums = []
+    for start in range(0, draws, len(counts)):
+        part = counts[: draws - start]
+        for piece in torch.split(part, together):
+            piece.copy_(_counts(len(piece), rows, generator))
+        sums.append(part @ table)
+    return torch.cat(sums)
 
 
 def _counts(draws: int, rows: int, generator: torch.Generator) -> Tensor:
+    """How often each row is drawn: int64 ``[draws, rows]``."""
     drawn = torch.randint(rows, (draws, rows), generator=generator)
     drawn += rows * torch.arange(draws)[:, None]
     return drawn.flatten().bincount(minlength=draws * rows).view(draws, rows)

@@ -22,7 +22,14 @@ from ..errors import CheckpointError, did_you_mean
 from ..head import unwrapped
 from .environment import sha256
 
-__all__ = ["Loaded", "call_function", "checkpoints_in", "import_function", "load_checkpoint", "read_state_dict"]
+__all__ = [
+    "Loaded",
+    "call_function",
+    "checkpoints_in",
+    "import_function",
+    "load_checkpoint",
+    "read_state_dict",
+]
 
 _NESTS = ("state_dict", "model", "model_state_dict")
 _DEPTH = 3
@@ -82,8 +89,9 @@ def call_function(spec: str, **arguments: Any) -> Any:
     except TypeError as error:
         given = ", ".join(arguments)
         raise CheckpointError(
-            f"{spec} cannot be called with {given}" if given else
-            f"{spec} cannot be called without arguments",
+            f"{spec} cannot be called with {given}"
+            if given
+            else f"{spec} cannot be called without arguments",
             got=str(error),
             expected=f"{function.__name__}{inspect.signature(function)}",
             remedy="write a function that calls it with the arguments you want (for the model, "

@@ -14,11 +14,9 @@ from ..functional import counterfactual_influence
 from ..head import Head
 from ..measure import BASELINES, Change, reruns
 from ..partition import Captured
+from .shapley import MOST_MODALITIES
 
-__all__ = ["MOST_MODALITIES", "NULL_DRAWS", "Samples", "observe", "together"]
-
-MOST_MODALITIES = 8
-"""For more, the coalitions are too many and Shapley values are left out."""
+__all__ = ["NULL_DRAWS", "Samples", "observe", "together"]
 
 NULL_DRAWS = 19
 """With so many the smallest p is 0.05."""
@@ -56,8 +54,8 @@ class Samples:
         return len(self.influence)
 
 
-def observe(head: Head, captured: Captured, *, batch: int, seed: int) -> tuple[Samples, Tensor]:
-    """Run the head again in every way that the audit needs; also returns the complete logits.
+def observe(head: Head, captured: Captured, *, batch: int, seed: int) -> Samples:
+    """Run the head again in every way that the audit needs.
 
     Args:
         head: the head whose call this is.
@@ -115,7 +113,7 @@ def observe(head: Head, captured: Captured, *, batch: int, seed: int) -> tuple[S
         null,
         torch.full_like(influence[:, 0], batch, dtype=torch.int64),
     )
-    return _on_cpu(samples), complete
+    return _on_cpu(samples)
 
 
 def _changes(captured: Captured, seed: int, batch: int) -> dict[str, Change]:

@@ -15,10 +15,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from ..functional import UNITS
-from .html import to_html
 from .intervals import Interval
 from .loading import Loaded
-from .markdown import to_markdown
+from .pages import to_html, to_markdown
 from .what_if import Suggestion, WhatIf
 
 __all__ = ["SCHEMA_VERSION", "AuditReport", "Pair"]
@@ -79,7 +78,7 @@ class AuditReport:
     """How often two baselines find the same modality dominant."""
     what_if: tuple[WhatIf, ...]
     suggestion: Suggestion
-    histograms: dict[str, dict[str, list[float]]]
+    histograms: dict[str, dict[str, list[Any]]]
     """``edges``, and ``counts`` below the first, between two, and from the last edge on."""
     strata: dict[str, list[dict[str, Any]]]
     """By ``class`` and by the group, the most unequal first."""

@@ -56,7 +56,8 @@ def audit(
         in_training_branch: run the branch ``if self.training``, for models that call their head in
             no other. Normalisation, dropout and stochastic depth are in eval mode all the same.
         forward: ``forward(model, batch)`` runs the model on one batch as the loader yields it (on
-            the model's device), for models that need labels or anything else.
+            the model's device), for models that need labels or anything else. Then no labels are
+            guessed: say where they are.
         labels: index or key of the labels in a batch; a trailing integer tensor ``[B]`` is taken
             for them anyway. With labels, accuracies are reported.
         group_by: index or key of a group in a batch (camera, site): then there are strata by it.

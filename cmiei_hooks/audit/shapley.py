@@ -42,7 +42,7 @@ def shapley(values: Tensor) -> Tensor:
         for rest in _coalitions(count, without=1 << m):
             weight = _share_of_orders(rest, count)
             weights[rest | 1 << m, m] = weight
-            weights[rest, m] = weight
+            weights[rest, m] = -weight
     return values.double() @ weights
 
 

@@ -55,7 +55,7 @@ def make_report(
     influence = kept.influence.double()
     first = dominant(influence)
     label = kept.label
-    by_identity = label is not None and len(label.unique()) >= _FEWEST_IDENTITIES
+    by_identity = label is not None and len(set(label.tolist())) >= _FEWEST_IDENTITIES
 
     def mean(values: Tensor) -> list[Interval]:
         return bootstrap(values, clusters=label if by_identity else None, seed=seed)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -14,8 +15,12 @@ from rich.progress import Progress
 from rich.table import Table
 
 from ..audit import AuditReport
+from ..audit.collect import Setting
+from ..audit.intervals import Interval
+from ..config import Config
 from ..errors import CMIEIError
-from .diagnose import diagnose, make_directory
+from ..head import locate
+from .diagnose import audit_checkpoint, make_directory
 
 __all__ = ["add_arguments", "fill_in", "run"]
 
@@ -35,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(args: argparse.Namespace) -> None:
+def run(args: argparse.Namespace) -> int:
     """Train twice from one seed, audit both checkpoints, print the table before and after."""
     training = _training()
     make_directory(args.output)
@@ -51,6 +56,7 @@ def run(args: argparse.Namespace) -> None:
     console.print(comparison(reports["plain"], reports["equalised"]))
     console.print(summary(reports["plain"], reports["equalised"]), soft_wrap=True)
     console.print(f"checkpoints and reports are in {args.output}", soft_wrap=True)
+    return 0
 
 
 def fill_in(args: argparse.Namespace) -> None:

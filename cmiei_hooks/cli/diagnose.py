@@ -9,7 +9,7 @@ import os
 import random
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sized
+from collections.abc import Iterable, Iterator, Sized
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from torch.utils.data.distributed import DistributedSampler
 
 from ..audit import AuditReport
 from ..audit.batches import Columns, read_batch
-from ..audit.collect import Collected, SavedCall, Setting, collect, collect_again, device_of
+from ..audit.collect import Collected, Setting, collect, collect_again, device_of
 from ..audit.environment import git_state, versions
 from ..audit.features import load_calls, save_calls
 from ..audit.loading import (
@@ -66,9 +66,7 @@ def run(args: argparse.Namespace) -> int:
         if args.discover:
             _discover(model, call_function(args.data))
             return 0
-        where = locate(
-            model, config, modalities=args.modalities, dim=args.dim, output=args.logits
-        )
+        where = locate(model, config, modalities=args.modalities, dim=args.dim, output=args.logits)
         _check_gates(args, where)
         make_directory(args.output)
         report, error = _audit(args, model, where, config)
@@ -257,9 +255,7 @@ def _point(report: AuditReport) -> dict[str, Any]:
     }
 
 
-def _environment(
-    args: argparse.Namespace, config: Config, device: torch.device
-) -> dict[str, Any]:
+def _environment(args: argparse.Namespace, config: Config, device: torch.device) -> dict[str, Any]:
     return {
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "config": {k: str(v) if v == float("inf") else v for k, v in config.to_dict().items()},

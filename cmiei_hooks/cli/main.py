@@ -36,7 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     errors = Console(stderr=True, highlight=False)
     try:
-        return _COMMANDS[args.command].run(args)
+        code: int = _COMMANDS[args.command].run(args)
+        return code
     except CMIEIError as error:
         errors.print(f"cmiei {args.command}: {error}", markup=False, soft_wrap=True)
         return UNMEASURABLE

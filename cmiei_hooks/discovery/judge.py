@@ -207,7 +207,8 @@ def _candidate(found: _Found, evaluated: Trace) -> Candidate:
     last, logits = found.chain[-1]
     in_eval = [evaluated.get(visit.key) for visit, _ in found.chain]
     called = all(record is not None for record in in_eval)
-    classes = "one logit" if logits.shape[1] == 1 else f"logits of {logits.shape[1]} classes"
+    one = 'one logit (for regression: measure="squared")'
+    classes = one if logits.shape[1] == 1 else f"logits of {logits.shape[1]} classes"
     reason = f"{found.layout.how}; {unwrapped(last.path)} returns {classes}"
     if found.raw:
         reason += "; it receives the inputs of the model: each measurement runs all of it again"

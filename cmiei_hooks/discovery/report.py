@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from rich.table import Table
 from torch import Tensor
 
 from ..leaves import Address, Field
+from ..output import Output
 from .layout import Layout
 
 __all__ = ["Candidate", "DiscoverReport", "Part", "RuledOut", "candidate"]
@@ -34,9 +35,6 @@ class Part:
     def __repr__(self) -> str:
         steps = [f".{k}" if isinstance(k, Field) else f"[{_python(k)}]" for k in self.address]
         return f"lambda out: out{''.join(steps)}"
-
-
-Output = int | str | Callable[[Any], Tensor] | None
 
 
 @dataclass(frozen=True)

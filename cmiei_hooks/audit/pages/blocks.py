@@ -1,0 +1,93 @@
+"""The pieces that the HTML report is put together from. They escape what they are given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from .svg import NEUTRAL, Row, dots, text
+from .words import estimate, finite, number, part, percent
+
+__all__ = ["ROWS", "Heat", "Report", "dot_plot", "figure", "names_of", "paragraph", "table"]
+
+Report = Mapping[str, Any]
+
+ROWS = 15
+"""How many rows of a long list are shown."""
+
+
+def paragraph(line: str) -> str:
+    """A paragraph, or nothing."""
+    return f"<p>{text(line)}</p>" if line else ""
+
+
+def table(
+    caption: str, head: Sequence[object], rows: Iterable[Sequence[object]], kind: str = ""
+) -> str:
+    """Every cell is escaped; on a narrow screen the table scrolls, and the page does not."""
+    columns = "".join(_cell(cell, "th", ' scope="col"') for cell in head)
+    body = "".join(
+        "<tr>" + _cell(first, "th", ' scope="row"') + "".join(map(_cell, rest)) + "</tr>"
+        for first, *rest in rows
+    )
+    return (
+        f'<p class="muted caption">{text(caption)}</p>'
+        f'<div class="scroll" role="region" tabindex="0" aria-label="{text(caption)}">'
+        f'<table class="{kind}">'
+        f"<thead><tr>{columns}</tr></thead><tbody>{body}</tbody></table></div>"
+    )
+
+
+def _cell(content: object, tag: str = "td", attributes: str = "") -> str:
+    if isinstance(content, Heat):
+        return content.markup
+    # Only words that no column can hold are broken anywhere.
+    broken = max(map(len, str(content).split()), default=0) > 28
+    attributes += ' class="long"' if broken else ""
+    return f"<{tag}{attributes}>{text(content)}</{tag}>"
+
+
+class Heat:
+    """A cell with a share, shaded by it, and words under it."""
+
+    def __init__(self, share: object, words: str = "") -> None:
+        note = f"<small>{text(words)}</small>" if words else ""
+        mark = " marked" if words else ""
+        shade = min(max(finite(share) or 0.0, 0.0), 1.0)
+        self.markup = (
+            f'<td class="heat{mark}" style="--v:{shade:.3f}">{text(percent(share))}{note}</td>'
+        )
+
+
+def figure(picture: str, caption: str = "", kind: str = "") -> str:
+    """A plot and what to read in it."""
+    words = f"<figcaption>{text(caption)}</figcaption>" if caption else ""
+    return f'<figure class="{kind}">{picture}{words}</figure>'
+
+
+def names_of(report: Report) -> list[str]:
+    """The modalities in the order of the input."""
+    return list(report.get("names") or [])
+
+
+def dot_plot(
+    label: str,
+    names: Sequence[str],
+    figures: Report,
+    show: Callable[[object], str] = number,
+    compare: Callable[[str], Report] = lambda name: {},
+    bounds: tuple[float, float] | None = None,
+    colours: bool = True,
+) -> str:
+    """A dot plot whose label says all figures; ``compare`` gives the band behind each."""
+    rows = []
+    for i, name in enumerate(names):
+        found, behind = part(figures, name), compare(name)
+        mean, low, high = (found.get(key) for key in ("mean", "low", "high"))
+        band = (behind.get("low"), behind.get("high"))
+        rows.append(
+            Row(name, estimate(found, show), mean, low, high, band, i if colours else NEUTRAL)
+        )
+    said = "; ".join(f"{row.name} {row.text}" for row in rows)
+    ticks = "{:.0%}".format if bounds else "{:g}".format
+    return dots(f"{label}: {said}", rows, ticks, bounds)
