@@ -122,6 +122,8 @@ def histogram(values: Tensor, edges: Sequence[float] = EDGES) -> list[int]:
     Returns:
         ``len(edges) + 1`` counts that add up to N.
     """
-    bins = torch.bucketize(values.double(), torch.tensor(edges, dtype=torch.float64), right=True)
+    bins = torch.bucketize(
+        values.double().contiguous(), torch.tensor(edges, dtype=torch.float64), right=True
+    )
     counts: list[int] = bins.bincount(minlength=len(edges) + 1).tolist()
     return counts

@@ -13,6 +13,7 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from ..functional import UNITS
 from .intervals import Interval
@@ -199,51 +200,74 @@ class AuditReport:
         return path
 
     def table(self) -> RenderableType:
-        """One row for each modality, and what the thresholds would do."""
-        title = f"Modality influence at {escape(repr(self.head))}, {self.n_samples} samples"
-        table = Table(title=title, caption=self._caption(), title_justify="left")
+        """The figures of each modality, what they are worth together, and the suggested setting."""
+        parts: list[RenderableType] = [self._influences()]
+        if self.shapley or self.accuracy_without:
+            parts.append(self._contributions())
+        return Group(*parts, Text(self.suggestion.reason))
+
+    def _influences(self) -> Table:
+        table = Table(
+            title=f"Modality influence at {escape(repr(self.head))}, {self.n_samples} samples",
+            caption=self._caption(),
+            title_justify="left",
+            caption_justify="left",
+        )
+        table.add_column("modality")
+        for header in (f"CI ({UNITS[self.measure]})", "95 %", "chance", "p", "Hist", "95 %"):
+            table.add_column(header, justify="right")
+        for name in self.names:
+            influence, dominance, null = self.influence[name], self.dominance[name], self.null[name]
+            table.add_row(
+                escape(name),
+                f"{influence.mean:.4f}",
+                _range(influence, 1, ".4f"),
+                f"{null['mean']:.4f}",
+                f"{null['p']:.2f}",
+                f"{dominance.mean:.1%}",
+                _range(dominance, 100, ".0f"),
+            )
+        return table
+
+    def _contributions(self) -> Table:
+        table = Table(title="What each modality is worth", title_justify="left")
         table.add_column("modality")
         widths = all(isinstance(split, int) for split in self.splits)
-        headers = ["width" if widths else "input", f"CI ({UNITS[self.measure]})", "chance", "Hist"]
-        headers += ["Shapley"] if self.shapley else []
-        headers += ["accuracy without it", "alone"] if self.accuracy_without else []
+        headers = ["width" if widths else "input", *(["Shapley"] if self.shapley else [])]
+        headers += ["accuracy without it"] if self.accuracy_without else []
+        headers += ["alone"] if self.accuracy_alone else []
         for header in headers:
             table.add_column(header, justify="right")
         for name, split in zip(self.names, self.splits, strict=True):
-            row = [
-                escape(name),
-                escape(str(split)),
-                _with_range(self.influence[name], ".4f"),
-                f"{self.null[name]['mean']:.4f}, p {self.null[name]['p']:.2f}",
-                _with_range(self.dominance[name], ".1%"),
-            ]
+            row = [escape(name), escape(str(split))]
             if self.shapley:
                 row.append(f"{self.shapley[name].mean:.4f}")
-            if self.accuracy_without and self.accuracy_alone:
-                row.append(_with_range(self.accuracy_without[name], ".2%"))
+            if self.accuracy_without:
+                row.append(f"{self.accuracy_without[name].mean:.2%}")
+            if self.accuracy_alone:
                 row.append(f"{self.accuracy_alone[name].mean:.2%}")
             table.add_row(*row)
-        return Group(table, escape(self.suggestion.reason))
+        return table
 
     def _caption(self) -> str:
-        parts = [f"triggered {_with_range(self.triggered, '.1%')}", f"drop {self.drop}"]
+        parts = [
+            f"triggered {self.triggered.mean:.1%} ({_range(self.triggered, 100, '.0f')})",
+            f"drop {self.drop}",
+        ]
         if self.accuracy is not None:
-            parts.insert(0, f"accuracy {_with_range(self.accuracy, '.2%')}")
+            span = _range(self.accuracy, 100, ".1f")
+            parts.insert(0, f"accuracy {self.accuracy.mean:.2%} ({span})")
         if self.partial:
             parts.insert(0, "PARTIAL: it ended early")
         if self.non_finite:
             parts.append(f"{self.non_finite} samples left out: NaN or infinite logits")
-        return f"{', '.join(parts)}; 95 % intervals over {self.interval_over}"
+        return f"{', '.join(parts)}; intervals over {self.interval_over}"
 
 
-def _with_range(interval: Interval, form: str) -> str:
-    known = math.isfinite(interval.low) and math.isfinite(interval.high)
-    span = f" ({interval.low:{form}} to {interval.high:{form}})" if known else ""
-    return (
-        f"{interval.mean:{form}}{span}".replace("% to", " to")
-        if known
-        else f"{interval.mean:{form}}"
-    )
+def _range(interval: Interval, scale: float, form: str) -> str:
+    if not (math.isfinite(interval.low) and math.isfinite(interval.high)):
+        return "unknown"
+    return f"{interval.low * scale:{form}} to {interval.high * scale:{form}}"
 
 
 def _figures(figures: Figures) -> dict[str, dict[str, float | None]]:

@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
         _seed(args.seed)
         model = _model(args)
         if args.discover:
-            _discover(model, call_function(args.data))
+            _discover(args, model)
             return 0
         where = locate(model, config, modalities=args.modalities, dim=args.dim, output=args.logits)
         _check_gates(args, where)
@@ -77,7 +77,8 @@ def run(args: argparse.Namespace) -> int:
             console.print(f"written to {path.parent}{os.sep}", soft_wrap=True)
         if error is not None:
             raise error
-        closed = violations(report, dict(args.fail_above), args.fail_share) if report else []
+        gates = dict(args.fail_above), args.fail_share
+        closed = [] if report is None else violations(report, *gates)
     for line in closed if rank() == 0 else ():
         Console(stderr=True).print(f"cmiei diagnose: {line}", markup=False, soft_wrap=True)
     return GATE if closed else 0
@@ -99,7 +100,8 @@ def _complete(args: argparse.Namespace) -> Config:
         needed["splits"] = config.splits or args.modalities
     missing = [f"--{name}" for name, value in needed.items() if value is None]
     if missing:
-        raise argparse.ArgumentError(None, f"missing {', '.join(missing)}")
+        splits = " (or --modalities)" if "--splits" in missing else ""
+        raise argparse.ArgumentError(None, f"missing {', '.join(missing)}{splits}")
     return config
 
 
@@ -257,7 +259,7 @@ def _point(report: AuditReport) -> dict[str, Any]:
 
 def _environment(args: argparse.Namespace, config: Config, device: torch.device) -> dict[str, Any]:
     return {
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": shlex.join(["cmiei", *args.words]),
         "config": {k: str(v) if v == float("inf") else v for k, v in config.to_dict().items()},
         "model_args": {key: str(value) for key, value in args.model_args},
         "versions": versions(),
@@ -297,9 +299,13 @@ def _check_gates(args: argparse.Namespace, head: Head) -> None:
         )
 
 
-def _discover(model: nn.Module, batches: Any) -> None:
+def _discover(args: argparse.Namespace, model: nn.Module) -> None:
     """Print the heads of the model, with the first batch as its input."""
-    device = device_of(model)
+    if args.forward is not None:
+        raise argparse.ArgumentError(None, "--discover calls the model itself, without --forward")
+    if args.checkpoint is not None:
+        load_checkpoint(model, checkpoints_in(args.checkpoint)[-1], ())
+    batches, device = call_function(args.data), device_of(model)
     for given in batches if isinstance(batches, Iterable) else ():
         inputs, keywords = read_batch(model, given, device, Columns(), checked=True).call
         discover(model, *((keywords,) if keywords else inputs))

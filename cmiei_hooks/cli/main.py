@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import traceback
 from collections.abc import Sequence
 
@@ -34,6 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         summary = (module.__doc__ or "").splitlines()[0]
         module.add_arguments(commands.add_parser(name, help=summary, description=summary))
     args = parser.parse_args(argv)
+    args.words = list(sys.argv[1:] if argv is None else argv)  # for the report
     errors = Console(stderr=True, highlight=False)
     try:
         code: int = _COMMANDS[args.command].run(args)

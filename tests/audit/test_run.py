@@ -11,8 +11,13 @@ from torch.nn.functional import kl_div, log_softmax
 
 import cmiei_hooks
 from cmiei_hooks import CMIEIError, audit
+from cmiei_hooks.audit.intervals import Interval
 
 WHERE = {"head": "classifier", "splits": WIDTHS}
+
+
+def means(figures: dict) -> list[float]:
+    return [figure.mean for figure in figures.values()]
 
 
 def normed() -> Fused:
@@ -52,15 +57,15 @@ def test_the_figures_are_those_of_an_evaluation_written_by_hand():
             accuracy[name] = (without.argmax(-1) == label).float().mean().item()
         ci = torch.stack(influence, dim=1)
     assert report.n_samples == len(label) == 33
-    assert list(report.influence.values()) == pytest.approx(ci.mean(0).tolist(), rel=1e-4)
+    assert means(report.influence) == pytest.approx(ci.mean(0).tolist(), rel=1e-4)
     hist = torch.bincount(ci.argmax(1), minlength=3) / 33
-    assert list(report.dominance.values()) == pytest.approx(hist.tolist())
+    assert means(report.dominance) == pytest.approx(hist.tolist())
     top = ci.sort(dim=1, descending=True).values
     triggered = (top[:, 0] > 0.03) & (top[:, 0] / top[:, 1] > 1.25)
-    assert 0 < report.triggered < 1
-    assert report.triggered == pytest.approx(triggered.float().mean().item())
-    assert report.accuracy == pytest.approx((z.argmax(-1) == label).float().mean().item())
-    assert report.accuracy_without == pytest.approx(accuracy)
+    assert 0 < report.triggered.mean < 1
+    assert report.triggered.mean == pytest.approx(triggered.float().mean().item())
+    assert report.accuracy.mean == pytest.approx((z.argmax(-1) == label).float().mean().item())
+    assert means(report.accuracy_without) == pytest.approx(list(accuracy.values()))
 
 
 def test_the_model_is_left_exactly_as_it_was():
@@ -130,8 +135,11 @@ def test_a_zeroed_block_has_influence_exactly_zero_and_is_never_dominant():
     with torch.no_grad():
         model.classifier.weight[:, 4:7] = 0
     report = audit(model, batches(), **WHERE)
-    assert report.influence["n"] == 0
-    assert report.dominance["n"] == 0
+    assert report.influence["n"] == Interval(0, 0, 0)
+    assert report.dominance["n"].mean == 0
+    assert report.shapley["n"].mean == pytest.approx(0, abs=1e-12)
+    assert report.null["n"] == {"mean": 0, "low": 0, "high": 0, "p": 1}
+    assert all(baseline["n"].mean == 0 for baseline in report.baselines.values())
 
 
 def test_samples_with_nan_are_left_out_and_counted():
@@ -140,14 +148,15 @@ def test_samples_with_nan_are_left_out_and_counted():
     x[0] = math.nan
     report = audit(model, [(x, label)], **WHERE)
     assert (report.n_samples, report.non_finite) == (9, 1)
-    assert list(report.influence.values()) == pytest.approx(list(clean.influence.values()))
+    assert means(report.influence) == pytest.approx(means(clean.influence))
     assert report.accuracy == clean.accuracy
 
 
 def test_if_all_are_nan_the_report_says_null():
     report = audit(Fused(), [torch.full((3, 6), math.nan)], **WHERE)
     assert report.n_samples == 0
-    assert report.to_dict()["influence"]["r"] == {"mean": None}
+    assert report.to_dict()["influence"]["r"] == {"mean": None, "low": None, "high": None}
+    json.dumps(report.to_dict(), allow_nan=False)
 
 
 class SkipsHead(Fused):
@@ -190,7 +199,7 @@ def test_drop_thresholds_and_the_rest_may_come_from_a_configuration():
     report = audit(model, batches(), config=config)
     assert report.influence == audit(model, batches(), **WHERE, drop="mean").influence
     assert report.influence != audit(model, batches(), **WHERE).influence
-    assert report.triggered < audit(model, batches(), **WHERE, drop="mean").triggered
+    assert report.triggered.mean < audit(model, batches(), **WHERE, drop="mean").triggered.mean
 
 
 class Merging(Fused):
@@ -209,17 +218,46 @@ def test_a_model_with_a_train_method_of_its_own_is_restored_through_it():
     assert torch.equal(model.classifier.weight, before)
 
 
-def test_report_json(tmp_path):
-    report = audit(normed(), batches(), **WHERE, names=["a", "b", "c"], drop="mean", abs_thr=0.01)
-    path = report.save(tmp_path / "deep" / "report")
-    content = json.loads(path.read_text())
-    assert path.name == "report.json"
-    assert content["schema_version"] == 1
-    assert content["names"] == ["a", "b", "c"]
-    assert content["splits"] == WIDTHS
-    assert (content["head"], content["drop"], content["measure"]) == ("classifier", "mean", "kl")
-    assert content["influence"]["b"]["mean"] == report.influence["b"]
-    assert content["dominance"]["c"]["mean"] == report.dominance["c"]
-    assert content["triggered"]["mean"] == report.triggered
-    assert content["thresholds"] == {"ABS_THR": 0.01, "REL_THR": 1.25}
-    assert content["accuracy_without"]["a"]["mean"] == report.accuracy_without["a"]
+def test_labels_and_groups_may_be_any_column_and_are_not_passed_to_the_model():
+    model, (x, y) = normed(), batches(1)[0]
+    plain = audit(model, [(x, y)], **WHERE)
+    group = ["left", "right"] * 5
+    for batch, labels, group_by in (
+        ((x, y, group), 1, 2),
+        ((group, x, y.tolist()), -1, 0),
+        ({"x": x, "id": y, "camera": torch.tensor([0, 1] * 5)}, "id", "camera"),
+    ):
+        report = audit(model, [batch], **WHERE, labels=labels, group_by=group_by)
+        assert report.influence == plain.influence
+        assert report.accuracy == plain.accuracy
+        assert {s["n"] for s in report.strata["group"]} == {5}
+        assert sum(s["n"] for s in report.strata["class"]) == 10
+
+
+@pytest.mark.parametrize(
+    ("batch", "columns", "message"),
+    [
+        ({"x": torch.randn(4, 6), "label": torch.zeros(4).long()}, {"labels": "lable"}, "'label'"),
+        ((torch.randn(4, 6),), {"group_by": 3}, "no column 3"),
+        ((torch.randn(4, 6), torch.zeros(4)), {"labels": 1}, "no classes"),
+        ((torch.randn(4, 6), torch.zeros(4, 2)), {"group_by": 1}, "one value for each sample"),
+        ((torch.randn(4, 6), ["a"] * 3), {"group_by": 1}, "3 groups, logits of 4"),
+    ],
+)
+def test_columns_that_are_not_there_are_refused(batch, columns, message):
+    with pytest.raises(CMIEIError, match=message):
+        audit(Fused(), [batch], **WHERE, **columns)
+
+
+def test_with_a_forward_of_the_users_no_labels_are_guessed():
+    x, cameras = torch.randn(8, 6), torch.randint(7, (8,))
+    batch = (x, torch.randint(7, (8,)), cameras)
+
+    def forward(model, given):
+        return model(given[0])
+
+    assert audit(Fused(), [batch], **WHERE, forward=forward).accuracy is None
+    model = Fused()
+    report = audit(model, [batch], **WHERE, forward=forward, labels=1)
+    right = (model.classifier(model.features(x)).argmax(1) == batch[1]).float().mean().item()
+    assert report.accuracy.mean == pytest.approx(right)

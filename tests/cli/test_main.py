@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -86,6 +87,34 @@ def other_batches():
 
 def interrupted():
     raise KeyboardInterrupt
+
+def raising():
+    raise OSError("disk")
+
+def empty():
+    return []
+
+def half_way(error):
+    yield loader()[0]
+    raise error
+
+def interrupted_half_way():
+    return half_way(KeyboardInterrupt())
+
+def raising_half_way():
+    return half_way(OSError("disk"))
+
+def sized(outputs):
+    model = Model()
+    model.classifier = nn.Linear(8, outputs)
+    return model
+
+def shuffled():
+    generator = torch.Generator().manual_seed(1)
+    data = torch.utils.data.TensorDataset(
+        torch.randn(23, 6, generator=generator), torch.randint(3, (23,), generator=generator)
+    )
+    return torch.utils.data.DataLoader(data, batch_size=5, shuffle=True)
 """
 
 
@@ -125,17 +154,26 @@ def test_diagnose_prints_a_table_and_writes_the_report(project, capsys):
     assert report["names"] == ["audio", "video"]
     assert report["checkpoint"]["unexpected"] == ["old.weight"]
     rows = [line.split("│") for line in captured.out.splitlines() if line.startswith("│")]
-    for row, name in zip(rows, ["audio", "video"], strict=True):
-        cells = [cell.strip() for cell in row[1:-1]]
-        assert cells == [
+    cells = [[cell.strip() for cell in row[1:-1]] for row in rows]
+    for above, below, name in zip(cells[:2], cells[2:], ["audio", "video"], strict=True):
+        influence, dominance = report["influence"][name], report["dominance"][name]
+        assert above[:3] == [
+            name,
+            f"{influence['mean']:.4f}",
+            f"{influence['low']:.4f} to {influence['high']:.4f}",
+        ]
+        assert above[5] == f"{dominance['mean']:.1%}"
+        assert below == [
             name,
             {"audio": "5", "video": "3"}[name],
-            f"{report['influence'][name]['mean']:.4f}",
-            f"{report['dominance'][name]['mean']:.1%}",
+            f"{report['shapley'][name]['mean']:.4f}",
             f"{report['accuracy_without'][name]['mean']:.2%}",
+            f"{report['accuracy_alone'][name]['mean']:.2%}",
         ]
     assert "1 unexpected, ignored: old.weight" in captured.out
-    assert "written to out/report.json" in captured.out
+    assert "written to out/" in captured.out
+    written = ["report.html", "report.json", "report.md", "samples.csv"]
+    assert sorted(path.name for path in Path("out").iterdir()) == written
 
 
 def test_a_chain_of_two_inputs_and_one_logit_in_the_training_branch_with_its_own_forward(project):
@@ -168,6 +206,173 @@ def test_a_chain_of_two_inputs_and_one_logit_in_the_training_branch_with_its_own
     assert report["influence"]["a"]["mean"] == pytest.approx(expected, rel=1e-4)
 
 
+def read(project: Path, directory: str = "out") -> dict:
+    return json.loads((project / directory / "report.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("data", "code", "said"),
+    [("interrupted_half_way", 130, "interrupted"), ("raising_half_way", 3, "OSError: disk")],
+)
+def test_what_ends_early_leaves_a_partial_report(project, capsys, data, code, said):
+    assert main(arguments(data=f"their_code:{data}")) == code
+    captured = capsys.readouterr()
+    assert said in captured.err
+    assert "PARTIAL" in captured.out
+    report = read(project)
+    assert report["partial"] is True
+    assert report["n_samples"] == 5
+    assert "partial" in (project / "out" / "report.md").read_text().lower()
+
+
+@pytest.mark.parametrize(
+    ("gate", "code"),
+    [
+        (["--fail-above", "audio=0.5"], 0),
+        (["--fail-above", "audio=0.0001"], 1),
+        (["--fail-above", "audio=0.5", "--fail-above", "video=0.0001"], 1),
+        (["--fail-share", "0.999"], 0),
+        (["--fail-share", "0.2"], 1),
+    ],
+)
+def test_as_a_gate(project, capsys, gate, code):
+    assert main([*arguments(), *gate]) == code
+    assert bool(capsys.readouterr().err) == bool(code)
+    assert read(project)["n_samples"] == 10
+
+
+def test_settings_come_from_a_file_then_the_options_then_the_end_of_the_line(project):
+    (project / "cmiei.yml").write_text(
+        "MODEL: {C_MIEI: {DROP: mean, ABS_THR: 0.2, REL_THR: 2.0, HEAD: classifier,"
+        " SPLITS: [5, 3], NAMES: [audio, video]}}"
+    )
+    options = arguments(head="", splits="", names="", config="cmiei.yml")
+    assert main(options) == 0
+    report = read(project)
+    assert (report["drop"], report["thresholds"]["ABS_THR"]) == ("mean", 0.2)
+    overrides = ["--drop", "zero", "ABS_THR", "0.1", "MODEL.C_MIEI.REL_THR", "1.5"]
+    assert main([*options, *overrides]) == 0
+    report = read(project)
+    assert (report["drop"], report["names"]) == ("zero", ["audio", "video"])
+    assert report["thresholds"] == {"ABS_THR": 0.1, "REL_THR": 1.5, "P_MAX": 0.5}
+    assert report["environment"]["config"]["ABS_THR"] == 0.1
+    assert main([*options, "ABS_TRH", "1"]) == 3
+    assert main([*options, "ABS_THR"]) == 2
+
+
+def test_the_report_can_be_repeated(project):
+    import hashlib
+
+    subprocess.run(
+        "git init -q && git add . && git -c user.name=a -c user.email=a@b commit -qm a",
+        shell=True,
+        check=True,
+    )
+    assert main(arguments(seed="4")) == 0
+    report = read(project)
+    environment = report["environment"]
+    digest = hashlib.sha256((project / "best.pth").read_bytes()).hexdigest()
+    assert report["checkpoint"]["sha256"] == digest
+    assert environment["seed"] == 4
+    assert environment["versions"]["torch"] == torch.__version__
+    assert environment["command"].startswith("cmiei diagnose --model their_code:model")
+    commit = subprocess.run(
+        ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True
+    )
+    assert environment["git"]["commit"] == commit.stdout.strip()
+    assert environment["git"]["dirty"] is False
+    assert main(arguments(seed="4", output="again")) == 0
+    again = read(project, "again")
+    assert again.pop("environment") != report.pop("environment")  # the directory is another
+    assert again == report
+
+
+def test_the_factory_may_take_arguments_and_the_loader_may_be_limited(project):
+    import their_code
+
+    torch.save(their_code.sized(4).state_dict(), "four.pth")
+    options = arguments(model="their_code:sized", checkpoint="four.pth", limit="5")
+    assert main([*options, "--model-args", "outputs=4"]) == 0
+    assert read(project)["n_samples"] == 5
+
+
+def test_saved_features_give_the_same_with_the_head_alone(project):
+    chain = {"head": "encode,classifier", "splits": "", "modalities": "{a: [[0, 4]], v: [[4, 6]]}"}
+    for name, where in (("single", {}), ("chain", {"names": "", **chain})):
+        kept = arguments(output=name, **where, **{"save-features": f"{name}.pt"})
+        assert main([*kept, "--labels", "1"]) == 0
+        again = arguments(output=f"{name}2", data="", **where, features=f"{name}.pt")
+        assert main(again) == 0
+        one, two = read(project, name), read(project, f"{name}2")
+        del one["environment"], two["environment"]
+        assert one == two
+    assert main(arguments(head="encode", data="", features="single.pt", splits="4,2")) == 3
+
+
+def test_a_directory_of_epochs_shows_the_trend(project):
+    import their_code
+
+    (project / "epochs").mkdir()
+    for epoch in (10, 9, 2):
+        torch.manual_seed(epoch)
+        state = their_code.model().state_dict()
+        torch.save(state, project / "epochs" / f"epoch_{epoch}.pth")
+    assert main(arguments(checkpoint="epochs")) == 0
+    report = read(project)
+    names = [point["checkpoint"] for point in report["trend"]]
+    assert names == ["epoch_2.pth", "epoch_9.pth", "epoch_10.pth"]
+    assert report["trend"][-1]["influence"]["audio"] == report["influence"]["audio"]["mean"]
+    assert report["checkpoint"]["path"].endswith("epoch_10.pth")
+    assert main(arguments(checkpoint="epochs/epoch_2.pth", output="two")) == 0
+    alone = read(project, "two")["influence"]["audio"]["mean"]
+    assert report["trend"][0]["influence"]["audio"] == alone
+    (project / "nothing").mkdir()
+    assert main(arguments(checkpoint="nothing")) == 3
+
+
+def test_safetensors(project):
+    safetensors = pytest.importorskip("safetensors.torch", reason="an optional extra")
+    weights = torch.load("best.pth", weights_only=True)["state_dict"]
+    safetensors.save_file(weights, "best.safetensors")
+    assert main(arguments(checkpoint="best.safetensors", output="other")) == 0
+    assert main(arguments()) == 0
+    assert read(project, "other")["influence"] == read(project)["influence"]
+
+
+def test_autocast_is_used_when_asked_for(project):
+    assert main([*arguments(), "--amp"]) == 0
+    half = read(project)
+    assert main(arguments()) == 0
+    full = read(project)
+    assert half["influence"] != full["influence"]
+    mean = full["influence"]["audio"]["mean"]
+    assert half["influence"]["audio"]["mean"] == pytest.approx(mean, rel=0.1)
+
+
+def test_under_torchrun_the_figures_are_those_of_one_process(project):
+    options = arguments(data="their_code:shuffled", limit="18")
+    assert main(options) == 0
+    one = read(project)
+    launcher = ["-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=0"]
+    launcher += ["--rdzv_backend=c10d", "--rdzv_endpoint=localhost:0"]
+    command = [*launcher, str(ROOT / "tools" / "diagnose.py"), *options[1:], "--output", "two"]
+    done = subprocess.run(
+        [sys.executable, *command],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        env=os.environ | {"PYTHONPATH": f"{ROOT}:{project}", "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    two = read(project, "two")
+    assert one["n_samples"] == two["n_samples"] == 20
+    assert two.pop("environment")["processes"] == 2
+    del one["environment"]
+    assert one == two
+    assert done.stdout.count("Modality influence") == 1
+
+
 def test_discover_prints_a_line_that_attaches(project, capsys):
     options = ["diagnose", "--discover", "--model", "their_code:parted", "--data"]
     assert main([*options, "their_code:parted_loader"]) == 0
@@ -177,6 +382,9 @@ def test_discover_prints_a_line_that_attaches(project, capsys):
     assert main([*options, "their_code:no_loader"]) == 3
     assert main(options[:-1]) == 2
     assert "missing --data" in capsys.readouterr().err
+    known = [*options, "their_code:parted_loader"]
+    assert main([*known, "--forward", "their_code:forward"]) == 2
+    assert main([*known, "--checkpoint", "worst.pth"]) == 3
 
 
 def test_drop_is_handed_on(project):
@@ -201,6 +409,14 @@ def test_names_are_not_taken_for_markup(project, capsys):
         ({"forward": "their_code:backward"}, 3, "no function 'backward'"),
         ({"logits": "2.5"}, 3, "output= cannot say"),
         ({"model": "", "head": ""}, 2, "missing --model, --head"),
+        ({"splits": ""}, 2, "missing --splits (or --modalities)"),
+        ({"fail-above": "vidoe=1"}, 2, "no modality 'vidoe'"),
+        ({"model-args": "depth=3"}, 3, "cannot be called with depth"),
+        ({"labels": "3"}, 3, "no column 3"),
+        ({"config": "none.yml"}, 3, "none.yml"),
+        ({"features": "none.pt"}, 3, "features cannot be read"),
+        ({"data": "their_code:raising"}, 3, "OSError: disk"),
+        ({"data": "their_code:empty"}, 3, "nothing to measure"),
         ({"head": "clasifier"}, 3, "weights of the head|no module named 'clasifier'"),
         ({"splits": "5,4"}, 3, "5 + 4 = 9"),
         ({"names": "a"}, 3, "1 names"),
@@ -221,7 +437,7 @@ def test_errors_have_a_message_and_an_exit_code(project, capsys, changes, code, 
     assert main(arguments(**changes)) == code
     error = capsys.readouterr().err
     assert any(part in error for part in message.split("|"))
-    assert "Traceback" not in error
+    assert "Traceback" not in error or "OSError" in message
     assert not (project / "out" / "report.json").exists()
 
 
