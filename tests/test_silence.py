@@ -30,6 +30,13 @@ def compiled(model: nn.Module) -> nn.Module:
     return torch.compile(model, backend="aot_eager")
 
 
+def broken(model: nn.Module) -> nn.Module:
+    """Compiled with a graph break in the middle of the head, where the tool has one."""
+    empty = torch.compiler.disable(lambda module, args: None)
+    model.classifier[0].register_forward_pre_hook(empty)
+    return compiled(model)
+
+
 def compare(head: str, precision: str, wrap=lambda model: model, when="after", **options):
     def run(attach_when: str):
         return train(build(head, **options), wrap, precision, attach_when)
@@ -87,7 +94,10 @@ def test_suspended_or_in_eval_mode_an_acting_tool_is_silent(head, how):
 @pytest.mark.parametrize("precision", silence.PRECISIONS)
 @pytest.mark.parametrize("head", HEADS)
 def test_compiled(head, precision, when):
-    found = compare(head, precision, compiled, when)
+    # Under autocast a graph break between the links rounds differently by itself.
+    with_break = head == "chain" and precision == "bf16"
+    plain = train(build(head), broken if with_break else compiled, precision, "never")
+    found = differences(plain, train(build(head), compiled, precision, when))
     # How often AOT writes a buffer back depends on where the graph breaks; the values do not.
     assert [name for name in found if not name.startswith("version")] == []
 
