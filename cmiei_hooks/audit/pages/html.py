@@ -126,24 +126,18 @@ def _distributions(report: Report) -> str:
     }
     if not found:
         return ""
-    edges = [edge for h in found.values() for edge in h["edges"]]
-    bounds = (min(0.0, *edges), max(edges) if max(edges) > min(0.0, *edges) else 1.0)
     names, panels = names_of(report), []
     for name, h in found.items():
         mean = part(report, "influence", name).get("mean")
         total, most = sum(h["counts"]), max(h["counts"], default=0)
-        said = (
-            f"{name}: {total:,} samples, mean {number(mean)}, at most {most:,} in one bar, "
-            f"from {number(h['edges'][0])} to {number(h['edges'][-1])}"
-        )
+        said = f"{name}: {total:,} samples, mean {number(mean)}, at most {most:,} in one bar"
         colour = names.index(name) if name in names else 0
-        picture = histogram(said, h["edges"], h["counts"], bounds, mean, colour)
-        panels.append(figure(picture, said))
+        panels.append(figure(histogram(said, h["edges"], h["counts"], colour), said))
     return (
         paragraph(
-            f"How the influence ({report.get('unit', '')}) spreads over the samples; the line is "
-            "the mean. A long tail: a few samples hang on this modality. The horizontal axes are "
-            "the same, the bars are as high as each plot allows."
+            f"How the influence ({report.get('unit', '')}) spreads over the samples. Each bar is "
+            "about three times as wide a range as the one on its left, from next to nothing to a "
+            "prediction that turns over; the bars are as high as each plot allows."
         )
         + f'<div class="many">{"".join(panels)}</div>'
     )

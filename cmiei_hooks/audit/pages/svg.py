@@ -148,29 +148,26 @@ def dots(
     return _svg(label, bottom + 20, [_axis(bounds, bottom, show), *parts])
 
 
-def histogram(
-    label: str,
-    edges: Sequence[float],
-    counts: Sequence[float],
-    bounds: tuple[float, float],
-    mean: object,
-    colour: int,
-) -> str:
-    """Bars whose height is the density of samples, and a line at the mean."""
-    # A wide bin is as high as a narrow one with as many samples for each unit of its width.
-    widths = [b - a for a, b in pairwise(edges)]
-    density = [c / w if w > 0 else 0.0 for c, w in zip(counts, widths, strict=False)]
-    tallest, parts = max([*density, 1e-300]), [_axis(bounds, 90, "{:g}".format)]
-    for edge, width, share in zip(edges, widths, density, strict=False):
-        left, right = _across(edge, bounds), _across(edge + width, bounds)
-        height = 84 * share / tallest
+def histogram(label: str, edges: Sequence[float], counts: Sequence[float], colour: int) -> str:
+    """One bar for each bin, all of one width, and the edges between them.
+
+    The first bin is below the first edge and the last one from the last edge on: the edges may grow
+    by a factor, so that a long tail and what is near zero can both be seen.
+    """
+    width, tallest, parts = 100 / max(len(counts), 1), max([*counts, 1]), []
+    for bar, count in enumerate(counts):
+        height = 84 * count / tallest
         parts.append(
-            f'<rect class="{_colour(colour)}" x="{left:.2f}%" y="{90 - height:.1f}" '
-            f'width="{right - left:.2f}%" height="{height:.1f}"/>'
+            f'<rect class="{_colour(colour)}" x="{bar * width + 0.4:.2f}%" y="{90 - height:.1f}" '
+            f'width="{width - 0.8:.2f}%" height="{height:.1f}"/>'
         )
-    if (known := finite(mean)) is not None:
-        x = f"{_across(known, bounds):.2f}%"
-        parts.append(f'<line class="whisker" x1="{x}" x2="{x}" y1="0" y2="90"/>')
+    parts.append('<line class="grid" x1="0" x2="100%" y1="90" y2="90"/>')
+    for tick, edge in enumerate(edges):
+        if tick % 2 == 0:  # every other one: they would not stand beside each other
+            parts.append(
+                f'<text class="muted" x="{(tick + 1) * width:.2f}%" y="104" '
+                f'text-anchor="middle">{text(f"{edge:g}")}</text>'
+            )
     return _svg(label, 110, parts)
 
 

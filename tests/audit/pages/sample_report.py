@@ -97,7 +97,7 @@ def sample(names: tuple[str, ...] = ("r", "n", "t")) -> dict[str, Any]:
         "histograms": {
             n: {
                 "edges": edges,
-                "counts": [int(900 * math.exp(-i * (k + 1) / 4)) for i in range(20)],
+                "counts": [int(900 * math.exp(-i * (k + 1) / 4)) for i in range(len(edges) + 1)],
             }
             for k, n in enumerate(names)
         },

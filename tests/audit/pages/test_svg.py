@@ -29,13 +29,14 @@ def test_a_dot_plot_is_drawn_to_scale():
     ]
 
 
-def test_a_histogram_shows_densities():
-    picture = histogram("label", [0, 1, 3, 4], [2, 2, 0], (0, 8), 2.0, 0)
+def test_a_histogram_has_a_bar_for_each_bin_and_names_the_edges():
+    picture = histogram("label", [0.1, 0.3, 1.0], [2, 8, 4, 0], 0)
     bars = elements(picture, "rect")
-    assert [bar["x"] for bar in bars] == ["0.00%", "12.50%", "37.50%"]
-    assert [bar["width"] for bar in bars] == ["12.50%", "25.00%", "12.50%"]
-    assert [bar["height"] for bar in bars] == ["84.0", "42.0", "0.0"]
-    assert elements(picture, "line", "whisker")[0]["x1"] == "25.00%"
+    assert [bar["height"] for bar in bars] == ["21.0", "84.0", "42.0", "0.0"]
+    assert [float(bar["y"]) + float(bar["height"]) for bar in bars] == [90.0] * 4
+    assert [bar["x"] for bar in bars] == ["0.40%", "25.40%", "50.40%", "75.40%"]
+    ticks = ElementTree.fromstring(picture).iter("text")
+    assert [(e.attrib["x"], e.text) for e in ticks] == [("25.00%", "0.1"), ("75.00%", "1")]
 
 
 def test_a_line_plot_has_gaps_where_nothing_is_known():
