@@ -43,6 +43,8 @@ class Setting:
     limit: int | None = None
     """Stop after the batch that reaches so many samples."""
     seed: int = 0
+    null_samples: int = 256
+    """So many samples (to the end of the batch) are enough to know what chance gives."""
     shard: tuple[int, int] = (0, 1)
     """The index of this process and how many there are: each measures every n-th batch."""
 
@@ -55,6 +57,8 @@ class SavedCall:
     batch: int
     label: Tensor | None
     group: tuple[str, ...] | None
+    with_null: bool
+    """Whether its samples are among those of the null."""
 
 
 @dataclass
@@ -95,12 +99,14 @@ def collect(
             for number, given in enumerate(batches):
                 if how.limit is not None and seen >= how.limit:
                     break
+                with_null = seen < how.null_samples
                 seen += next((len(x) for _, x in tensors(given) if x.dim()), 0)
                 if number % processes == index:
                     checked = how.forward is None
                     batch = read_batch(model, given, device, how.columns, checked=checked)
                     before = _generators(device)
-                    observer.watch(number, batch, partial(_call, model, batch, how.forward))
+                    observer.number, observer.with_null = number, with_null
+                    observer.watch(batch, partial(_call, model, batch, how.forward))
                     found.drew |= not all(map(torch.equal, before, _generators(device)))
     except BaseException as error:  # Ctrl-C too: what there is can still be reported
         found.error = error
@@ -118,7 +124,9 @@ def collect_again(
             for saved in calls:
                 args, kwargs = (mapped(part, lambda x: x.to(device)) for part in saved.call)
                 captured = head.partition.read(args, kwargs)
-                samples = observe(head, captured, batch=saved.batch, seed=how.seed)
+                samples = observe(
+                    head, captured, batch=saved.batch, seed=how.seed, with_null=saved.with_null
+                )
                 samples = dataclasses.replace(samples, label=saved.label, group=saved.group)
                 found.parts.append(samples)
     except BaseException as error:  # as in collect
@@ -148,7 +156,8 @@ class _Observer:
         self.model, self.head, self.how = model, head, how
         self.found, self.keep_calls = found, keep_calls
         self.check = ChainCheck()
-        self.number = 0
+        self.number, self.with_null = 0, True
+        """Of the batch: its number, and whether it is among those of the null."""
         self.batch: Batch | None = None
 
     @contextmanager
@@ -161,9 +170,9 @@ class _Observer:
             handle.remove()
             self.check.close()
 
-    def watch(self, number: int, batch: Batch, run: Callable[[], None]) -> None:
+    def watch(self, batch: Batch, run: Callable[[], None]) -> None:
         """Run one batch; the head must be called in it."""
-        self.number, self.batch = number, batch
+        self.batch = batch
         calls = len(self.found.parts)
         run()
         if len(self.found.parts) == calls or self.check.missing:
@@ -173,7 +182,13 @@ class _Observer:
 
     def __call__(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         captured = self.head.partition.read(args, kwargs)
-        samples = observe(self.head, captured, batch=self.number, seed=self.how.seed)
+        samples = observe(
+            self.head,
+            captured,
+            batch=self.number,
+            seed=self.how.seed,
+            with_null=self.with_null,
+        )
         if self.check.open:
             self.check.expect(expectation(self.head, captured, captured.call))
         label = None if self.batch is None else self.batch.label
@@ -189,7 +204,8 @@ class _Observer:
         self.found.parts.append(dataclasses.replace(samples, label=label, group=group))
         if self.keep_calls:
             call = mapped((args, kwargs), lambda x: x.detach().cpu().clone())
-            self.found.calls.append(SavedCall(call, self.number, label, group))
+            saved = SavedCall(call, self.number, label, group, self.with_null)
+            self.found.calls.append(saved)
 
 
 def _silent(name: str, in_training_branch: bool) -> HeadError:

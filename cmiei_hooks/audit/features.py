@@ -34,6 +34,7 @@ def save_calls(path: str | os.PathLike[str], head: str, calls: Sequence[SavedCal
                 "batch": saved.batch,
                 "label": saved.label,
                 "group": None if saved.group is None else list(saved.group),
+                "with_null": saved.with_null,
             }
         )
     Path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -70,6 +71,7 @@ def load_calls(path: str | os.PathLike[str], head: str) -> list[SavedCall]:
             b["batch"],
             b["label"],
             None if b["group"] is None else tuple(b["group"]),
+            b["with_null"],
         )
         for b in batches
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -42,7 +43,7 @@ class Samples:
     of another sample of the batch."""
     null: Tensor
     """``[N, M, draws]``: the influence after the modality's features were shuffled over its
-    columns, the same way for all samples of a draw."""
+    columns, the same way for all samples of a draw; NaN for samples where that was not done."""
     batch: Tensor
     """int64 ``[N]``: the number of the batch."""
     label: Tensor | None = None
@@ -54,7 +55,9 @@ class Samples:
         return len(self.influence)
 
 
-def observe(head: Head, captured: Captured, *, batch: int, seed: int) -> Samples:
+def observe(
+    head: Head, captured: Captured, *, batch: int, seed: int, with_null: bool = True
+) -> Samples:
     """Run the head again in every way that the audit needs.
 
     Args:
@@ -62,6 +65,7 @@ def observe(head: Head, captured: Captured, *, batch: int, seed: int) -> Samples
         captured: the call.
         batch: its number.
         seed: of the permutations.
+        with_null: whether these samples are among those of the null.
     """
     count = len(captured.groups)
     drop = BASELINES[head.drop]
@@ -86,19 +90,11 @@ def observe(head: Head, captured: Captured, *, batch: int, seed: int) -> Samples
             else torch.stack([far(logits_with({m: change}), complete) for m in range(count)], dim=1)
             for name, change in _changes(captured, seed, batch).items()
         }
-        null = torch.stack(
-            [
-                torch.stack(
-                    [
-                        far(logits[singles[m]], logits_with({m: _Shuffled(seed, draw)}))
-                        for draw in range(NULL_DRAWS)
-                    ],
-                    dim=-1,
-                )
-                for m in range(count)
-            ],
-            dim=1,
-        )
+        null = influence.new_full((captured.batch, count, NULL_DRAWS), math.nan)
+        for m in range(count) if with_null else ():
+            for draw in range(NULL_DRAWS):
+                shuffled = logits_with({m: _Shuffled(seed, draw)})
+                null[:, m, draw] = far(logits[singles[m]], shuffled)
         divergence = predicted = None
         if count <= MOST_MODALITIES:
             divergence = torch.stack([far(logits[kept], complete) for kept in coalitions], dim=1)

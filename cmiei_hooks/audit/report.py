@@ -71,7 +71,7 @@ class AuditReport:
     null: dict[str, dict[str, float]]
     """``mean, low, high`` of the influence with the modality's features shuffled over its columns:
     what it would be if the head had learned nothing about them; ``p``: how often chance reaches the
-    measured one."""
+    measured one; ``n``: of so many samples (the first ones are enough)."""
     baselines: dict[str, Figures]
     """Influence by what stands in for a modality: ``zero``, the batch ``mean``, ``permuted``: that
     of another sample of the batch."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from itertools import combinations
 from typing import Any
@@ -116,16 +117,18 @@ def _only(samples: Samples, rows: Tensor) -> Samples:
 
 
 def _null(names: Sequence[str], influence: Tensor, null: Tensor) -> dict[str, dict[str, float]]:
-    means = null.nanmean(0)  # [M, draws]; a shuffled sample may be NaN where it was not before
-    observed = influence.mean(0)
+    drawn = null.isfinite().all(-1).all(-1)  # a shuffled sample may be NaN where it was not before
+    null, observed = null[drawn], influence[drawn].mean(0)
+    means = null.mean(0)  # [M, draws]
     found = {}
     for m, name in enumerate(names):
         reached = int((means[m] >= observed[m]).sum())
         found[name] = {
             "mean": means[m].mean().item(),
-            "low": means[m].min().item() if len(influence) else float("nan"),
-            "high": means[m].max().item() if len(influence) else float("nan"),
-            "p": (1 + reached) / (1 + NULL_DRAWS) if len(influence) else float("nan"),
+            "low": means[m].min().item(),
+            "high": means[m].max().item(),
+            "p": (1 + reached) / (1 + NULL_DRAWS) if drawn.any() else math.nan,
+            "n": int(drawn.sum()),
         }
     return found
 

@@ -145,10 +145,10 @@ def _audit(
         args.training_branch,
         None if args.forward is None else import_function(args.forward),
         Columns(args.labels, args.group_by),
-        args.amp,
-        args.limit,
-        args.seed,
-        (rank(), _world()),
+        amp=args.amp,
+        limit=args.limit,
+        seed=args.seed,
+        shard=(rank(), _world()),
     )
     calls = None if args.features is None else load_calls(args.features, head.name)
     report, trend = None, []

@@ -6,18 +6,23 @@ import argparse
 import sys
 import traceback
 from collections.abc import Sequence
+from types import ModuleType
 
 from rich.console import Console
 
 from ..errors import CMIEIError
-from . import demo, diagnose
+from . import benchmark, demo, diagnose
 
 __all__ = ["main"]
 
 USAGE, UNMEASURABLE, INTERRUPTED = 2, 3, 130
 """Exit codes; 0 is success, 1 a closed gate, and 2 also what argparse uses."""
 
-_COMMANDS = {"diagnose": diagnose, "demo": demo}
+_COMMANDS: dict[str, ModuleType] = {
+    "diagnose": diagnose,
+    "demo": demo,
+    "benchmark": benchmark,
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -129,3 +129,13 @@ def test_more_than_eight_modalities_have_no_coalitions():
     without[:, 0] = 0
     right = (model.classifier(without).argmax(1) == data[0][1]).double().mean().item()
     assert report.accuracy_without["m0"].mean == pytest.approx(right)
+
+
+def test_the_null_is_that_of_the_first_samples():
+    torch.manual_seed(0)
+    model, x = Fused(), torch.randn(600, 6)
+    report = audit(model, list(x.split(100)), **WHERE)
+    first = audit(model, list(x[:300].split(100)), **WHERE)
+    assert report.null == first.null
+    assert report.null["r"]["n"] == 300
+    assert report.n_samples == 600

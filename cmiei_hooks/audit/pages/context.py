@@ -56,7 +56,7 @@ def what_if(report: Report) -> str:
     capped = [c for p in tried["P_MAX"] if (c := at.get((a, r, p)))]
     return body + table(
         f"How the cap changes it, at ABS_THR {a:g} and REL_THR {r:g}. The last columns: how the "
-        "substituted samples divide among the modalities",
+        "triggered samples divide among the modalities",
         ("P_MAX", "triggered", "substituted", *names),
         [
             [f"{c['P_MAX']:g}", percent(c.get("triggered")), percent(c.get("substituted"))]

@@ -1,0 +1,88 @@
+"""The audit against a plain loop over the same batches, and the head alone against its products."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from ..audit.collect import Collected, Setting, collect, collect_again
+from ..config import Config
+from ..head import locate
+
+__all__ = ["MODALITIES", "backbone_and_audit", "head_and_audit"]
+
+MODALITIES = 3
+_WIDTH, _LAYERS, _HEADS, _TOKENS, _PATCH = 384, 12, 6, 64, 768
+"""A small vision transformer, on images of 128 x 128 in patches of 16 x 16."""
+
+Functions = dict[str, Callable[[], object]]
+
+
+class _Fused(nn.Module):
+    """One transformer for every modality, concatenation, BatchNorm, a classifier."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.embed = nn.Linear(_PATCH, _WIDTH)
+        layer = nn.TransformerEncoderLayer(
+            _WIDTH, _HEADS, 4 * _WIDTH, batch_first=True, norm_first=True, activation="gelu"
+        )
+        self.blocks = nn.TransformerEncoder(layer, _LAYERS, enable_nested_tensor=False)
+        self.bottleneck = nn.BatchNorm1d(MODALITIES * _WIDTH)
+        self.classifier = nn.Linear(MODALITIES * _WIDTH, classes, bias=False)
+
+    def forward(self, *patches: Tensor) -> Tensor:
+        features = [self.blocks(self.embed(x)).mean(1) for x in patches]
+        logits: Tensor = self.classifier(self.bottleneck(torch.cat(features, dim=1)))
+        return logits
+
+
+def backbone_and_audit(batch: int, classes: int, device: torch.device) -> Functions:
+    """A forward pass of a transformer over one batch, without and with the audit."""
+    torch.manual_seed(0)
+    model = _Fused(classes).to(device).eval()
+    images = tuple(torch.randn(batch, _TOKENS, _PATCH, device=device) for _ in range(MODALITIES))
+    head = locate(model, Config(head="classifier", splits=(_WIDTH,) * MODALITIES))
+
+    def plain() -> None:
+        with torch.no_grad():
+            model(*images)
+
+    return {
+        "plain loop": plain,
+        "audit": lambda: _checked(collect(model, [images], head, Setting(null_samples=0))),
+        "audit, first 256 samples": lambda: _checked(collect(model, [images], head, Setting())),
+    }
+
+
+def head_and_audit(batch: int, width: int, classes: int, device: torch.device) -> Functions:
+    """The matrix products of the audit's re-runs, and the audit over saved features."""
+    torch.manual_seed(0)
+    model = nn.Sequential()
+    model.add_module("classifier", nn.Linear(MODALITIES * width, classes))
+    model.to(device).eval()
+    features = torch.randn(batch, MODALITIES * width)
+    head = locate(model, Config(head="classifier", splits=(width,) * MODALITIES))
+    how = Setting(null_samples=0)
+    found = _checked(collect(model, [features], head, how, keep_calls=True))
+    here = features.to(device)
+    # Coalitions and two other baselines; and for the first samples the draws of the null.
+    products = 2**MODALITIES + 2 * MODALITIES
+
+    def multiply() -> None:
+        with torch.no_grad():
+            for _ in range(products):
+                model(here)
+
+    return {
+        f"{products} head forwards": multiply,
+        "audit": lambda: _checked(collect_again(model, found.calls, head, how)),
+    }
+
+
+def _checked(found: Collected) -> Collected:
+    if found.error is not None:
+        raise found.error
+    return found

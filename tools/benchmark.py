@@ -1,0 +1,10 @@
+"""``python tools/benchmark.py``: the same as ``cmiei benchmark``, from a checkout."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from cmiei_hooks.cli import main  # the checkout must be importable first
+
+sys.exit(main(["benchmark", *sys.argv[1:]]))
