@@ -80,7 +80,7 @@ def audit(
     if found.error is not None:
         raise found.error
     warn_of_draws(found)
-    return make_report(where, resolved, together(found.parts), seed=seed)
+    return make_report(where, resolved, together(found.parts), seed=seed, group=group_by)
 
 
 def refuse_no_batches(batches: object) -> None:

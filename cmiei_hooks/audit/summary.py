@@ -30,7 +30,13 @@ Mean = Callable[[Tensor], list[Interval]]
 
 
 def make_report(
-    head: Head, config: Config, samples: Samples, *, seed: int, partial: bool = False
+    head: Head,
+    config: Config,
+    samples: Samples,
+    *,
+    seed: int,
+    group: int | str | None = None,
+    partial: bool = False,
 ) -> AuditReport:
     """All figures of an audit.
 
@@ -39,6 +45,7 @@ def make_report(
         config: ``DROP``, ``MEASURE`` and the thresholds.
         samples: what was recorded.
         seed: of the bootstrap.
+        group: what the groups are called; a number is the index of their column.
         partial: whether the audit ended early.
     """
     names = head.partition.names
@@ -94,7 +101,7 @@ def make_report(
             name: {"edges": list(EDGES), "counts": histogram(influence[:, m])}
             for m, name in enumerate(names)
         },
-        strata=_strata(names, kept),
+        strata=_strata(names, kept, group if isinstance(group, str) else "group"),
         rows=rows,
     )
     return _with_accuracy(_with_coalitions(report, kept, mean), kept, mean)
@@ -141,12 +148,12 @@ def _agreement(samples: Samples, mean: Mean) -> tuple[Pair, ...]:
     return tuple(pairs)
 
 
-def _strata(names: Sequence[str], samples: Samples) -> dict[str, list[dict[str, Any]]]:
+def _strata(names: Sequence[str], samples: Samples, group: str) -> dict[str, list[dict[str, Any]]]:
     attributes: dict[str, Sequence[Any]] = {}
     if samples.label is not None:
         attributes["class"] = samples.label.tolist()
     if samples.group is not None:
-        attributes["group"] = samples.group
+        attributes[group] = samples.group
     found = {}
     for attribute, values in attributes.items():
         known = {value: code for code, value in enumerate(sorted(set(values)))}

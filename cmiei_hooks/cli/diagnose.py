@@ -229,7 +229,10 @@ def audit_checkpoint(
     if not found.parts:
         return None, found
     partial = found.error is not None
-    report = make_report(head, config, together(found.parts), seed=how.seed, partial=partial)
+    samples = together(found.parts)
+    report = make_report(
+        head, config, samples, seed=how.seed, group=how.columns.group, partial=partial
+    )
     return dataclasses.replace(report, checkpoint=loaded), found
 
 
@@ -261,6 +264,7 @@ def _environment(args: argparse.Namespace, config: Config, device: torch.device)
     return {
         "command": shlex.join(["cmiei", *args.words]),
         "config": {k: str(v) if v == float("inf") else v for k, v in config.to_dict().items()},
+        "mode": "training branch" if args.training_branch else "eval mode",
         "model_args": {key: str(value) for key, value in args.model_args},
         "versions": versions(),
         "git": git_state(),
