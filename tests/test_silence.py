@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+from collections.abc import Callable
 
 import pytest
 import silence
@@ -25,6 +27,10 @@ def build(head: str, recompute: str = "nothing", reentrant: bool = False) -> Mod
     return Model(HEADS[head](), recompute, reentrant)
 
 
+def unwrapped(model: nn.Module) -> nn.Module:
+    return model
+
+
 def compiled(model: nn.Module) -> nn.Module:
     torch._dynamo.reset()
     return torch.compile(model, backend="aot_eager")
@@ -37,11 +43,15 @@ def broken(model: nn.Module) -> nn.Module:
     return compiled(model)
 
 
-def compare(head: str, precision: str, wrap=lambda model: model, when="after", **options):
-    def run(attach_when: str):
-        return train(build(head, **options), wrap, precision, attach_when)
+@functools.cache
+def plain(head: str, precision: str, wrap: Callable[[nn.Module], nn.Module], **options) -> list:
+    """A run without the tool; several cells are compared with it."""
+    return train(build(head, **options), wrap, precision, "never")
 
-    return differences(run("never"), run(when))
+
+def compare(head: str, precision: str, wrap=unwrapped, when="after", without=None, **options):
+    found = train(build(head, **options), wrap, precision, when)
+    return differences(plain(head, precision, without or wrap, **options), found)
 
 
 @pytest.mark.cell
@@ -96,8 +106,7 @@ def test_suspended_or_in_eval_mode_an_acting_tool_is_silent(head, how):
 def test_compiled(head, precision, when):
     # Under autocast a graph break between the links rounds differently by itself.
     with_break = head == "chain" and precision == "bf16"
-    plain = train(build(head), broken if with_break else compiled, precision, "never")
-    found = differences(plain, train(build(head), compiled, precision, when))
+    found = compare(head, precision, compiled, when, broken if with_break else compiled)
     # How often AOT writes a buffer back depends on where the graph breaks; the values do not.
     assert [name for name in found if not name.startswith("version")] == []
 
