@@ -97,8 +97,6 @@ def collect(
     try:
         with _running(model, device, how), observer.listening():
             for number, given in enumerate(batches):
-                if how.limit is not None and seen >= how.limit:
-                    break
                 with_null = seen < how.null_samples
                 seen += next((len(x) for _, x in tensors(given) if x.dim()), 0)
                 if number % processes == index:
@@ -108,6 +106,8 @@ def collect(
                     observer.number, observer.with_null = number, with_null
                     observer.watch(batch, partial(_call, model, batch, how.forward))
                     found.drew |= not all(map(torch.equal, before, _generators(device)))
+                if how.limit is not None and seen >= how.limit:
+                    break
     except BaseException as error:  # Ctrl-C too: what there is can still be reported
         found.error = error
     return found
@@ -121,7 +121,9 @@ def collect_again(
     found = Collected()
     try:
         with _running(model, device, how):
-            for saved in calls:
+            for number, saved in enumerate(calls):
+                if number % how.shard[1] != how.shard[0]:
+                    continue
                 args, kwargs = (mapped(part, lambda x: x.to(device)) for part in saved.call)
                 captured = head.partition.read(args, kwargs)
                 samples = observe(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,15 @@ __all__ = ["load_calls", "save_calls"]
 _VERSION = 1
 
 
-def save_calls(path: str | os.PathLike[str], head: str, calls: Sequence[SavedCall]) -> None:
+def save_calls(
+    path: str | os.PathLike[str], origin: Mapping[str, str], calls: Sequence[SavedCall]
+) -> None:
     """Write calls of a head; the file can be read with ``weights_only=True``.
+
+    Args:
+        path: of the file.
+        origin: of which head, checkpoint and mode they are.
+        calls: of the head.
 
     Raises:
         InputError: the head receives something that such a file cannot hold.
@@ -38,19 +45,19 @@ def save_calls(path: str | os.PathLike[str], head: str, calls: Sequence[SavedCal
             }
         )
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    torch.save({"version": _VERSION, "head": head, "batches": batches}, Path(path))
+    torch.save({"version": _VERSION, "origin": dict(origin), "batches": batches}, Path(path))
 
 
-def load_calls(path: str | os.PathLike[str], head: str) -> list[SavedCall]:
+def load_calls(path: str | os.PathLike[str], origin: Mapping[str, str]) -> list[SavedCall]:
     """Read what ``save_calls`` wrote.
 
     Raises:
-        CheckpointError: it is no such file, or of another head.
+        CheckpointError: it is no such file, or of another head, checkpoint or mode.
     """
     name = os.fspath(path)
     try:
         content = torch.load(Path(path), map_location="cpu", weights_only=True)
-        version, of, batches = content["version"], content["head"], content["batches"]
+        version, of, batches = content["version"], dict(content["origin"]), content["batches"]
     except Exception as error:  # a damaged file can raise anything
         raise CheckpointError(
             f"{name}: the features cannot be read",
@@ -58,12 +65,13 @@ def load_calls(path: str | os.PathLike[str], head: str) -> list[SavedCall]:
             expected="a file written by --save-features",
             remedy="check the path and that the file is complete",
         ) from error
-    if (version, of) != (_VERSION, head):
+    other = {key: of.get(key, "") for key in origin if of.get(key) != origin[key]}
+    if version != _VERSION or other:
         raise CheckpointError(
-            f"{name}: the features are those of another head",
-            got=f"head {of!r}, version {version}",
-            expected=f"head {head!r}, version {_VERSION}",
-            remedy="save the features of this head again",
+            f"{name}: the features are not those that this audit would record",
+            got=", ".join(f"{key} {value}" for key, value in other.items()) or f"version {version}",
+            expected=", ".join(f"{key} {origin[key]}" for key in other) or f"version {_VERSION}",
+            remedy="audit as they were saved, or save them again",
         )
     return [
         SavedCall(

@@ -43,7 +43,8 @@ class Samples:
     of another sample of the batch."""
     null: Tensor
     """``[N, M, draws]``: the influence after the modality's features were shuffled over its
-    columns, the same way for all samples of a draw; NaN for samples where that was not done."""
+    columns, the same way for all samples of a draw; NaN where that was not done, or where there is
+    one column only."""
     batch: Tensor
     """int64 ``[N]``: the number of the batch."""
     label: Tensor | None = None
@@ -88,10 +89,11 @@ def observe(
             name: influence
             if name == head.drop
             else torch.stack([far(logits_with({m: change}), complete) for m in range(count)], dim=1)
-            for name, change in _changes(captured, seed, batch).items()
+            for name, change in _changes(complete, seed, batch).items()
         }
         null = influence.new_full((captured.batch, count, NULL_DRAWS), math.nan)
-        for m in range(count) if with_null else ():
+        shuffled_ones = [m for m in range(count) if with_null and _has_columns(captured, m)]
+        for m in shuffled_ones:
             for draw in range(NULL_DRAWS):
                 shuffled = logits_with({m: _Shuffled(seed, draw)})
                 null[:, m, draw] = far(logits[singles[m]], shuffled)
@@ -112,10 +114,25 @@ def observe(
     return _on_cpu(samples)
 
 
-def _changes(captured: Captured, seed: int, batch: int) -> dict[str, Change]:
+def _changes(logits: Tensor, seed: int, batch: int) -> dict[str, Change]:
+    # Among the finite samples: a broken one must not break another.
+    finite = logits.isfinite().all(-1).cpu().nonzero()[:, 0]
     generator = torch.Generator().manual_seed(seed + batch)
-    order = torch.randperm(captured.batch, generator=generator).to(captured.device)
+    order = torch.arange(len(logits))
+    order[finite] = finite[torch.randperm(len(finite), generator=generator)]
+    order = order.to(logits.device)
     return {**BASELINES, "permuted": lambda piece: piece[order]}
+
+
+def _axis(piece: Tensor) -> int:
+    """Of the features: the channels of a map ``[B, C, H, W]``, else the last one."""
+    return 1 if piece.dim() == 4 else -1
+
+
+def _has_columns(captured: Captured, modality: int) -> bool:
+    """Whether there is anything to shuffle."""
+    pieces = captured.views(captured.tensors, modality)
+    return any(piece.dim() > 1 and piece.shape[_axis(piece)] > 1 for piece in pieces)
 
 
 @dataclass(frozen=True)
@@ -127,8 +144,10 @@ class _Shuffled:
 
     def __call__(self, piece: Tensor) -> Tensor:
         generator = torch.Generator().manual_seed(self.seed * 1009 + self.draw)
-        order = torch.randperm(piece.shape[-1], generator=generator)
-        return piece[..., order.to(piece.device)]
+        if piece.dim() < 2:
+            return piece
+        order = torch.randperm(piece.shape[_axis(piece)], generator=generator)
+        return piece.index_select(_axis(piece), order.to(piece.device))
 
 
 def _predicted(logits: Sequence[Tensor], measure: str) -> Tensor | None:

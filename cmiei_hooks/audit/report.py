@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import math
 import os
@@ -10,15 +11,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rich.console import Group, RenderableType
-from rich.markup import escape
-from rich.table import Table
-from rich.text import Text
+from rich.console import RenderableType
 
+from ..errors import CMIEIError
 from ..functional import UNITS
 from .intervals import Interval
 from .loading import Loaded
 from .pages import to_html, to_markdown
+from .terminal import tables
 from .what_if import Suggestion, WhatIf
 
 __all__ = ["SCHEMA_VERSION", "AuditReport", "Pair"]
@@ -129,9 +129,10 @@ class AuditReport:
                 "over": self.interval_over,
             },
         }
-        if self.accuracy and self.accuracy_without and self.accuracy_alone:
+        if self.accuracy and self.accuracy_without:
             report["accuracy"] = self.accuracy.to_dict()
             report["accuracy_without"] = _figures(self.accuracy_without)
+        if self.accuracy_alone:
             report["accuracy_alone"] = _figures(self.accuracy_alone)
         if self.shapley and self.shapley_total:
             report["shapley"] = _figures(self.shapley)
@@ -185,89 +186,34 @@ class AuditReport:
         place = Path(directory)
         place.mkdir(parents=True, exist_ok=True)
         report = self.to_dict()
-        path = place / "report.json"
-        path.write_text(
-            json.dumps(report, indent=2, allow_nan=False, ensure_ascii=False) + "\n",
-            encoding="utf-8",
-        )
-        (place / "report.md").write_text(to_markdown(report), encoding="utf-8")
-        (place / "report.html").write_text(to_html(report), encoding="utf-8")
-        with (place / "samples.csv").open("w", newline="", encoding="utf-8") as file:
-            if self.rows:
-                writer = csv.DictWriter(file, self.rows[0])
-                writer.writeheader()
-                writer.writerows(self.rows)
-        return path
+        text = io.StringIO(newline="")
+        if self.rows:
+            writer = csv.DictWriter(text, self.rows[0])
+            writer.writeheader()
+            writer.writerows(self.rows)
+        content = {
+            "samples.csv": text.getvalue(),
+            "report.md": to_markdown(report),
+            "report.html": to_html(report),
+            "report.json": json.dumps(report, indent=2, allow_nan=False, ensure_ascii=False) + "\n",
+        }
+        try:
+            for name, written in content.items():  # each file is whole or not there
+                unfinished = place / f".{name}.unfinished"
+                unfinished.write_text(written, encoding="utf-8", newline="")
+                unfinished.replace(place / name)
+        except OSError as error:
+            raise CMIEIError(
+                f"the report cannot be written to {place}",
+                got=str(error),
+                expected="a directory that can be written into",
+                remedy="pass another one",
+            ) from error
+        return place / "report.json"
 
     def table(self) -> RenderableType:
-        """The figures of each modality, what they are worth together, and the suggested setting."""
-        parts: list[RenderableType] = [self._influences()]
-        if self.shapley or self.accuracy_without:
-            parts.append(self._contributions())
-        return Group(*parts, Text(self.suggestion.reason))
-
-    def _influences(self) -> Table:
-        table = Table(
-            title=f"Modality influence at {escape(repr(self.head))}, {self.n_samples} samples",
-            caption=self._caption(),
-            title_justify="left",
-            caption_justify="left",
-        )
-        table.add_column("modality")
-        for header in (f"CI ({UNITS[self.measure]})", "95 %", "chance", "p", "Hist", "95 %"):
-            table.add_column(header, justify="right")
-        for name in self.names:
-            influence, dominance, null = self.influence[name], self.dominance[name], self.null[name]
-            table.add_row(
-                escape(name),
-                f"{influence.mean:.4f}",
-                _range(influence, 1, ".4f"),
-                f"{null['mean']:.4f}",
-                f"{null['p']:.2f}",
-                f"{dominance.mean:.1%}",
-                _range(dominance, 100, ".0f"),
-            )
-        return table
-
-    def _contributions(self) -> Table:
-        table = Table(title="What each modality is worth", title_justify="left")
-        table.add_column("modality")
-        widths = all(isinstance(split, int) for split in self.splits)
-        headers = ["width" if widths else "input", *(["Shapley"] if self.shapley else [])]
-        headers += ["accuracy without it"] if self.accuracy_without else []
-        headers += ["alone"] if self.accuracy_alone else []
-        for header in headers:
-            table.add_column(header, justify="right")
-        for name, split in zip(self.names, self.splits, strict=True):
-            row = [escape(name), escape(str(split))]
-            if self.shapley:
-                row.append(f"{self.shapley[name].mean:.4f}")
-            if self.accuracy_without:
-                row.append(f"{self.accuracy_without[name].mean:.2%}")
-            if self.accuracy_alone:
-                row.append(f"{self.accuracy_alone[name].mean:.2%}")
-            table.add_row(*row)
-        return table
-
-    def _caption(self) -> str:
-        parts = [
-            f"triggered {self.triggered.mean:.1%} ({_range(self.triggered, 100, '.0f')})",
-            f"drop {self.drop}",
-        ]
-        if self.accuracy is not None:
-            span = _range(self.accuracy, 100, ".1f")
-            parts.insert(0, f"accuracy {self.accuracy.mean:.2%} ({span})")
-        if self.partial:
-            parts.insert(0, "PARTIAL: it ended early")
-        if self.non_finite:
-            parts.append(f"{self.non_finite} samples left out: NaN or infinite logits")
-        return f"{', '.join(parts)}; intervals over {self.interval_over}"
-
-
-def _range(interval: Interval, scale: float, form: str) -> str:
-    if not (math.isfinite(interval.low) and math.isfinite(interval.high)):
-        return "unknown"
-    return f"{interval.low * scale:{form}} to {interval.high * scale:{form}}"
+        """The figures as tables for the terminal."""
+        return tables(self)
 
 
 def _figures(figures: Figures) -> dict[str, dict[str, float | None]]:

@@ -99,7 +99,14 @@ def refuse_no_batches(batches: object) -> None:
 
 
 def warn_of_draws(found: Collected) -> None:
-    """Warn if the model drew random numbers."""
+    """Warn if the model drew random numbers, or if labels are known of some samples only."""
+    labelled = sum(part.label is not None for part in found.parts)
+    if 0 < labelled < len(found.parts):
+        warnings.warn(
+            f"{labelled} of {len(found.parts)} batches have labels: accuracy is left out",
+            CMIEIWarning,
+            stacklevel=3,
+        )
     if found.drew:
         warnings.warn(
             "the model drew random numbers in this mode: the figures are of one draw",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
-from itertools import combinations
+from collections.abc import Sequence
+from itertools import combinations, islice
 from typing import Any
 
 import torch
@@ -25,8 +25,6 @@ __all__ = ["make_report"]
 
 _FEWEST_IDENTITIES = 30
 """With fewer, an interval over identities would be too narrow: then it is over samples."""
-
-Mean = Callable[[Tensor], list[Interval]]
 
 
 def make_report(
@@ -61,18 +59,24 @@ def make_report(
     finite = dominant(everything) != KEPT
     kept = _only(samples, finite)
     influence = kept.influence.double()
-    first = dominant(influence)
     label = kept.label
     by_identity = label is not None and len(set(label.tolist())) >= _FEWEST_IDENTITIES
+    correlations: dict[tuple[str, str], float] = {}
+    columns = _columns(kept, config, correlations)
+    # All at once: drawing the resamples is what costs.
+    intervals = _intervals(columns, label if by_identity else None, seed)
 
-    def mean(values: Tensor) -> list[Interval]:
-        return bootstrap(values, clusters=label if by_identity else None, seed=seed)
+    def named(figure: str) -> dict[str, Interval] | None:
+        found = intervals.get(figure)
+        return dict(zip(names, found, strict=True)) if found else None
 
-    chosen = select(
-        influence, abs_thr=config.abs_thr, rel_thr=config.rel_thr, p_max=1.0, sample_level=True
-    )
-    modalities = torch.arange(len(names))
-    report = AuditReport(
+    def pairs(figure: str) -> tuple[Pair, ...]:
+        return tuple(map(Pair, combinations(names, 2), intervals.get(figure, [])))
+
+    def single(figure: str) -> Interval | None:
+        return intervals[figure][0] if figure in intervals else None
+
+    return AuditReport(
         head=head.name,
         names=names,
         splits=tuple(head.partition.plain),
@@ -82,17 +86,20 @@ def make_report(
         non_finite=int((~finite).sum()),
         partial=partial,
         interval_over="identities" if by_identity else "samples",
-        influence=_named(names, mean(influence)),
-        dominance=_named(names, mean(first[:, None] == modalities)),
-        triggered=mean(chosen != KEPT)[0],
+        influence=named("influence") or {},
+        dominance=named("dominance") or {},
+        triggered=intervals["triggered"][0],
         thresholds={
             "ABS_THR": config.abs_thr,
             "REL_THR": config.rel_thr,
             "P_MAX": config.p_max,
         },
         null=_null(names, influence, kept.null.double()),
-        baselines={n: _named(names, mean(v)) for n, v in kept.baselines.items()},
-        agreement=_agreement(kept, mean),
+        baselines={name: named(f"baseline {name}") or {} for name in kept.baselines},
+        agreement=tuple(
+            Pair(both, intervals[f"agreement {both}"][0], correlation)
+            for both, correlation in correlations.items()
+        ),
         what_if=tuple(what),
         suggestion=suggest(
             what, abs_thr=config.abs_thr, rel_thr=config.rel_thr, p_max=config.p_max
@@ -101,14 +108,71 @@ def make_report(
             name: {"edges": list(EDGES), "counts": histogram(influence[:, m])}
             for m, name in enumerate(names)
         },
-        strata=_strata(names, kept, group if isinstance(group, str) else "group"),
+        strata=_strata(names, kept, group, seed),
         rows=rows,
+        shapley=named("shapley"),
+        shapley_total=single("shapley_total"),
+        interactions=pairs("interactions"),
+        accuracy=single("accuracy"),
+        accuracy_without=named("accuracy_without"),
+        accuracy_alone=named("accuracy_alone"),
+        shapley_accuracy=named("shapley_accuracy"),
+        interactions_accuracy=pairs("interactions_accuracy"),
     )
-    return _with_accuracy(_with_coalitions(report, kept, mean), kept, mean)
 
 
-def _named(names: Sequence[str], intervals: Sequence[Interval]) -> dict[str, Interval]:
-    return dict(zip(names, intervals, strict=True))
+def _columns(
+    samples: Samples, config: Config, correlations: dict[tuple[str, str], float]
+) -> dict[str, Tensor]:
+    """What is averaged over the samples: figure -> ``[N, K]``; also fills in the correlations."""
+    influence = samples.influence.double()
+    modalities = range(influence.shape[1])
+    chosen = select(
+        influence, abs_thr=config.abs_thr, rel_thr=config.rel_thr, p_max=1.0, sample_level=True
+    )
+    columns = {
+        "influence": influence,
+        "dominance": dominant(influence)[:, None] == torch.tensor([*modalities]),
+        "triggered": (chosen != KEPT)[:, None],
+    }
+    for name, values in samples.baselines.items():
+        columns[f"baseline {name}"] = values
+    for both in combinations(samples.baselines, 2):
+        same, correlations[both] = agreement(*(samples.baselines[name] for name in both))
+        columns[f"agreement {both}"] = same[:, None]
+    if samples.divergence is not None:
+        # The nearer a coalition's prediction is to the complete one, the more it is worth.
+        worth = -samples.divergence.double()
+        columns["shapley"] = shapley(worth)
+        columns["shapley_total"] = -worth[:, :1]
+        columns["interactions"] = _of_pairs(worth)
+    if samples.label is None or samples.predicted is None:
+        return columns
+    right = (samples.predicted == samples.label[:, None]).double()
+    if samples.divergence is None:  # no coalitions: complete, then without each modality
+        return columns | {"accuracy": right[:, :1], "accuracy_without": right[:, 1:]}
+    everyone = right.shape[1] - 1
+    return columns | {
+        "accuracy": right[:, [everyone]],
+        "accuracy_without": right[:, [everyone ^ 1 << m for m in modalities]],
+        "accuracy_alone": right[:, [1 << m for m in modalities]],
+        "shapley_accuracy": shapley(right),
+        "interactions_accuracy": _of_pairs(right),
+    }
+
+
+def _of_pairs(worth: Tensor) -> Tensor:
+    found = interactions(worth)
+    pairs = combinations(range(found.shape[1]), 2)
+    return torch.stack([found[:, i, j] for i, j in pairs], dim=1)
+
+
+def _intervals(
+    columns: dict[str, Tensor], clusters: Tensor | None, seed: int
+) -> dict[str, list[Interval]]:
+    table = torch.cat([values.double() for values in columns.values()], dim=1)
+    found = iter(bootstrap(table, clusters=clusters, seed=seed))
+    return {figure: list(islice(found, v.shape[1])) for figure, v in columns.items()}
 
 
 def _only(samples: Samples, rows: Tensor) -> Samples:
@@ -124,97 +188,59 @@ def _only(samples: Samples, rows: Tensor) -> Samples:
 
 
 def _null(names: Sequence[str], influence: Tensor, null: Tensor) -> dict[str, dict[str, float]]:
-    drawn = null.isfinite().all(-1).all(-1)  # a shuffled sample may be NaN where it was not before
-    null, observed = null[drawn], influence[drawn].mean(0)
-    means = null.mean(0)  # [M, draws]
     found = {}
     for m, name in enumerate(names):
-        reached = int((means[m] >= observed[m]).sum())
+        # Not drawn for later samples; and a shuffled sample may be NaN where it was not before.
+        drawn = null[:, m].isfinite().all(-1)
+        means, observed = null[drawn, m].mean(0), influence[drawn, m].mean()
+        reached = int((means >= observed).sum())
         found[name] = {
-            "mean": means[m].mean().item(),
-            "low": means[m].min().item(),
-            "high": means[m].max().item(),
+            "mean": means.mean().item(),
+            "low": means.min().item(),
+            "high": means.max().item(),
             "p": (1 + reached) / (1 + NULL_DRAWS) if drawn.any() else math.nan,
             "n": int(drawn.sum()),
         }
     return found
 
 
-def _agreement(samples: Samples, mean: Mean) -> tuple[Pair, ...]:
-    pairs = []
-    for one, other in combinations(samples.baselines, 2):
-        same, correlation = agreement(samples.baselines[one], samples.baselines[other])
-        pairs.append(Pair((one, other), mean(same)[0], correlation))
-    return tuple(pairs)
-
-
-def _strata(names: Sequence[str], samples: Samples, group: str) -> dict[str, list[dict[str, Any]]]:
+def _strata(
+    names: Sequence[str], samples: Samples, group: int | str | None, seed: int
+) -> dict[str, list[dict[str, Any]]]:
     attributes: dict[str, Sequence[Any]] = {}
     if samples.label is not None:
         attributes["class"] = samples.label.tolist()
     if samples.group is not None:
-        attributes[group] = samples.group
-    found = {}
-    for attribute, values in attributes.items():
-        known = {value: code for code, value in enumerate(sorted(set(values)))}
-        codes = torch.tensor([known[value] for value in values], dtype=torch.int64)
-        found[attribute] = [
+        named = isinstance(group, str) and group != "class"
+        attributes[str(group) if named else "group"] = samples.group
+    return {name: _strata_of(names, samples, values, seed) for name, values in attributes.items()}
+
+
+def _strata_of(
+    names: Sequence[str], samples: Samples, values: Sequence[Any], seed: int
+) -> list[dict[str, Any]]:
+    known = {value: code for code, value in enumerate(sorted(set(values)))}
+    codes = torch.tensor([known[value] for value in values], dtype=torch.int64)
+    influence = samples.influence.double()
+    by_value = dict(zip(map(str, known), range(len(known)), strict=True))
+    found = []
+    for stratum in strata(influence, codes, [*by_value]):
+        inside = influence[codes == by_value[stratum.value]]
+        intervals = bootstrap(inside, seed=seed)
+        found.append(
             {
                 "value": stratum.value,
                 "n": stratum.n,
                 "influence": dict(zip(names, stratum.influence, strict=True)),
+                "interval": {
+                    name: [interval.low, interval.high]
+                    for name, interval in zip(names, intervals, strict=True)
+                },
                 "dominance": dict(zip(names, stratum.dominance, strict=True)),
                 "inequality": stratum.inequality,
             }
-            for stratum in strata(samples.influence.double(), codes, [str(v) for v in known])
-        ]
-    return found
-
-
-def _with_coalitions(report: AuditReport, samples: Samples, mean: Mean) -> AuditReport:
-    if samples.divergence is None:
-        return report
-    # The nearer a coalition's prediction is to the complete one, the more it is worth.
-    worth = -samples.divergence.double()
-    return dataclasses.replace(
-        report,
-        shapley=_named(report.names, mean(shapley(worth))),
-        shapley_total=mean(samples.divergence[:, 0])[0],
-        interactions=_interactions(report.names, worth, mean),
-    )
-
-
-def _interactions(names: Sequence[str], worth: Tensor, mean: Mean) -> tuple[Pair, ...]:
-    pairs = list(combinations(range(len(names)), 2))
-    found = interactions(worth)
-    intervals = mean(torch.stack([found[:, i, j] for i, j in pairs], dim=1))
-    return tuple(
-        Pair((names[i], names[j]), interval)
-        for (i, j), interval in zip(pairs, intervals, strict=True)
-    )
-
-
-def _with_accuracy(report: AuditReport, samples: Samples, mean: Mean) -> AuditReport:
-    if samples.label is None or samples.predicted is None:
-        return report
-    count = len(report.names)
-    right = (samples.predicted == samples.label[:, None]).double()
-    if samples.divergence is None:  # no coalitions: complete, then without each modality
-        return dataclasses.replace(
-            report,
-            accuracy=mean(right[:, 0])[0],
-            accuracy_without=_named(report.names, mean(right[:, 1:])),
         )
-    everyone = (1 << count) - 1
-    without = [everyone ^ 1 << m for m in range(count)]
-    return dataclasses.replace(
-        report,
-        accuracy=mean(right[:, everyone])[0],
-        accuracy_without=_named(report.names, mean(right[:, without])),
-        accuracy_alone=_named(report.names, mean(right[:, [1 << m for m in range(count)]])),
-        shapley_accuracy=_named(report.names, mean(shapley(right))),
-        interactions_accuracy=_interactions(report.names, right, mean),
-    )
+    return found
 
 
 def _rows(names: Sequence[str], config: Config, samples: Samples) -> tuple[dict[str, Any], ...]:

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import dataclasses
 import os
 import random
 import shlex
 import sys
-from collections.abc import Iterable, Iterator, Sized
-from contextlib import contextmanager
+from collections.abc import Iterable, Sized
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from rich.console import Console
 from rich.progress import track
 from torch import nn
@@ -24,7 +21,7 @@ from torch.utils.data.distributed import DistributedSampler
 from ..audit import AuditReport
 from ..audit.batches import Columns, read_batch
 from ..audit.collect import Collected, Setting, collect, collect_again, device_of
-from ..audit.environment import git_state, versions
+from ..audit.environment import git_state, sha256, versions
 from ..audit.features import load_calls, save_calls
 from ..audit.loading import (
     Loaded,
@@ -43,6 +40,7 @@ from ..errors import CheckpointError, CMIEIError, InputError
 from ..head import Head, locate, refuse_both
 from .gate import violations
 from .options import add_arguments, configuration
+from .processes import finish_first, processes, wait_for_all, world
 
 __all__ = ["GATE", "add_arguments", "audit_checkpoint", "make_directory", "run"]
 
@@ -60,28 +58,49 @@ def run(args: argparse.Namespace) -> int:
     """
     config = _complete(args)
     refuse_both(args.splits, args.modalities)
-    with _processes():
-        _seed(args.seed)
+    with processes():
+        _seed(config.seed or 0)
         model = _model(args)
         if args.discover:
             _discover(args, model)
             return 0
         where = locate(model, config, modalities=args.modalities, dim=args.dim, output=args.logits)
         _check_gates(args, where)
-        make_directory(args.output)
-        report, error = _audit(args, model, where, config)
-        if rank() == 0 and report is not None:
-            path = report.save(args.output)
-            console = Console(highlight=False)
-            print_report(console, report)
-            console.print(f"written to {path.parent}{os.sep}", soft_wrap=True)
+        for path in (args.output, *_parent(args.save_features)):
+            make_directory(path)
+        with finish_first():
+            report, error = _audit(args, model, where, config)
+            try:
+                if rank() == 0 and report is not None:
+                    _show(args, report)
+            finally:
+                wait_for_all()
         if error is not None:
             raise error
-        gates = dict(args.fail_above), args.fail_share
-        closed = [] if report is None else violations(report, *gates)
-    for line in closed if rank() == 0 else ():
-        Console(stderr=True).print(f"cmiei diagnose: {line}", markup=False, soft_wrap=True)
+        if report is None or not report.n_samples:
+            raise InputError(
+                "there is nothing to report",
+                got="no sample with finite logits",
+                expected="one or more",
+                remedy="check the checkpoint and the data: every logit was NaN or infinite",
+            )
+        closed = violations(report, dict(args.fail_above), args.fail_share)
+        for line in closed if rank() == 0 else ():
+            Console(stderr=True).print(f"cmiei diagnose: {line}", markup=False, soft_wrap=True)
+        wait_for_all()
     return GATE if closed else 0
+
+
+def _show(args: argparse.Namespace, report: AuditReport) -> None:
+    console = Console(highlight=False)
+    print_report(console, report)
+    path = report.save(args.output)
+    console.print(f"written to {path.parent}{os.sep}", soft_wrap=True)
+    sys.stdout.flush()
+
+
+def _parent(file: str | None) -> list[Path]:
+    return [] if file is None else [Path(file).parent]
 
 
 def _complete(args: argparse.Namespace) -> Config:
@@ -91,7 +110,10 @@ def _complete(args: argparse.Namespace) -> Config:
         from . import demo  # noqa: PLC0415  # demo imports this module
 
         demo.fill_in(args)
-    config = configuration(args)
+    try:
+        config = configuration(args)
+    except CMIEIError as error:
+        raise argparse.ArgumentError(None, str(error)) from error
     needed = {"model": args.model}
     if not args.features:
         needed["data"] = args.data
@@ -147,35 +169,63 @@ def _audit(
         Columns(args.labels, args.group_by),
         amp=args.amp,
         limit=args.limit,
-        seed=args.seed,
-        shard=(rank(), _world()),
+        seed=config.seed or 0,
+        shard=(rank(), world()),
     )
-    calls = None if args.features is None else load_calls(args.features, head.name)
-    report, trend = None, []
+    again, keep = args.features is not None, args.save_features is not None
     paths = checkpoints_in(args.checkpoint)
+    if len(paths) > 1 and (again or keep):
+        raise argparse.ArgumentError(None, "--features and --save-features are for one checkpoint")
+    initial = {key: value.detach().clone() for key, value in model.state_dict().items()}
+    report: AuditReport | None = None
+    error: BaseException | None = None
+    trend: list[dict[str, Any]] = []
     for path in paths:
-        _seed(args.seed)
-        batches: Iterable[Any] = calls if calls is not None else _batches(args)
-        keep = args.save_features is not None
-        report, found = audit_checkpoint(
-            model, path, batches, head, config, how, again=calls is not None, keep_calls=keep
-        )
-        if keep and rank() == 0 and found.error is None:
-            save_calls(args.save_features, head.name, found.calls)
-        if report is None or found.error is not None:
+        _seed(how.seed)
+        model.load_state_dict(initial)  # nothing of the checkpoint before is left
+        origin = _origin(args, head, path)
+        try:
+            batches = load_calls(args.features, origin) if again else _batches(args)
+            new, found = audit_checkpoint(
+                model, path, batches, head, config, how, again=again, keep_calls=keep
+            )
+        except (CMIEIError, KeyboardInterrupt) as caught:
+            if report is None:
+                raise
+            new, error = None, caught
+        else:
+            error = found.error
+            if keep and rank() == 0 and error is None:
+                save_calls(args.save_features, origin, found.calls)
+        report = new or report
+        if new is not None:
+            trend.append(_point(new))
+        if error is not None:
             break
-        trend.append(_point(report))
     if report is not None:
-        environment = _environment(args, config, device_of(model))
-        several = tuple(trend) if len(paths) > 1 else ()
-        report = dataclasses.replace(report, trend=several, environment=environment)
-    return report, found.error
+        report = dataclasses.replace(
+            report,
+            partial=error is not None,
+            trend=tuple(trend) if len(paths) > 1 else (),
+            environment=_environment(args, config, how, device_of(model)),
+        )
+    return report, error
+
+
+def _origin(args: argparse.Namespace, head: Head, checkpoint: str) -> dict[str, str]:
+    """What features must have in common with the audit that reads them."""
+    return {
+        "head": head.name,
+        "checkpoint": sha256(checkpoint) if Path(checkpoint).is_file() else "",
+        "mode": "training branch" if args.training_branch else "eval mode",
+        "amp": str(args.amp),
+    }
 
 
 def _batches(args: argparse.Namespace) -> Iterable[Any]:
     batches = call_function(args.data)
     refuse_no_batches(batches)
-    if _world() > 1 and isinstance(getattr(batches, "sampler", None), DistributedSampler):
+    if world() > 1 and isinstance(getattr(batches, "sampler", None), DistributedSampler):
         raise InputError(
             "the loader shares its samples out among the processes itself",
             got="a DistributedSampler",
@@ -237,7 +287,7 @@ def audit_checkpoint(
 
 
 def _from_all_processes(found: Collected) -> Collected:
-    if _world() == 1:
+    if world() == 1:
         return found
     error = found.error
     if error is not None and not isinstance(error, (CMIEIError, KeyboardInterrupt)):
@@ -257,10 +307,14 @@ def _point(report: AuditReport) -> dict[str, Any]:
         "influence": {name: figure.mean for name, figure in report.influence.items()},
         "dominance": {name: figure.mean for name, figure in report.dominance.items()},
         "accuracy": None if report.accuracy is None else report.accuracy.mean,
+        "missing": len(report.checkpoint.missing) if report.checkpoint else 0,
+        "mismatched": len(report.checkpoint.mismatched) if report.checkpoint else 0,
     }
 
 
-def _environment(args: argparse.Namespace, config: Config, device: torch.device) -> dict[str, Any]:
+def _environment(
+    args: argparse.Namespace, config: Config, how: Setting, device: torch.device
+) -> dict[str, Any]:
     return {
         "command": shlex.join(["cmiei", *args.words]),
         "config": {k: str(v) if v == float("inf") else v for k, v in config.to_dict().items()},
@@ -270,27 +324,9 @@ def _environment(args: argparse.Namespace, config: Config, device: torch.device)
         "git": git_state(),
         "device": str(device),
         "amp": args.amp,
-        "seed": args.seed,
-        "processes": _world(),
+        "seed": how.seed,
+        "processes": world(),
     }
-
-
-@contextmanager
-def _processes() -> Iterator[None]:
-    """Join the other processes if ``torchrun`` started several."""
-    several = int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized()
-    if several:
-        dist.init_process_group("gloo")
-    try:
-        yield
-    finally:
-        if several:
-            with contextlib.suppress(RuntimeError):
-                dist.destroy_process_group()
-
-
-def _world() -> int:
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def _check_gates(args: argparse.Namespace, head: Head) -> None:

@@ -54,6 +54,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         errors.print(f"cmiei {args.command}: interrupted", markup=False)
         return INTERRUPTED
+    except SystemExit as error:  # of the user's code: its exit code would look like one of ours
+        errors.print(
+            f"cmiei {args.command}: the code called sys.exit({error.code!r})", markup=False
+        )
+        return UNMEASURABLE
     except Exception:  # of the user's code; Python's own exit code, 1, would look like a gate
         traceback.print_exc()
         return UNMEASURABLE

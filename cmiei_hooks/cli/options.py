@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from typing import Any
 
 import yaml
@@ -89,10 +90,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     run.add_argument(
         "--group-by", type=_place, metavar="COLUMN", help="index or key of a group, such as camera"
     )
-    run.add_argument("--limit", type=int, metavar="N", help="stop after about N samples")
+    run.add_argument("--limit", type=_count, metavar="N", help="stop after about N samples")
     run.add_argument("--device", default="auto", help="cpu, cuda, cuda:1 (auto: cuda if there)")
     run.add_argument("--amp", action="store_true", help="run under autocast")
-    run.add_argument("--seed", type=int, default=0, help="of permutations and intervals (0)")
+    run.add_argument("--seed", type=int, help="of permutations and intervals (SEED, else 0)")
     run.add_argument(
         "--save-features", metavar="FILE", help="keep what the head receives, for --features"
     )
@@ -120,7 +121,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     out.add_argument(
         "--fail-share",
-        type=float,
+        type=_share,
         metavar="SHARE",
         help="exit with 1 if a modality dominates more than this share of the samples",
     )
@@ -133,10 +134,11 @@ def configuration(args: argparse.Namespace) -> Config:
         CMIEIError: a setting is unknown or out of range.
         argparse.ArgumentError: a key has no value.
     """
-    given = {name: getattr(args, name) for name in ("drop", "measure", "head", "splits", "names")}
+    options = ("drop", "measure", "head", "splits", "names", "seed")
+    given = {name: getattr(args, name) for name in options}
     base = Config() if args.config is None else Config.load(args.config)
     known = {name: value for name, value in given.items() if value is not None}
-    return base.override(seed=args.seed, **known).override(**_overrides(args.opts))
+    return base.override(**known).override(**_overrides(args.opts))
 
 
 def _overrides(words: list[str]) -> dict[str, Any]:
@@ -166,9 +168,28 @@ def _pair(text: str) -> tuple[str, Any]:
 def _limit(text: str) -> tuple[str, float]:
     name, _, value = text.rpartition("=")
     try:
-        return name, float(value)
+        limit = float(value)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE") from None
+        limit = math.nan
+    if math.isnan(limit):
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE with a number")
+    return name, limit
+
+
+def _share(text: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = math.nan
+    if not 0 <= share <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a share from 0 to 1")
+    return share
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of samples, 1 or more")
+    return int(text)
 
 
 def _place(text: str) -> int | str:

@@ -139,3 +139,30 @@ def test_the_null_is_that_of_the_first_samples():
     assert report.null == first.null
     assert report.null["r"]["n"] == 300
     assert report.n_samples == 600
+
+
+def test_a_broken_sample_does_not_break_another_ones_baseline():
+    module, x = nn.Linear(12, 7), torch.randn(16, 12)
+    x[3] = torch.nan
+    found = observed(module, x)
+    finite = torch.arange(16) != 3
+    for values in found.baselines.values():
+        assert values[finite].isfinite().all()
+        assert values[3].isnan().all()
+
+
+def test_maps_are_shuffled_over_their_channels_and_one_column_is_not_shuffled():
+    class Pool(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(12, 7)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.linear(x.mean((2, 3)))
+
+    partition = Partition((8, 3, 1), ("r", "n", "t"), 1)
+    head = Head(("head",), (Pool(),), partition, (None,), "zero", "kl")
+    x = torch.randn(16, 12, 4, 5) + torch.arange(12.0).view(-1, 1, 1)
+    found = observe(head, partition.read((x,), {}), batch=0, seed=0)
+    assert (found.null[:, 0] - found.influence[:, :1]).abs().max() > 0.01
+    assert found.null[:, 2].isnan().all()

@@ -88,6 +88,18 @@ def other_batches():
 def interrupted():
     raise KeyboardInterrupt
 
+def pressing():
+    import signal
+    yield loader()[0]
+    signal.raise_signal(signal.SIGINT)
+    yield loader()[1]
+
+def exiting():
+    raise SystemExit(0)
+
+def not_a_number():
+    return [torch.full((4, 6), float("nan"))]
+
 def raising():
     raise OSError("disk")
 
@@ -155,7 +167,7 @@ def test_diagnose_prints_a_table_and_writes_the_report(project, capsys):
     assert report["checkpoint"]["unexpected"] == ["old.weight"]
     rows = [line.split("│") for line in captured.out.splitlines() if line.startswith("│")]
     cells = [[cell.strip() for cell in row[1:-1]] for row in rows]
-    for above, below, name in zip(cells[:2], cells[2:], ["audio", "video"], strict=True):
+    for above, below, name in zip(cells[:2], cells[2:4], ["audio", "video"], strict=True):
         influence, dominance = report["influence"][name], report["dominance"][name]
         assert above[:3] == [
             name,
@@ -167,6 +179,7 @@ def test_diagnose_prints_a_table_and_writes_the_report(project, capsys):
             name,
             {"audio": "5", "video": "3"}[name],
             f"{report['shapley'][name]['mean']:.4f}",
+            f"{report['shapley_accuracy'][name]['mean']:.1%}",
             f"{report['accuracy_without'][name]['mean']:.2%}",
             f"{report['accuracy_alone'][name]['mean']:.2%}",
         ]
@@ -225,6 +238,39 @@ def test_what_ends_early_leaves_a_partial_report(project, capsys, data, code, sa
     assert "partial" in (project / "out" / "report.md").read_text().lower()
 
 
+def test_when_no_logit_is_finite_it_cannot_be_measured(project, capsys):
+    assert main([*arguments(data="their_code:not_a_number"), "--fail-share", "1"]) == 3
+    assert "no sample with finite logits" in capsys.readouterr().err
+    assert read(project)["non_finite"] == 4
+
+
+def test_infinite_thresholds_are_written_and_drawn(project):
+    assert main([*arguments(), "ABS_THR", ".inf"]) == 0
+    assert read(project)["thresholds"]["ABS_THR"] == "inf"
+    assert (project / "out" / "report.html").exists()
+
+
+def test_ctrl_c_ends_the_collection_and_waits_for_the_report(project, monkeypatch, capsys):
+    import signal
+
+    from cmiei_hooks.cli import diagnose
+
+    assert main(arguments(data="their_code:pressing")) == 130
+    report = read(project)
+    assert (report["partial"], report["n_samples"]) == (True, 5)
+    make = diagnose.make_report
+
+    def pressed(*args, **kwargs):
+        signal.raise_signal(signal.SIGINT)
+        return make(*args, **kwargs)
+
+    monkeypatch.setattr(diagnose, "make_report", pressed)
+    assert main(arguments(output="later")) == 130
+    report = read(project, "later")
+    assert (report["partial"], report["n_samples"]) == (False, 10)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
 @pytest.mark.parametrize(
     ("gate", "code"),
     [
@@ -256,7 +302,7 @@ def test_settings_come_from_a_file_then_the_options_then_the_end_of_the_line(pro
     assert (report["drop"], report["names"]) == ("zero", ["audio", "video"])
     assert report["thresholds"] == {"ABS_THR": 0.1, "REL_THR": 1.5, "P_MAX": 0.5}
     assert report["environment"]["config"]["ABS_THR"] == 0.1
-    assert main([*options, "ABS_TRH", "1"]) == 3
+    assert main([*options, "ABS_TRH", "1"]) == 2
     assert main([*options, "ABS_THR"]) == 2
 
 
@@ -307,6 +353,13 @@ def test_saved_features_give_the_same_with_the_head_alone(project):
         del one["environment"], two["environment"]
         assert one == two
     assert main(arguments(head="encode", data="", features="single.pt", splits="4,2")) == 3
+    import their_code
+
+    torch.manual_seed(9)
+    torch.save(their_code.model().state_dict(), "other.pth")
+    other = arguments(checkpoint="other.pth", data="", features="single.pt")
+    assert main(other) == 3
+    assert main([*arguments(data="", features="single.pt"), "--training-branch"]) == 3
 
 
 def test_a_directory_of_epochs_shows_the_trend(project):
@@ -326,6 +379,20 @@ def test_a_directory_of_epochs_shows_the_trend(project):
     assert main(arguments(checkpoint="epochs/epoch_2.pth", output="two")) == 0
     alone = read(project, "two")["influence"]["audio"]["mean"]
     assert report["trend"][0]["influence"]["audio"] == alone
+    whole = torch.load("epochs/epoch_2.pth", weights_only=True)
+    head_only = {k: v for k, v in whole.items() if k.startswith("classifier")}
+    torch.save(head_only, "epochs/epoch_11.pth")
+    assert main(arguments(checkpoint="epochs", seed="3")) == 0
+    report = read(project)
+    assert report["trend"][-1]["missing"] == 2
+    assert main(arguments(checkpoint="epochs/epoch_11.pth", output="two", seed="3")) == 0
+    assert read(project, "two")["influence"] == report["influence"]
+    (project / "epochs" / "epoch_12.pth").write_bytes(b"broken")
+    assert main(arguments(checkpoint="epochs")) == 3
+    report = read(project)
+    assert report["partial"] is True
+    assert len(report["trend"]) == 4
+    assert main(arguments(checkpoint="epochs", features="single.pt", data="")) == 2
     (project / "nothing").mkdir()
     assert main(arguments(checkpoint="nothing")) == 3
 
@@ -371,6 +438,23 @@ def test_under_torchrun_the_figures_are_those_of_one_process(project):
     del one["environment"]
     assert one == two
     assert done.stdout.count("Modality influence") == 1
+    kept = arguments(data="their_code:shuffled", limit="18", **{"save-features": "f.pt"})
+    assert main(kept) == 0
+    again = arguments(data="", features="f.pt", output="three")
+    gated = [*launcher, str(ROOT / "tools" / "diagnose.py"), *again[1:], "--fail-share", "0.01"]
+    done = subprocess.run(
+        [sys.executable, *gated],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        env=os.environ | {"PYTHONPATH": f"{ROOT}:{project}", "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 1
+    assert "dominates" in done.stderr
+    three = read(project, "three")
+    del three["environment"]
+    assert one == three
 
 
 def test_discover_prints_a_line_that_attaches(project, capsys):
@@ -413,13 +497,15 @@ def test_names_are_not_taken_for_markup(project, capsys):
         ({"fail-above": "vidoe=1"}, 2, "no modality 'vidoe'"),
         ({"model-args": "depth=3"}, 3, "cannot be called with depth"),
         ({"labels": "3"}, 3, "no column 3"),
-        ({"config": "none.yml"}, 3, "none.yml"),
+        ({"config": "none.yml"}, 2, "none.yml"),
         ({"features": "none.pt"}, 3, "features cannot be read"),
         ({"data": "their_code:raising"}, 3, "OSError: disk"),
         ({"data": "their_code:empty"}, 3, "nothing to measure"),
+        ({"data": "their_code:exiting"}, 3, "sys.exit(0)"),
+        ({"save-features": "best.pth/f.pt"}, 3, "directory"),
         ({"head": "clasifier"}, 3, "weights of the head|no module named 'clasifier'"),
         ({"splits": "5,4"}, 3, "5 + 4 = 9"),
-        ({"names": "a"}, 3, "1 names"),
+        ({"names": "a"}, 2, "1 names"),
         ({"checkpoint": "worst.pth"}, 3, "cannot be read"),
         ({"model": "their_code:mdoel"}, 3, "did you mean 'model'"),
         ({"model": "their_code:no_model"}, 3, "does not return a model"),

@@ -28,7 +28,7 @@ def what_if(report: Report) -> str:
         return ""
     tried, chosen = grid(report)
     wanted, advice = configured(report), part(report, "suggestion")
-    at = {(c["ABS_THR"], c["REL_THR"], c["P_MAX"]): c for c in cells}
+    at = {tuple(float(c[key]) for key in ("ABS_THR", "REL_THR", "P_MAX")): c for c in cells}
     cap = chosen["P_MAX"]
 
     def heat(abs_thr: float, rel_thr: float) -> Heat:

@@ -136,7 +136,7 @@ def _what_if(report: Report) -> str:
     if not cells:
         return ""
     tried, chosen = grid(report)
-    at = {(c["ABS_THR"], c["REL_THR"], c["P_MAX"]): c for c in cells}
+    at = {tuple(float(c[key]) for key in ("ABS_THR", "REL_THR", "P_MAX")): c for c in cells}
     rows = [
         [f"ABS_THR {a:g}"]
         + [

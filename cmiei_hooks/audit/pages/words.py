@@ -202,7 +202,8 @@ def grid(report: Mapping[str, Any]) -> tuple[dict[str, list[float]], dict[str, f
     Where the configured value was not tried it is the nearest one.
     """
     cells, wanted = report.get("what_if") or [], configured(report)
-    tried = {key: sorted({cell[key] for cell in cells}) for key in ("ABS_THR", "REL_THR", "P_MAX")}
+    keys = ("ABS_THR", "REL_THR", "P_MAX")
+    tried = {key: sorted({float(cell[key]) for cell in cells}) for key in keys}  # "inf" is a word
     chosen = {}
     for key, values in tried.items():
         aim = finite(wanted.get(key))
