@@ -21,8 +21,9 @@ from .head import Head, locate, nested, refuse_both
 from .hook import PreHook, active_hooks
 from .log import LogRecord, Reporter, Sink
 from .output import Outputs
-from .partition import default_names, parse_modalities
+from .partition import default_names
 from .pipeline import Measurement, Pipeline
+from .places import parse_modalities
 from .state import load_state, save_state
 from .statistics import metric_names
 

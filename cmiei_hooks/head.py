@@ -16,7 +16,8 @@ from .config import Config
 from .errors import HeadError, OutputError, SplitsError, did_you_mean
 from .functional import least_logits
 from .output import Output, Outputs, outputs_of
-from .partition import Partition, default_names, parse_modalities
+from .partition import Partition, default_names
+from .places import parse_modalities
 
 __all__ = [
     "Head",

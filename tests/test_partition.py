@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from cmiei_hooks import CMIEIError
-from cmiei_hooks.partition import Captured, Partition, default_names, parse_modalities
+from cmiei_hooks.partition import Captured, Partition, default_names
+from cmiei_hooks.places import parse_modalities
 
 PARTITION = Partition((2, 3), ("a", "b"))
 

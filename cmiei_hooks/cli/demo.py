@@ -20,7 +20,8 @@ from ..audit.intervals import Interval
 from ..config import Config
 from ..errors import CMIEIError
 from ..head import locate
-from .diagnose import audit_checkpoint, make_directory
+from .checkpoints import audit_checkpoint
+from .diagnose import make_directory
 
 __all__ = ["add_arguments", "fill_in", "run"]
 

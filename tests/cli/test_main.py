@@ -253,18 +253,18 @@ def test_infinite_thresholds_are_written_and_drawn(project):
 def test_ctrl_c_ends_the_collection_and_waits_for_the_report(project, monkeypatch, capsys):
     import signal
 
-    from cmiei_hooks.cli import diagnose
+    from cmiei_hooks.cli import checkpoints
 
     assert main(arguments(data="their_code:pressing")) == 130
     report = read(project)
     assert (report["partial"], report["n_samples"]) == (True, 5)
-    make = diagnose.make_report
+    make = checkpoints.make_report
 
     def pressed(*args, **kwargs):
         signal.raise_signal(signal.SIGINT)
         return make(*args, **kwargs)
 
-    monkeypatch.setattr(diagnose, "make_report", pressed)
+    monkeypatch.setattr(checkpoints, "make_report", pressed)
     assert main(arguments(output="later")) == 130
     report = read(project, "later")
     assert (report["partial"], report["n_samples"]) == (False, 10)
