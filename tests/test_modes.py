@@ -84,7 +84,8 @@ def test_it_takes_the_branch_and_nothing_moves_or_is_random():
     assert torch.equal(one, two)
     assert torch.equal(state, torch.get_rng_state())
     assert all(torch.equal(buffers[k], v) for k, v in model.named_buffers())
-    assert versions == [b._version for b in model.buffers()]
+    if torch.__version__ >= "2.4":  # before, InstanceNorm writes its buffers back in eval mode too
+        assert versions == [b._version for b in model.buffers()]
     assert flags == [module.training for module in model.modules()]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -250,9 +251,15 @@ def test_infinite_thresholds_are_written_and_drawn(project):
     assert (project / "out" / "report.html").exists()
 
 
-def test_ctrl_c_ends_the_collection_and_waits_for_the_report(project, monkeypatch, capsys):
-    import signal
+@pytest.fixture
+def listening():
+    """Python's own handler, which a shell takes away from what runs in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
+
+def test_ctrl_c_ends_the_collection_and_waits_for_the_report(project, monkeypatch, listening):
     from cmiei_hooks.cli import checkpoints
 
     assert main(arguments(data="their_code:pressing")) == 130
