@@ -14,7 +14,7 @@ from .functional import least_logits
 from .head import Head
 from .measure import Expected
 from .output import read_logits
-from .quiet import unseen
+from .quiet import in_autocast, unseen
 from .replay import in_backward
 
 __all__ = ["ChainCheck"]
@@ -70,7 +70,7 @@ class ChainCheck:
         # A call that was broken off (out of memory) is forgotten by and by.
         self._expected = [
             *self._expected[1 - _MOST :],
-            (expected, self._modes(), _autocast(expected.logits.device.type)),
+            (expected, self._modes(), in_autocast(expected.logits.device.type)),
         ]
 
     def settle(self) -> None:
@@ -123,7 +123,7 @@ class ChainCheck:
         for expected, modes, autocast in self._expected:
             if modes != self._modes():
                 continue  # an eval pass after a call that was broken off
-            coarse = autocast or _autocast(expected.logits.device.type)
+            coarse = autocast or in_autocast(expected.logits.device.type)
             differences.append(_difference(head, expected, args, returned, coarse))
         if "" in differences:
             self.close()
@@ -167,10 +167,3 @@ def _difference(
             return f"{what}: largest difference {difference:.3g} of values up to {largest:.3g}"
         told |= what != "logits" and largest > 0
     return "" if told else None
-
-
-def _autocast(device: str) -> bool:
-    try:
-        return torch.is_autocast_enabled(device)
-    except TypeError:  # before torch 2.4
-        return torch.is_autocast_enabled() or torch.is_autocast_cpu_enabled()

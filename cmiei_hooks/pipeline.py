@@ -19,6 +19,7 @@ from .config import Config
 from .errors import CMIEIWarning
 from .functional import KEPT, cap, select, select_batch
 from .head import Head
+from .linear import influence_of_linear
 from .log import LogRecord, Reporter
 from .measure import expectation, measure
 from .replay import Done, Replays, in_backward
@@ -94,7 +95,9 @@ class Pipeline:
         c, captured = self.config, self.head.partition.read(args, kwargs)
         if c.inplace:
             refuse_in_place(captured)
-        influence = measure(self.head, captured).influence
+        influence = influence_of_linear(self.head, captured)
+        if influence is None:
+            influence = measure(self.head, captured).influence
         # When the cap lets no sample through, the very same tensor must go on to the head. (With
         # SYNC it must not depend on the size of this rank's batch: the other ranks would wait.)
         within = c.p_max if c.sync else cap(c.p_max, captured.batch)

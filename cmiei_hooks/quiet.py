@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.utils._python_dispatch import _disable_current_modes
 
-__all__ = ["copied", "quiet", "unseen"]
+__all__ = ["copied", "in_autocast", "quiet", "unseen"]
 
 
 Lend = Callable[[dict[int, Any]], None]
@@ -184,3 +184,11 @@ def _randomness(device: torch.device) -> Callable[[], None]:
             set_state(*state)
 
     return rewind
+
+
+def in_autocast(device: str) -> bool:
+    """Whether autocast is on for this type of device."""
+    try:
+        return torch.is_autocast_enabled(device)
+    except TypeError:  # before torch 2.4
+        return torch.is_autocast_enabled() or torch.is_autocast_cpu_enabled()

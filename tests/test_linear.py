@@ -1,0 +1,172 @@
+"""The fast path of linear heads: the same as the re-invoked head, and only where it may."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from conftest import WIDTHS, Fused
+from torch import Tensor, nn
+from torch.nn.utils import parametrizations, weight_norm
+
+import cmiei_hooks
+import cmiei_hooks.linear
+from cmiei_hooks.head import Head
+from cmiei_hooks.linear import influence_of_linear
+from cmiei_hooks.measure import measure
+from cmiei_hooks.partition import Partition
+
+PARTITION = Partition(tuple(WIDTHS), ("r", "n", "t"))
+
+
+def head_of(*links: nn.Module, drop: str = "zero", kind: str = "kl", output=None) -> Head:
+    names = tuple(f"link{i}" for i in range(len(links)))
+    outputs = (None,) * (len(links) - 1) + (output,)
+    return Head(names, links, PARTITION, outputs, drop, kind)
+
+
+def both(head: Head, x: Tensor) -> tuple[Tensor | None, Tensor]:
+    captured = head.partition.read((x,), {})
+    return influence_of_linear(head, captured), measure(head, captured).influence
+
+
+LINEAR = {
+    "linear": lambda c: [nn.Linear(12, c)],
+    "without bias": lambda c: [nn.Linear(12, c, bias=False)],
+    "batch norm, linear": lambda c: [nn.BatchNorm1d(12), nn.Linear(12, c, bias=False)],
+    "in a Sequential": lambda c: [nn.Sequential(nn.BatchNorm1d(12), nn.Linear(12, c))],
+}
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("drop", ["zero", "mean"])
+@pytest.mark.parametrize("classes", [2, 7, 5000])
+@pytest.mark.parametrize("make", LINEAR.values(), ids=LINEAR)
+def test_it_is_the_influence_of_the_head_run_again(make, classes, drop, training):
+    links = make(classes)
+    for link in links:
+        link.train(training)
+        for part in link.modules():
+            if isinstance(part, nn.BatchNorm1d):
+                part.running_mean.normal_()
+                part.running_var.uniform_(0.5, 2)
+                nn.init.normal_(part.weight)
+                nn.init.normal_(part.bias)
+    x = torch.randn(33, 12) * 2 + 0.5
+    versions = [b._version for link in links for b in link.buffers()]
+    state = torch.get_rng_state()
+    fast, slow = both(head_of(*links, drop=drop), x)
+    # float32 rounding, which a BatchNorm makes larger where a column has no variance
+    torch.testing.assert_close(fast, slow, rtol=1e-3, atol=5e-5)
+    assert (fast > 1e-3).any()
+    assert versions == [b._version for link in links for b in link.buffers()]
+    assert torch.equal(state, torch.get_rng_state())
+    double = [link.double() for link in links]
+    fast, slow = both(head_of(*double, drop=drop), x.double())
+    torch.testing.assert_close(fast, slow, rtol=1e-9, atol=1e-12)
+
+
+def test_chunks_of_classes_make_no_difference(monkeypatch):
+    head, x = head_of(nn.Linear(12, 1000).double()), torch.randn(8, 12).double() * 3
+    whole, slow = both(head, x)
+    monkeypatch.setattr(cmiei_hooks.linear, "_CHUNK", 8 * 64)
+    chunked, _ = both(head, x)
+    torch.testing.assert_close(chunked, whole, rtol=1e-10, atol=1e-13)
+    torch.testing.assert_close(chunked, slow, rtol=1e-10, atol=1e-13)
+
+
+def test_very_different_predictions_do_not_overflow():
+    head = head_of(nn.Linear(12, 7))
+    with torch.no_grad():
+        head.last.weight.mul_(300)
+    fast, slow = both(head, torch.randn(16, 12))
+    assert slow.max() > 100
+    torch.testing.assert_close(fast, slow, rtol=1e-4, atol=1e-3)
+
+
+def test_a_block_of_zeros_has_influence_exactly_zero():
+    head = head_of(nn.Linear(12, 700))
+    with torch.no_grad():
+        head.last.weight[:, 4:7] = 0
+    fast, _ = both(head, torch.randn(64, 12))
+    assert torch.equal(fast[:, 1], torch.zeros(64))
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
+def test_samples_that_are_not_finite_are_the_same(bad):
+    head, x = head_of(nn.Linear(12, 7)), torch.randn(8, 12)
+    x[2, 5] = bad
+    fast, slow = both(head, x)
+    assert torch.equal(fast.isnan(), slow.isnan())
+    assert fast[2].isnan().all()
+    with torch.no_grad():
+        head.last.bias[3] = -torch.inf
+    fast, slow = both(head, x)
+    assert torch.equal(fast.isnan(), slow.isnan())
+
+
+class Scaled(nn.Linear):
+    def forward(self, x: Tensor) -> Tensor:
+        return 2 * super().forward(x)
+
+
+def replaced() -> nn.Linear:
+    head = nn.Linear(12, 7)
+    head.forward = lambda x: nn.functional.linear(x, head.weight)
+    return head
+
+
+def hooked(kind: str) -> nn.Linear:
+    head = nn.Linear(12, 7)
+    getattr(head, f"register_forward_{kind}")(lambda *_: None)
+    return head
+
+
+NOT = {
+    "a subclass": lambda: head_of(Scaled(12, 7)),
+    "a parametrization": lambda: head_of(parametrizations.weight_norm(nn.Linear(12, 7))),
+    "legacy weight norm": lambda: head_of(weight_norm(nn.Linear(12, 7))),
+    "a replaced forward": lambda: head_of(replaced()),
+    "a hook": lambda: head_of(hooked("hook")),
+    "a pre-hook": lambda: head_of(hooked("pre_hook")),
+    "dropout": lambda: head_of(nn.Dropout(), nn.Linear(12, 7)),
+    "layer norm": lambda: head_of(nn.LayerNorm(12), nn.Linear(12, 7)),
+    "an activation": lambda: head_of(nn.Sequential(nn.ReLU(), nn.Linear(12, 7))),
+    "two linears": lambda: head_of(nn.Linear(12, 12), nn.Linear(12, 7)),
+    "another measure": lambda: head_of(nn.Linear(12, 7), kind="js"),
+    "a part of the output": lambda: head_of(nn.Linear(12, 7), output=lambda z: z),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm:FutureWarning")
+@pytest.mark.parametrize("make", NOT.values(), ids=NOT)
+def test_anything_else_is_left_to_the_general_path(make):
+    head = make()
+    assert both(head, torch.randn(8, 12))[0] is None
+
+
+def test_other_inputs_and_types_are_left_to_the_general_path():
+    head, x = head_of(nn.Linear(12, 7)), torch.randn(8, 12)
+    for args in ((x, 1.0), (torch.randn(8, 3, 12),)):
+        assert influence_of_linear(head, PARTITION.read(args, {})) is None
+    blocks = Partition((((0, 4),), ((4, 12),)), ("a", "b"))
+    of_blocks = Head(("head",), head.links, blocks, (None,), "zero", "kl")
+    assert influence_of_linear(of_blocks, blocks.read((x,), {})) is None
+    half = head_of(nn.Linear(12, 7).bfloat16())
+    assert influence_of_linear(half, PARTITION.read((x.bfloat16(),), {})) is None
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert influence_of_linear(head, PARTITION.read((x,), {})) is None
+
+
+def test_it_is_chosen_by_itself(monkeypatch):
+    def never(*_: object) -> None:
+        raise AssertionError("the head was run again")
+
+    monkeypatch.setattr("cmiei_hooks.measure._reenter", never)
+    model = Fused()
+    settings = {"k": 1, "warmup_epochs": 0, "log": False}
+    handle = cmiei_hooks.attach(model, head="classifier", splits=WIDTHS, **settings)
+    model(torch.randn(16, 6))
+    assert (handle.last.influence > 0).any()
+    model.classifier.register_forward_hook(lambda *_: None)
+    with pytest.raises(AssertionError, match="run again"):
+        model(torch.randn(16, 6))
