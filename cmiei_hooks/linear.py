@@ -39,7 +39,8 @@ def influence_of_linear(head: Head, captured: Captured) -> Tensor | None:
     if parts is None or features is None or widths is None or head.measure != "kl":
         return None
     norms, last = parts
-    if last.weight.dtype != features.dtype or in_autocast(features.device.type):
+    fits = last.weight.dtype == features.dtype and last.in_features == sum(widths)
+    if not fits or in_autocast(features.device.type):
         return None
     with torch.no_grad(), unseen():
         stand_in = batch_mean(features) if head.drop == "mean" else None

@@ -498,7 +498,8 @@ def test_output_picks_the_logits_of_the_head(x):
     model(x)
     other = attach(plain)
     plain(x)
-    assert torch.equal(handle.last.influence, other.last.influence)
+    # not to the bit: a plain Linear is measured without running it again
+    torch.testing.assert_close(handle.last.influence, other.last.influence)
 
 
 def test_a_float64_model_has_float32_figures_and_float64_inputs(model, x):
@@ -538,7 +539,7 @@ def test_a_head_that_reuses_its_output_is_measured_right(x):
     handles = attach(model), attach(plain)
     model(x)
     plain(x)
-    assert torch.equal(handles[0].last.influence, handles[1].last.influence)
+    torch.testing.assert_close(handles[0].last.influence, handles[1].last.influence)
 
 
 def test_a_suspended_and_another_call_in_one_region(x):

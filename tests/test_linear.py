@@ -151,6 +151,8 @@ def test_other_inputs_and_types_are_left_to_the_general_path():
     blocks = Partition((((0, 4),), ((4, 12),)), ("a", "b"))
     of_blocks = Head(("head",), head.links, blocks, (None,), "zero", "kl")
     assert influence_of_linear(of_blocks, blocks.read((x,), {})) is None
+    wide = head_of(nn.Identity(), nn.Linear(24, 7))
+    assert influence_of_linear(wide, PARTITION.read((x,), {})) is None
     half = head_of(nn.Linear(12, 7).bfloat16())
     assert influence_of_linear(half, PARTITION.read((x.bfloat16(),), {})) is None
     with torch.autocast("cpu", dtype=torch.bfloat16):
