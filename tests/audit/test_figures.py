@@ -102,7 +102,7 @@ def test_strata_are_the_figures_of_each_value(rows, count, random):
         assert one.influence == pytest.approx(means)
         assert one.dominance == pytest.approx([firsts.count(m) / one.n for m in range(len(means))])
         assert one.inequality == pytest.approx(inequality(tensor(means)).item())
-    keys = [(-s.inequality, -s.n, s.value) for s in found]
+    keys = [(-round(s.inequality, 12), -s.n, s.value) for s in found]
     assert keys == sorted(keys)
 
 
