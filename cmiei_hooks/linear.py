@@ -117,20 +117,21 @@ def _influence(
     def columns(of: Tensor) -> Sequence[Tensor]:
         return torch.split(of, list(widths), dim=1)
 
+    inputs = [column.contiguous() for column in columns(features)]  # faster products
     baselines = [None] * len(widths) if stand_in is None else columns(stand_in)
     step = max(_CHUNK // max(len(features), 1), 64)
     totals, left, expected = [], [], []
-    finite = torch.ones_like(features[:, 0], dtype=torch.bool)
+    largest = torch.zeros_like(features[:, 0])
     for start in range(0, last.out_features, step):
         chunk = slice(start, start + step)
         weights = columns(last.weight[chunk])
-        parts = [linear(f, w) for f, w in zip(columns(features), weights, strict=True)]
+        parts = [linear(f, w) for f, w in zip(inputs, weights, strict=True)]
         z = parts[0] + parts[1]
         for part in parts[2:]:
             z += part
         if last.bias is not None:
             z += last.bias[chunk]
-        finite &= z.isfinite().all(-1)
+        largest = torch.maximum(largest, z.abs().amax(-1))  # infinite and NaN come through
         total = z.logsumexp(-1)
         p = (z - total[:, None]).exp_()
         for part, baseline, w in zip(parts, baselines, weights, strict=True):
@@ -144,5 +145,5 @@ def _influence(
     share = (chunks - total).exp()
     difference = torch.einsum("kb,kmb->mb", share, torch.stack(expected))
     influence = (difference - total + torch.stack(left).logsumexp(0)).clamp_min(0).T
-    known = finite & influence.isfinite().all(-1)
+    known = largest.isfinite() & influence.isfinite().all(-1)
     return influence.masked_fill(~known[:, None], math.nan)
