@@ -127,7 +127,8 @@ class ChainCheck:
             differences.append(_difference(head, expected, args, returned, coarse))
         if "" in differences:
             self.close()
-        self._found += [text for text in differences[-1:] if text]
+        else:
+            self._found += [text for text in differences[-1:] if text]
 
     def _modes(self) -> tuple[bool, ...]:
         return tuple(link.training for link in self._head.links) if self._head else ()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -66,11 +67,18 @@ def _parts(head: Head) -> tuple[list[nn.Module], nn.Linear] | None:
     return (norms, last) if plain else None
 
 
+_FORWARDS: dict[type[nn.Module], Any] = {
+    kind: kind.forward for kind in (nn.Linear, nn.BatchNorm1d, nn.Sequential)
+}
+"""As torch has them: somebody may replace that of a module, or of the class."""
+
+
 def _bare(module: nn.Module) -> bool:
     """Whether nothing hangs on it but the hooks of this package."""
     hooks = [*module._forward_pre_hooks.values(), *module._forward_hooks.values()]
     own = all(type(hook).__module__.partition(".")[0] == __package__ for hook in hooks)
-    return own and "forward" not in module.__dict__
+    kind = type(module)
+    return own and "forward" not in module.__dict__ and kind.forward is _FORWARDS.get(kind)
 
 
 def _features(captured: Captured) -> Tensor | None:

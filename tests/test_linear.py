@@ -159,6 +159,11 @@ def test_other_inputs_and_types_are_left_to_the_general_path():
         assert influence_of_linear(head, PARTITION.read((x,), {})) is None
 
 
+def test_a_forward_replaced_in_the_class_is_left_to_the_general_path(monkeypatch):
+    monkeypatch.setattr(nn.Linear, "forward", lambda self, x: 2 * (x @ self.weight.T))
+    assert both(head_of(nn.Linear(12, 7)), torch.randn(8, 12))[0] is None
+
+
 def test_it_is_chosen_by_itself(monkeypatch):
     def never(*_: object) -> None:
         raise AssertionError("the head was run again")

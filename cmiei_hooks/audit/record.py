@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from ..functional import counterfactual_influence
+from ..functional import counterfactual_influence, least_logits
 from ..head import Head
 from ..measure import BASELINES, Change, reruns
 from ..partition import Captured
@@ -151,7 +151,7 @@ class _Shuffled:
 
 
 def _predicted(logits: Sequence[Tensor], measure: str) -> Tensor | None:
-    if measure in ("kl", "js", "ted"):
+    if least_logits(measure) > 1:  # a measure of classes
         return torch.stack([z.argmax(-1) for z in logits], dim=1)
     if measure == "bernoulli" and logits[0].shape[-1] == 1:
         return torch.stack([(z[:, 0] > 0).long() for z in logits], dim=1)

@@ -423,21 +423,24 @@ def test_autocast_is_used_when_asked_for(project):
     assert half["influence"]["audio"]["mean"] == pytest.approx(mean, rel=0.1)
 
 
-def test_under_torchrun_the_figures_are_those_of_one_process(project):
-    options = arguments(data="their_code:shuffled", limit="18")
-    assert main(options) == 0
-    one = read(project)
+def in_two_processes(project: Path, *options: str) -> subprocess.CompletedProcess[str]:
     launcher = ["-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=0"]
     launcher += ["--rdzv_backend=c10d", "--rdzv_endpoint=localhost:0"]
-    command = [*launcher, str(ROOT / "tools" / "diagnose.py"), *options[1:], "--output", "two"]
-    done = subprocess.run(
-        [sys.executable, *command],
+    return subprocess.run(
+        [sys.executable, *launcher, str(ROOT / "tools" / "diagnose.py"), *options],
         capture_output=True,
         text=True,
         timeout=120,
         check=False,
         env=os.environ | {"PYTHONPATH": f"{ROOT}:{project}", "OMP_NUM_THREADS": "1"},
     )
+
+
+def test_under_torchrun_the_figures_are_those_of_one_process(project):
+    options = arguments(data="their_code:shuffled", limit="18")
+    assert main([*options, "--save-features", "f.pt"]) == 0
+    one = read(project)
+    done = in_two_processes(project, *options[1:], "--output", "two")
     assert done.returncode == 0, done.stderr
     two = read(project, "two")
     assert one["n_samples"] == two["n_samples"] == 20
@@ -445,18 +448,8 @@ def test_under_torchrun_the_figures_are_those_of_one_process(project):
     del one["environment"]
     assert one == two
     assert done.stdout.count("Modality influence") == 1
-    kept = arguments(data="their_code:shuffled", limit="18", **{"save-features": "f.pt"})
-    assert main(kept) == 0
     again = arguments(data="", features="f.pt", output="three")
-    gated = [*launcher, str(ROOT / "tools" / "diagnose.py"), *again[1:], "--fail-share", "0.01"]
-    done = subprocess.run(
-        [sys.executable, *gated],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-        env=os.environ | {"PYTHONPATH": f"{ROOT}:{project}", "OMP_NUM_THREADS": "1"},
-    )
+    done = in_two_processes(project, *again[1:], "--fail-share", "0.01")
     assert done.returncode == 1
     assert "dominates" in done.stderr
     three = read(project, "three")
