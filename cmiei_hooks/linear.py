@@ -1,20 +1,19 @@
-"""The same influence for a linear head, at about the price of one forward.
+"""The same influence for heads that begin with a Linear, at about the price of one forward.
 
-With ``P_m = f_m W_m^T``, the part of the logits that comes from modality m, all of which together
-cost one forward, ``z = sum_m P_m + b``; and without modality m ``z' = z - d``, where ``d = P_m -
-q_m`` and ``q_m`` is the part of what stands in for it. Then ``KL(softmax(z) || softmax(z')) =
-E_p[d] - lse(z) + lse(z')`` needs no second softmax.
+With ``P_m = f_m W_m^T``, the part that modality m has in what the Linear returns, all of which
+together cost one forward, ``z = sum_m P_m + b``, and without modality m it is ``z - P_m + q_m``,
+where ``q_m`` is the part of what stands in for it. Layers that follow are run on these variants.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear
 
 from .functional import batch_mean
 from .head import Head
@@ -23,58 +22,92 @@ from .quiet import in_autocast, quiet, unseen
 
 __all__ = ["influence_of_linear"]
 
-_CHUNK = 2**16
-"""So many logits at once (rows x classes) stay in the cache of a core."""
+_CHUNK = 2**20
+"""So many numbers are held at once: a few megabytes, however many classes there are."""
 
 
 def influence_of_linear(head: Head, captured: Captured) -> Tensor | None:
-    """Influence ``[B, M]`` at a head that is linear in its modalities; None if it is not.
+    """Influence ``[B, M]`` at a head that begins and ends with a Linear; None if it does not.
 
-    That is a Linear, or a chain (or Sequential) of BatchNorm1d and a Linear, on one tensor ``[B,
-    D]`` of which the modalities are neighbouring columns, in float32 or float64 without autocast,
-    measured by ``kl``; and nothing else hangs on it: no subclass, parametrization, hook or replaced
+    That is a chain or Sequential of any number of BatchNorm1d, a Linear and, in an MLP, further
+    Linears with activations, norms and dropout of torch between them; on one tensor ``[B, D]`` of
+    which the modalities are neighbouring columns, in float32 or float64 without autocast, measured
+    by ``kl``; and nothing else hangs on it: no subclass, parametrization, hook or replaced
     ``forward``. To be called from inside a pre-hook of the first link.
     """
-    parts, widths = _parts(head), head.partition.widths
+    layers, widths = _layers(head), head.partition.widths
     features = _features(captured)
-    if parts is None or features is None or widths is None or head.measure != "kl":
+    if layers is None or features is None or widths is None or head.measure != "kl":
         return None
-    norms, last = parts
-    fits = last.weight.dtype == features.dtype and last.in_features == sum(widths)
-    if not fits or in_autocast(features.device.type):
+    if not layers.fit(features.dtype, widths) or in_autocast(features.device.type):
         return None
     with torch.no_grad(), unseen():
         stand_in = batch_mean(features) if head.drop == "mean" else None
-        if norms:
-            features, stand_in = _normalised(head, norms, features, stand_in)
-        return _influence(features, stand_in, last, widths)
+        if layers.norms:
+            features, stand_in = _normalised(head, layers.norms, features, stand_in)
+        logits = _decomposed(features, stand_in, layers.linear, widths)
+        if layers.last is not layers.linear:
+            hidden = logits(slice(None)).transpose(1, 2).contiguous()
+            logits = _products(_through(head, layers.between, hidden), layers.last)
+        return _influence(logits, layers.last.out_features, len(widths), features)
 
 
-def _parts(head: Head) -> tuple[list[nn.Module], nn.Linear] | None:
-    """Norms and then one Linear, nothing else; None if it is not so."""
+@dataclass(frozen=True)
+class _Layers:
+    """What such a head consists of, in order."""
+
+    norms: Sequence[nn.Module]
+    linear: nn.Linear
+    between: Sequence[nn.Module]
+    """Between it and the last; empty if there is no other Linear."""
+    last: nn.Linear
+
+    def fit(self, dtype: torch.dtype, widths: Sequence[int]) -> bool:
+        """Whether the Linears take features of this type, the first one of these widths."""
+        types = {self.linear.weight.dtype, self.last.weight.dtype}
+        return types == {dtype} and self.linear.in_features == sum(widths)
+
+
+def _layers(head: Head) -> _Layers | None:
     parts: list[nn.Module] = []
     for link in head.links:
         inside = list(link) if type(link) is nn.Sequential else [link]
         if len(inside) > 1 and not _bare(link):
             return None
         parts += inside
-    *norms, last = parts
     # A subclass may do anything; sharded and quantised parameters are no plain ones.
-    if type(last) is not nn.Linear or any(type(norm) is not nn.BatchNorm1d for norm in norms):
-        return None
     whole = all(type(p) is nn.Parameter for part in parts for p in part.parameters())
-    plain = whole and all(map(_bare, parts)) and all(output is None for output in head.outputs)
-    return (norms, last) if plain else None
+    if (
+        not whole
+        or not all(map(_bare, parts))
+        or any(output is not None for output in head.outputs)
+    ):
+        return None
+    linears = [i for i, part in enumerate(parts) if type(part) is nn.Linear]
+    if not linears or linears[-1] != len(parts) - 1:
+        return None
+    norms, linear, last = parts[: linears[0]], parts[linears[0]], parts[-1]
+    if any(type(norm) is not nn.BatchNorm1d for norm in norms):
+        return None
+    if not isinstance(linear, nn.Linear) or not isinstance(last, nn.Linear):
+        return None
+    return _Layers(norms, linear, parts[linears[0] + 1 : -1], last)
 
+
+_OF_ROWS: tuple[Any, ...] = (
+    nn.Linear, nn.LayerNorm, nn.Identity, nn.ReLU, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Tanh,
+    nn.Sigmoid, nn.Softplus,
+)  # fmt: skip
+"""Each row of what they return depends on that row alone; of the others below in eval mode."""
 
 _FORWARDS: dict[type[nn.Module], Any] = {
-    kind: kind.forward for kind in (nn.Linear, nn.BatchNorm1d, nn.Sequential)
+    kind: kind.forward for kind in (*_OF_ROWS, nn.BatchNorm1d, nn.Dropout, nn.Sequential)
 }
 """As torch has them: somebody may replace that of a module, or of the class."""
 
 
 def _bare(module: nn.Module) -> bool:
-    """Whether nothing hangs on it but the hooks of this package."""
+    """Whether it is a known one and nothing hangs on it but the hooks of this package."""
     hooks = [*module._forward_pre_hooks.values(), *module._forward_hooks.values()]
     own = all(type(hook).__module__.partition(".")[0] == __package__ for hook in hooks)
     kind = type(module)
@@ -110,48 +143,99 @@ def _normalised(
     return features, dropped[:1]
 
 
-def _influence(
-    features: Tensor, stand_in: Tensor | None, last: nn.Linear, widths: Sequence[int]
-) -> Tensor:
-    """``[B, M]``, by chunks of classes: no more than a few of them are held at a time.
+_Variants = Callable[[slice], Tensor]
+"""Outputs of a Linear, complete and without each modality: ``[1 + M, C', B]`` for C' of its C.
 
-    Args:
-        features: ``[B, D]``, what the Linear receives.
-        stand_in: ``[1, D]``, what it would receive without; None: zeros.
-        last: with weight ``[C, D]``.
-        widths: of the M modalities, D together.
-    """
+Samples come last: so the products are faster, and the softmax is no slower.
+"""
+
+
+def _decomposed(
+    features: Tensor, stand_in: Tensor | None, linear: nn.Linear, widths: Sequence[int]
+) -> _Variants:
+    """From its parts; ``stand_in`` is one row ``[1, D]``, None for zeros."""
 
     def columns(of: Tensor) -> Sequence[Tensor]:
         return torch.split(of, list(widths), dim=1)
 
-    inputs = [column.contiguous() for column in columns(features)]  # faster products
-    baselines = [None] * len(widths) if stand_in is None else columns(stand_in)
-    step = max(_CHUNK // max(len(features), 1), 64)
-    totals, left, expected = [], [], []
-    largest = torch.zeros_like(features[:, 0])
-    for start in range(0, last.out_features, step):
-        chunk = slice(start, start + step)
-        weights = columns(last.weight[chunk])
-        parts = [linear(f, w) for f, w in zip(inputs, weights, strict=True)]
-        z = parts[0] + parts[1]
-        for part in parts[2:]:
-            z += part
-        if last.bias is not None:
-            z += last.bias[chunk]
-        largest = torch.maximum(largest, z.abs().amax(-1))  # infinite and NaN come through
-        total = z.logsumexp(-1)
-        p = (z - total[:, None]).exp_()
-        for part, baseline, w in zip(parts, baselines, weights, strict=True):
-            if baseline is not None:
-                part.sub_(linear(baseline, w))
-        totals.append(total)
-        expected.append(torch.stack([torch.linalg.vecdot(p, d) for d in parts]))
-        left.append(torch.stack([(z - d).logsumexp(-1) for d in parts]))
-    chunks = torch.stack(totals)
-    total = chunks.logsumexp(0)
-    share = (chunks - total).exp()
-    difference = torch.einsum("kb,kmb->mb", share, torch.stack(expected))
-    influence = (difference - total + torch.stack(left).logsumexp(0)).clamp_min(0).T
-    known = largest.isfinite() & influence.isfinite().all(-1)
-    return influence.masked_fill(~known[:, None], math.nan)
+    def variants(chosen: slice) -> Tensor:
+        weights = columns(linear.weight[chosen])
+        z = features.new_empty(1 + len(widths), len(weights[0]), len(features))
+        for out, f, w in zip(z[1:], columns(features), weights, strict=True):
+            torch.mm(w, f.T, out=out)
+        torch.sum(z[1:], 0, out=z[0])
+        if linear.bias is not None:
+            z[0] += linear.bias[chosen, None]
+        torch.sub(z[0], z[1:], out=z[1:])
+        if stand_in is not None:
+            for out, f, w in zip(z[1:], columns(stand_in), weights, strict=True):
+                out.add_(w @ f.T)
+        return z
+
+    return variants
+
+
+def _through(head: Head, layers: Sequence[nn.Module], hidden: Tensor) -> Tensor:
+    """The variants ``[1 + M, B, H]`` behind these layers, under the masks of the real forward."""
+    if all(map(_independent, layers)):
+        rows = _run(layers, hidden.flatten(0, 1))
+        return rows.view(*hidden.shape[:2], rows.shape[1])
+    results = []
+    with quiet(head.whole, hidden.device) as begin:
+        for variant in hidden:
+            begin()
+            results.append(_run(layers, variant))
+    return torch.stack(results)
+
+
+def _run(layers: Sequence[nn.Module], rows: Tensor) -> Tensor:
+    for layer in layers:
+        rows = layer.forward(rows)
+    return rows
+
+
+def _independent(layer: nn.Module) -> bool:
+    if isinstance(layer, nn.BatchNorm1d):
+        return not layer.training and layer.running_mean is not None
+    return isinstance(layer, _OF_ROWS) or not layer.training
+
+
+def _products(hidden: Tensor, linear: nn.Linear) -> _Variants:
+    def variants(chosen: slice) -> Tensor:
+        weight = linear.weight[chosen]
+        z = hidden.new_empty(len(hidden), len(weight), hidden.shape[1])
+        for out, h in zip(z, hidden, strict=True):
+            torch.mm(weight, h.T, out=out)
+        if linear.bias is not None:
+            z += linear.bias[chosen, None]
+        return z
+
+    return variants
+
+
+def _influence(variants: _Variants, classes: int, modalities: int, like: Tensor) -> Tensor:
+    """``[B, M]``, chunk by chunk of the classes; of the type of a tensor with B rows."""
+    samples = len(like)
+    step = max(_CHUNK // max(2 * (1 + modalities) * samples, 1), 64)
+    starts = range(0, classes, step)
+    # Made beforehand: what is kept must not lie between the pieces of memory that are used again.
+    largest = like.new_empty(2, len(starts), 1 + modalities, samples)
+    divergences = like.new_empty(len(starts), modalities, samples)
+    for i, start in enumerate(starts):
+        z = variants(slice(start, start + step))
+        logs = z.log_softmax(1)
+        if len(starts) > 1:
+            torch.amax(z, 1, out=largest[0, i])
+            torch.amax(logs, 1, out=largest[1, i])
+        # In place of what is no longer needed: fresh memory is dear.
+        p = torch.exp(logs[0], out=z[0])
+        torch.sub(logs[0], logs[1:], out=logs[1:])
+        torch.sum(logs[1:].mul_(p), 1, out=divergences[i])
+    influence = divergences[0]
+    if len(starts) > 1:
+        # The share of each chunk, and the divergence between the chunks besides that within them.
+        logs = (largest[0] - largest[1]).log_softmax(0)
+        between = logs[:, :1] - logs[:, 1:]
+        influence = (logs[:, :1].exp() * (divergences + between)).sum(0)
+    influence = influence.clamp_min(0).T
+    return influence.masked_fill(~influence.isfinite().all(-1, keepdim=True), math.nan)

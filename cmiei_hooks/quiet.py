@@ -192,3 +192,5 @@ def in_autocast(device: str) -> bool:
         return torch.is_autocast_enabled(device)
     except TypeError:  # before torch 2.4
         return torch.is_autocast_enabled() or torch.is_autocast_cpu_enabled()
+    except RuntimeError:  # a type of device without autocast
+        return False

@@ -37,18 +37,34 @@ LINEAR = {
 }
 
 
+MLP = {
+    "mlp": lambda c: [nn.Linear(12, 20), nn.ReLU(inplace=True), nn.Linear(20, c)],
+    "norms": lambda c: [
+        nn.Sequential(nn.BatchNorm1d(12), nn.Linear(12, 20), nn.LayerNorm(20), nn.GELU()),
+        nn.Sequential(nn.Linear(20, 20), nn.BatchNorm1d(20), nn.Tanh(), nn.Linear(20, c)),
+    ],
+    "dropout": lambda c: [nn.Linear(12, 20), nn.Dropout(0.5, inplace=True), nn.Linear(20, c)],
+    "statistics of the batch": lambda c: [
+        nn.Linear(12, 20),
+        nn.BatchNorm1d(20, track_running_stats=False),
+        nn.Linear(20, c),
+    ],
+}
+
+
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("drop", ["zero", "mean"])
 @pytest.mark.parametrize("classes", [2, 7, 5000])
-@pytest.mark.parametrize("make", LINEAR.values(), ids=LINEAR)
+@pytest.mark.parametrize("make", [*LINEAR.values(), *MLP.values()], ids=[*LINEAR, *MLP])
 def test_it_is_the_influence_of_the_head_run_again(make, classes, drop, training):
     links = make(classes)
     for link in links:
         link.train(training)
         for part in link.modules():
             if isinstance(part, nn.BatchNorm1d):
-                part.running_mean.normal_()
-                part.running_var.uniform_(0.5, 2)
+                if part.track_running_stats:
+                    part.running_mean.normal_()
+                    part.running_var.uniform_(0.5, 2)
                 nn.init.normal_(part.weight)
                 nn.init.normal_(part.bias)
     x = torch.randn(33, 12) * 2 + 0.5
@@ -65,10 +81,44 @@ def test_it_is_the_influence_of_the_head_run_again(make, classes, drop, training
     torch.testing.assert_close(fast, slow, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize("name", MLP)
+@pytest.mark.parametrize("training", [True, False])
+def test_where_rows_do_not_depend_on_each_other_all_variants_go_through_at_once(
+    name, training, monkeypatch
+):
+    batches, run = [], cmiei_hooks.linear._run
+    monkeypatch.setattr(
+        cmiei_hooks.linear,
+        "_run",
+        lambda layers, rows: (batches.append(len(rows)), run(layers, rows))[1],
+    )
+    head = head_of(*(link.train(training) for link in MLP[name](7)))
+    fast, slow = both(head, torch.randn(33, 12))
+    torch.testing.assert_close(fast, slow, rtol=1e-3, atol=1e-5)
+    at_once = name == "mlp" or (not training and name != "statistics of the batch")
+    assert batches == ([4 * 33] if at_once else [33] * 4)
+
+
+@pytest.mark.negative_control
+@pytest.mark.parametrize("name", ["norms", "dropout"])
+def test_otherwise_they_must_not(name, monkeypatch):
+    monkeypatch.setattr(cmiei_hooks.linear, "_independent", lambda layer: True)
+    fast, slow = both(head_of(*MLP[name](7)), torch.randn(33, 12))
+    assert not torch.allclose(fast, slow, rtol=1e-2)
+
+
+@pytest.mark.parametrize("rows", [0, 1])
+def test_batches_of_one_and_none(rows):
+    for make in (LINEAR["linear"], MLP["mlp"]):
+        fast, slow = both(head_of(*make(7)), torch.randn(rows, 12))
+        assert fast.shape == (rows, 3)
+        torch.testing.assert_close(fast, slow, rtol=1e-3, atol=1e-6)
+
+
 def test_chunks_of_classes_make_no_difference(monkeypatch):
     head, x = head_of(nn.Linear(12, 1000).double()), torch.randn(8, 12).double() * 3
     whole, slow = both(head, x)
-    monkeypatch.setattr(cmiei_hooks.linear, "_CHUNK", 8 * 64)
+    monkeypatch.setattr(cmiei_hooks.linear, "_CHUNK", 8 * 8 * 64)
     chunked, _ = both(head, x)
     torch.testing.assert_close(chunked, whole, rtol=1e-10, atol=1e-13)
     torch.testing.assert_close(chunked, slow, rtol=1e-10, atol=1e-13)
@@ -131,7 +181,9 @@ NOT = {
     "dropout": lambda: head_of(nn.Dropout(), nn.Linear(12, 7)),
     "layer norm": lambda: head_of(nn.LayerNorm(12), nn.Linear(12, 7)),
     "an activation": lambda: head_of(nn.Sequential(nn.ReLU(), nn.Linear(12, 7))),
-    "two linears": lambda: head_of(nn.Linear(12, 12), nn.Linear(12, 7)),
+    "no linear at the end": lambda: head_of(nn.Linear(12, 7), nn.ReLU()),
+    "an unknown layer": lambda: head_of(nn.Linear(12, 12), nn.Softmax(-1), nn.Linear(12, 7)),
+    "a hook inside": lambda: head_of(nn.Sequential(nn.Linear(12, 12), hooked("hook"))),
     "another measure": lambda: head_of(nn.Linear(12, 7), kind="js"),
     "a part of the output": lambda: head_of(nn.Linear(12, 7), output=lambda z: z),
 }

@@ -7,4 +7,5 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from cmiei_hooks.cli import main  # the checkout must be importable first
 
-sys.exit(main(["demo", *sys.argv[1:]]))
+if __name__ == "__main__":
+    sys.exit(main(["demo", *sys.argv[1:]]))

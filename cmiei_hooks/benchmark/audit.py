@@ -1,23 +1,23 @@
-"""The audit against a plain loop over the same batches, and the head alone against its products."""
+"""A whole model and the audit of it, against plain loops over the same batches."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import copy
 
 import torch
 from torch import Tensor, nn
 
+from ..attach import attach
 from ..audit.collect import Collected, Setting, collect, collect_again
 from ..config import Config
 from ..head import locate
+from .head import Functions, Shape, three_steps, training_step
 
-__all__ = ["MODALITIES", "backbone_and_audit", "head_and_audit"]
+__all__ = ["backbone_and_audit", "backbone_and_hook", "head_and_audit"]
 
 MODALITIES = 3
 _WIDTH, _LAYERS, _HEADS, _TOKENS, _PATCH = 384, 12, 6, 64, 768
 """A small vision transformer, on images of 128 x 128 in patches of 16 x 16."""
-
-Functions = dict[str, Callable[[], object]]
 
 
 class _Fused(nn.Module):
@@ -59,19 +59,28 @@ def backbone_and_audit(batch: int, classes: int, device: torch.device) -> Functi
     }
 
 
-def head_and_audit(batch: int, width: int, classes: int, device: torch.device) -> Functions:
-    """The matrix products of the audit's re-runs, and the audit over saved features."""
+def backbone_and_hook(batch: int, classes: int, device: torch.device) -> Functions:
+    """Three training steps of the transformer, of which the hook measures one (K = 3)."""
     torch.manual_seed(0)
-    model = nn.Sequential()
-    model.add_module("classifier", nn.Linear(MODALITIES * width, classes))
-    model.to(device).eval()
-    features = torch.randn(batch, MODALITIES * width)
-    head = locate(model, Config(head="classifier", splits=(width,) * MODALITIES))
+    plain = _Fused(classes).to(device)
+    attached = copy.deepcopy(plain)
+    splits = (_WIDTH,) * MODALITIES
+    attach(attached, head="classifier", splits=splits, k=3, warmup_epochs=0, log=False)
+    images = tuple(torch.randn(batch, _TOKENS, _PATCH, device=device) for _ in range(MODALITIES))
+    return three_steps(*(training_step(model, images, classes) for model in (plain, attached)))
+
+
+def head_and_audit(shape: Shape, device: torch.device) -> Functions:
+    """The matrix products of the audit's re-runs, and the audit over saved features."""
+    model = shape.model(device).eval()
+    features = shape.features(torch.device("cpu"))
+    head = locate(model, shape.settings)
     how = Setting(null_samples=0)
     found = _checked(collect(model, [features], head, how, keep_calls=True))
     here = features.to(device)
+    modalities = shape.modalities
     # Coalitions and two other baselines; and for the first samples the draws of the null.
-    products = 2**MODALITIES + 2 * MODALITIES
+    products = 2**modalities + 2 * modalities
 
     def multiply() -> None:
         with torch.no_grad():

@@ -13,52 +13,73 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from ..benchmark.audit import backbone_and_audit, head_and_audit
-from ..benchmark.head import estimates
+from ..benchmark.audit import backbone_and_audit, backbone_and_hook, head_and_audit
+from ..benchmark.head import Functions, Shape, between_estimates, estimates, training
+from ..benchmark.memory import peak_memory
 from ..benchmark.timing import Timing, in_turns
 
 __all__ = ["add_arguments", "run"]
+
+_LINEAR = tuple(Shape(b, 512, c) for b, c in ((64, 171), (64, 1000), (256, 10_000), (64, 100_000)))
+_MLP = Shape(64, 512, 1000, hidden=512)
+_CALLS = 1000
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options."""
     parser.add_argument("--device", default="cpu", help="where to run: cpu, cuda")
-    parser.add_argument("--rounds", type=int, default=15, help="how often each is timed (15)")
+    parser.add_argument("--rounds", type=int, default=7, help="how often each is timed (7)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Time everything in turns, print medians, quartiles and ratios."""
-    device = torch.device(args.device)
-    shapes = ((64, 512, 171), (64, 512, 1000), (256, 512, 10_000), (64, 512, 100_000))
-    rows: dict[str, Callable[[], dict[str, Callable[[], object]]]] = {
-        **{
-            f"estimate ({b}, 3x{w}, {c})": partial(estimates, b, w, c, device) for b, w, c in shapes
-        },
-        "transformer, batch 16, 171 classes": partial(backbone_and_audit, 16, 171, device),
-        "transformer, batch 16, 1000 classes": partial(backbone_and_audit, 16, 1000, device),
-        "head alone (64, 3x512, 1000)": partial(head_and_audit, 64, 512, 1000, device),
-        "head alone (256, 3x512, 10000)": partial(head_and_audit, 256, 512, 10_000, device),
-    }
-    console = Console()
-    table = Table(title=f"Times on {device}, {torch.get_num_threads()} threads")
+    """Time everything in turns, print medians, quartiles and ratios; then the memory."""
+    device, console = torch.device(args.device), Console()
+    times = Table(title=f"Times on {device}, {torch.get_num_threads()} threads")
     for header in ("", "what", "median ms", "quartiles", "ratio"):
-        table.add_column(header)
+        times.add_column(header)
     figures: dict[str, Any] = {}
-    for row, make in rows.items():
+    for row, make in _rows(device).items():
         timings = in_turns(make(), args.rounds, device)
         base = next(iter(timings.values()))
         figures[row] = {
-            name: {"median_s": timing.median, "ratio": timing.times(base)}
+            name: {
+                "median_s": timing.median,
+                "quartiles_s": [timing.low, timing.high],
+                "ratio": timing.times(base),
+            }
             for name, timing in timings.items()
         }
         for name, timing in timings.items():
             label = row if timing is base else ""
-            table.add_row(label, name, *_shown(timing), f"{timing.times(base):.3f}")
-    console.print(table)
+            times.add_row(label, name, *_shown(timing), f"{timing.times(base):.3f}")
+    console.print(times)
+    memory = Table(title="Extra memory of one estimate, in units of the logits of the batch")
+    for header in ("head", "the hook's estimate", "the head run again"):
+        memory.add_column(header)
+    for shape in (*_LINEAR, _MLP):
+        peaks = [peak_memory(shape, general, device) for general in (False, True)]
+        figures[f"memory {shape}"] = dict(zip(("hook", "general"), peaks, strict=True))
+        memory.add_row(str(shape), *("unknown" if p is None else f"{p:.2f}" for p in peaks))
+    console.print(memory)
     if args.json is not None:
         args.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     return 0
+
+
+def _rows(device: torch.device) -> dict[str, Callable[[], Functions]]:
+    transformer = "transformer, batch 16"
+    return {
+        **{f"estimate {s}": partial(estimates, s, device) for s in (*_LINEAR, _MLP)},
+        **{f"training {s}": partial(training, s, device) for s in (*_LINEAR, _MLP)},
+        f"training {transformer}": partial(backbone_and_hook, 16, 171, device),
+        f"{_CALLS} calls between estimates": partial(between_estimates, _CALLS),
+        **{
+            f"audit {transformer}, {c} classes": partial(backbone_and_audit, 16, c, device)
+            for c in (171, 1000)
+        },
+        **{f"audit {s}": partial(head_and_audit, s, device) for s in _LINEAR[1:3]},
+    }
 
 
 def _shown(timing: Timing) -> tuple[str, str]:
