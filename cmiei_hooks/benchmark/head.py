@@ -173,7 +173,7 @@ def _captum(shape: Shape, model: nn.Module, features: Tensor) -> Functions:
         with torch.no_grad():
             ablation.attribute(features, target=0, feature_mask=mask)
 
-    return {"Captum's FeatureAblation": ablate}
+    return {"Captum FeatureAblation": ablate}
 
 
 def _known(influence: Tensor | None) -> None:

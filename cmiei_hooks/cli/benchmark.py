@@ -16,12 +16,19 @@ from rich.table import Table
 from ..benchmark.audit import backbone_and_audit, backbone_and_hook, head_and_audit
 from ..benchmark.head import Functions, Shape, between_estimates, estimates, training
 from ..benchmark.memory import peak_memory
+from ..benchmark.plot import plot
 from ..benchmark.timing import Timing, in_turns
 
 __all__ = ["add_arguments", "run"]
 
 _LINEAR = tuple(Shape(b, 512, c) for b, c in ((64, 171), (64, 1000), (256, 10_000), (64, 100_000)))
 _MLP = Shape(64, 512, 1000, hidden=512)
+_GROWING = (
+    *(Shape(64, width, 1000) for width in (128, 2048)),
+    *(Shape(64, 512, 1000, modalities) for modalities in (2, 6)),
+    Shape(512, 512, 1000),
+)
+"""Each of the other numbers smaller and larger than in (64, 3x512, 1000)."""
 _CALLS = 1000
 
 
@@ -30,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="cpu", help="where to run: cpu, cuda")
     parser.add_argument("--rounds", type=int, default=7, help="how often each is timed (7)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="write a picture there (SVG)")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -64,13 +72,16 @@ def run(args: argparse.Namespace) -> int:
     console.print(memory)
     if args.json is not None:
         args.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    if args.plot is not None:
+        shown = {str(shape): figures[f"estimate {shape}"] for shape in (*_LINEAR, _MLP)}
+        args.plot.write_text(plot(shown), encoding="utf-8")
     return 0
 
 
 def _rows(device: torch.device) -> dict[str, Callable[[], Functions]]:
     transformer = "transformer, batch 16"
     return {
-        **{f"estimate {s}": partial(estimates, s, device) for s in (*_LINEAR, _MLP)},
+        **{f"estimate {s}": partial(estimates, s, device) for s in (*_LINEAR, _MLP, *_GROWING)},
         **{f"training {s}": partial(training, s, device) for s in (*_LINEAR, _MLP)},
         f"training {transformer}": partial(backbone_and_hook, 16, 171, device),
         f"{_CALLS} calls between estimates": partial(between_estimates, _CALLS),
