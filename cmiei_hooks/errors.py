@@ -15,6 +15,7 @@ __all__ = [
     "OutputError",
     "SplitsError",
     "StateError",
+    "ValidationError",
     "did_you_mean",
 ]
 
@@ -84,6 +85,10 @@ class StateError(CMIEIError):
 
 class CheckpointError(CMIEIError):
     """A model, checkpoint or loader of an audit cannot be used."""
+
+
+class ValidationError(CMIEIError):
+    """A training function, task or data set of a validation cannot be used."""
 
 
 class CMIEIWarning(UserWarning):

@@ -1,0 +1,157 @@
+"""What a training function gets in place of ``cmiei_hooks.attach``: it attaches and takes notes."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..attach import Handle, attach
+from ..config import Config
+from ..errors import ValidationError
+from .arms import Arm
+from .controls import Replacing
+
+__all__ = ["Recorder", "Untouched"]
+
+
+class Recorder:
+    """Called as ``cmiei_hooks.attach`` is; the arm decides what that does.
+
+    Args:
+        arm: how this run is trained.
+        settings: the user's settings, over those that the training function passes.
+        counts: of a control, how many samples ``method`` replaced in each call of the head.
+        seed: of what a control draws.
+    """
+
+    def __init__(
+        self, arm: Arm, settings: Mapping[str, Any], counts: Sequence[int] = (), seed: int = 0
+    ) -> None:
+        self.arm, self.settings, self.seed = arm, settings, seed
+        self.counts = list(counts)
+        """Samples replaced in each training-mode call of the head; of the method, as they come."""
+        self.epochs: list[dict[str, float]] = []
+        """For each epoch its number and the figures of ``Handle.metrics``."""
+        self.config: Config | None = None
+        """In force; None before the call."""
+        self._model: nn.Module | None = None
+        self._handle: Handle | Untouched | None = None
+
+    def __call__(self, model: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        """As ``cmiei_hooks.attach``; the logger is left out.
+
+        Raises:
+            ValidationError: it is the second call.
+        """
+        if self._model is not None:
+            raise ValidationError(
+                "the training function attaches twice",
+                got="a second call of attach",
+                expected="one head in one training",
+                remedy="call attach once for each call of the training function",
+            )
+        self._model = model
+        settings = {**kwargs, **self.settings, **self.arm.settings, "log": False}
+        settings["enabled"] = self.arm.kind not in ("plain", "disabled")
+        if self.arm.kind == "plain":
+            bound = inspect.signature(attach).bind(model, *args, **settings).arguments
+            self.config = Config.resolve(bound.get("config"), bound["settings"])
+            self._handle = Untouched(self)
+            return self._handle
+        self._handle = handle = attach(model, *args, **settings)
+        self.config = handle.config
+        if handle.config.enabled:
+            replacing = self.counts if self.arm.follows else None
+            Replacing(handle, replacing, self.counts, self.arm.kind, self.seed)
+        return _Noted(handle, self)
+
+    def note(self) -> None:
+        """End an epoch: keep its figures."""
+        if isinstance(self._handle, Handle) and self.epochs and self._handle.config.enabled:
+            self.epochs[-1].update(self._handle.metrics())
+
+    def begin(self, epoch: int) -> None:
+        """Begin another epoch."""
+        if not self.epochs or self.epochs[-1]["epoch"] != epoch:
+            self.note()
+            self.epochs.append({"epoch": epoch})
+
+    def digest(self) -> str:
+        """Of all weights and buffers, and of the state of torch's generator.
+
+        Raises:
+            ValidationError: nothing was ever attached.
+        """
+        if self._model is None:
+            raise ValidationError(
+                "the training function never called attach",
+                got="no call",
+                expected="attach(model, head=..., splits=...), as cmiei_hooks.attach",
+                remedy="use the attach that is its first argument",
+            )
+        digest = hashlib.sha256(torch.get_rng_state().numpy().tobytes())
+        for name, value in self._model.state_dict().items():
+            digest.update(name.encode())
+            if isinstance(value, torch.Tensor):
+                whole = value.detach().cpu().contiguous().reshape(-1)
+                digest.update(whole.view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()
+
+
+class _Noted:
+    """A Handle whose epochs are noted; everything else is the Handle's."""
+
+    def __init__(self, handle: Handle, recorder: Recorder) -> None:
+        self._handle, self._recorder = handle, recorder
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._handle, name)
+
+    def set_epoch(self, epoch: int) -> None:
+        self._recorder.begin(epoch)
+        self._handle.set_epoch(epoch)
+
+    def __enter__(self) -> _Noted:
+        return self
+
+    def __exit__(self, *reason: object) -> None:
+        self._handle.remove()
+
+
+class Untouched:
+    """In place of a Handle where nothing is attached: it only counts the epochs."""
+
+    step = 0
+    last = None
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+
+    def set_epoch(self, epoch: int) -> None:
+        """As of a Handle."""
+        self._recorder.begin(epoch)
+
+    def metrics(self, reduce: bool = False) -> dict[str, float]:
+        """NaN: nothing is measured."""
+        return {"C_MIEI_Ratio": math.nan}
+
+    @contextmanager
+    def suspend(self) -> Iterator[None]:
+        """As of a Handle."""
+        yield
+
+    def remove(self) -> None:
+        """As of a Handle."""
+
+    def __enter__(self) -> Untouched:
+        return self
+
+    def __exit__(self, *reason: object) -> None:
+        self.remove()
