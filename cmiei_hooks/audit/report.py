@@ -13,8 +13,8 @@ from typing import Any
 
 from rich.console import RenderableType
 
-from ..errors import CMIEIError
 from ..functional import UNITS
+from .files import write_files
 from .intervals import Interval
 from .loading import Loaded
 from .pages import to_html, to_markdown
@@ -184,7 +184,6 @@ class AuditReport:
             The path of ``report.json``.
         """
         place = Path(directory)
-        place.mkdir(parents=True, exist_ok=True)
         report = self.to_dict()
         text = io.StringIO(newline="")
         if self.rows:
@@ -197,18 +196,7 @@ class AuditReport:
             "report.html": to_html(report),
             "report.json": json.dumps(report, indent=2, allow_nan=False, ensure_ascii=False) + "\n",
         }
-        try:
-            for name, written in content.items():  # each file is whole or not there
-                unfinished = place / f".{name}.unfinished"
-                unfinished.write_text(written, encoding="utf-8", newline="")
-                unfinished.replace(place / name)
-        except OSError as error:
-            raise CMIEIError(
-                f"the report cannot be written to {place}",
-                got=str(error),
-                expected="a directory that can be written into",
-                remedy="pass another one",
-            ) from error
+        write_files(place, content)
         return place / "report.json"
 
     def table(self) -> RenderableType:

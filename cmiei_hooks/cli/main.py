@@ -11,7 +11,7 @@ from types import ModuleType
 from rich.console import Console
 
 from ..errors import CMIEIError
-from . import benchmark, demo, diagnose
+from . import benchmark, demo, diagnose, validate
 
 __all__ = ["main"]
 
@@ -21,6 +21,7 @@ USAGE, UNMEASURABLE, INTERRUPTED = 2, 3, 130
 _COMMANDS: dict[str, ModuleType] = {
     "diagnose": diagnose,
     "demo": demo,
+    "validate": validate,
     "benchmark": benchmark,
 }
 

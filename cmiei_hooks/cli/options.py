@@ -13,7 +13,7 @@ from ..errors import ConfigError
 from ..functional import MEASURES
 from ..measure import BASELINES
 
-__all__ = ["add_arguments", "configuration"]
+__all__ = ["add_arguments", "configuration", "overrides", "pair", "words"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     model.add_argument("--model", metavar="MODULE:FUNCTION", help="returns the model, untrained")
     model.add_argument(
         "--model-args",
-        type=_pair,
+        type=pair,
         action="append",
         default=[],
         metavar="KEY=VALUE",
@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     model.add_argument(
         "--head",
-        type=_words,
+        type=words,
         metavar="NAME[,NAME...]",
         help="fusion head, as in model.named_modules(); several names are a chain",
     )
@@ -65,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "a list with one entry for each link: '[0, null, null]'",
     )
     model.add_argument(
-        "--names", type=_words, metavar="N,N,...", help="names of the modalities: r,n,t"
+        "--names", type=words, metavar="N,N,...", help="names of the modalities: r,n,t"
     )
     model.add_argument(
         "--discover",
@@ -138,14 +138,15 @@ def configuration(args: argparse.Namespace) -> Config:
     given = {name: getattr(args, name) for name in options}
     base = Config() if args.config is None else Config.load(args.config)
     known = {name: value for name, value in given.items() if value is not None}
-    return base.override(**known).override(**_overrides(args.opts))
+    return base.override(**known).override(**overrides(args.opts))
 
 
-def _overrides(words: list[str]) -> dict[str, Any]:
-    if len(words) % 2:
-        raise argparse.ArgumentError(None, f"{words[-1]!r} has no value (KEY VALUE ...)")
+def overrides(opts: list[str]) -> dict[str, Any]:
+    """Trailing ``KEY VALUE`` as fields of Config by their lower-case names."""
+    if len(opts) % 2:
+        raise argparse.ArgumentError(None, f"{opts[-1]!r} has no value (KEY VALUE ...)")
     settings = {}
-    for key, value in zip(words[::2], words[1::2], strict=True):
+    for key, value in zip(opts[::2], opts[1::2], strict=True):
         name = key.removeprefix(".".join(SECTION) + ".")
         if name != name.upper():
             raise ConfigError(
@@ -158,7 +159,8 @@ def _overrides(words: list[str]) -> dict[str, Any]:
     return settings
 
 
-def _pair(text: str) -> tuple[str, Any]:
+def pair(text: str) -> tuple[str, Any]:
+    """``KEY=VALUE`` with a YAML value."""
     key, equals, value = text.partition("=")
     if not key or not equals:
         raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE")
@@ -205,7 +207,8 @@ def _integers(text: str) -> list[int]:
         ) from None
 
 
-def _words(text: str) -> list[str]:
+def words(text: str) -> list[str]:
+    """``A,B,C``."""
     return [word.strip() for word in text.split(",")]
 
 

@@ -19,20 +19,20 @@ WIDTH = 32
 CLASSES = 10
 
 
-class ThreeViewModel(nn.Module):
+class ViewsModel(nn.Module):
     """One encoder for each view, concatenation, BatchNorm, classifier."""
 
-    def __init__(self, view_widths: list[int]) -> None:
+    def __init__(self, view_widths: list[int], classes: int = CLASSES) -> None:
         super().__init__()
         self.encoders = nn.ModuleList(
             nn.Sequential(nn.Linear(width, 64), nn.ReLU(), nn.Linear(64, WIDTH))
             for width in view_widths
         )
         self.bottleneck = nn.BatchNorm1d(WIDTH * len(view_widths))
-        self.classifier = nn.Linear(WIDTH * len(view_widths), CLASSES)
+        self.classifier = nn.Linear(WIDTH * len(view_widths), classes)
 
     def forward(self, *views: Tensor) -> Tensor:
-        """Views ``[B, width]`` to logits ``[B, 10]``."""
+        """Views ``[B, width]`` to logits ``[B, classes]``."""
         features = [encode(view) for encode, view in zip(self.encoders, views, strict=True)]
         logits: Tensor = self.classifier(self.bottleneck(torch.cat(features, dim=1)))
         return logits
@@ -40,7 +40,7 @@ class ThreeViewModel(nn.Module):
 
 def make_model() -> nn.Module:
     """The untrained model."""
-    return ThreeViewModel([view.shape[1] for view in _views(load_digits().images)])
+    return ViewsModel([view.shape[1] for view in _views(load_digits().images)])
 
 
 def make_train_loader(seed: int = 0) -> DataLoader[tuple[Tensor, ...]]:

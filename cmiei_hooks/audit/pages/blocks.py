@@ -5,15 +5,55 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from .svg import NEUTRAL, Row, dots, text
+from .style import STYLE
+from .svg import NEUTRAL, Row, dots, marker, text
 from .words import estimate, finite, number, part, percent
 
-__all__ = ["ROWS", "Heat", "Report", "dot_plot", "figure", "names_of", "paragraph", "table"]
+__all__ = [
+    "ROWS",
+    "Heat",
+    "Report",
+    "document",
+    "dot_plot",
+    "figure",
+    "legend",
+    "names_of",
+    "paragraph",
+    "table",
+]
 
 Report = Mapping[str, Any]
 
 ROWS = 15
 """How many rows of a long list are shown."""
+
+
+def document(title: str, top: str, sections: Sequence[tuple[str, str]]) -> str:
+    """The whole page, with a table of contents; ``top`` and the bodies are HTML already."""
+    links = "".join(f'<li><a href="#s{i}">{text(t)}</a></li>' for i, (t, _) in enumerate(sections))
+    return (
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8"/>\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1"/>\n'
+        f"<title>{text(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n"
+        f"<h1>{text(title)}</h1>\n{top}\n"
+        f'<nav aria-label="Contents"><ul>{links}</ul></nav>\n'
+        + "\n".join(
+            f'<section aria-labelledby="s{i}">\n<h2 id="s{i}">{text(heading)}</h2>\n{body}\n'
+            "</section>"
+            for i, (heading, body) in enumerate(sections)
+        )
+        + "\n</main>\n</body>\n</html>\n"
+    )
+
+
+def legend(names: Sequence[str]) -> str:
+    """The marks of the modalities in a plot of lines."""
+    items = (
+        f'<li><svg width="16" height="16" aria-hidden="true">{marker("8", 8, i)}</svg> '
+        f"{text(name)}</li>"
+        for i, name in enumerate(names)
+    )
+    return f'<ul class="legend">{"".join(items)}</ul>'
 
 
 def paragraph(line: str) -> str:

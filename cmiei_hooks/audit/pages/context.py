@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from .blocks import ROWS, Heat, Report, figure, names_of, paragraph, table
-from .svg import lines, marker, text
+from .blocks import ROWS, Heat, Report, figure, legend, names_of, paragraph, table
+from .svg import lines, text
 from .words import (
     clean,
     configured,
@@ -97,13 +97,8 @@ def trend(report: Report) -> str:
     places = [clean(step.get("checkpoint")) for step in steps]
     series = [[part(step, "influence").get(n) for step in steps] for n in names]
     accuracy = [step.get("accuracy") for step in steps]
-    legend = "".join(
-        f'<li><svg width="16" height="16" aria-hidden="true">{marker("8", 8, i)}</svg> '
-        f"{text(name)}</li>"
-        for i, name in enumerate(names)
-    )
     said = "; ".join(f"{n} {', '.join(map(number, v))}" for n, v in zip(names, series, strict=True))
-    body = f'<h3>Mean influence</h3><ul class="legend">{legend}</ul>' + figure(
+    body = f"<h3>Mean influence</h3>{legend(names)}" + figure(
         lines(f"Mean influence of {len(places)} checkpoints: {said}", places, series),
         kind="plot",
     )

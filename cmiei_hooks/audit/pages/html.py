@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from .blocks import Report, dot_plot, figure, names_of, paragraph, table
+from .blocks import Report, document, dot_plot, figure, names_of, paragraph, table
 from .context import checkpoint, reproduce, strata, trend, what_if
-from .style import STYLE
 from .svg import histogram, text
 from .words import (
     clean,
@@ -49,21 +48,8 @@ def to_html(report: Report) -> str:
         )
         if (body := make(report))
     ]
-    links = "".join(f'<li><a href="#s{i}">{text(t)}</a></li>' for i, (t, _) in enumerate(sections))
-    title = f"Modality influence at {text(report.get('head', 'the head'))}"
-    return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8"/>\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1"/>\n'
-        f"<title>{title}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n"
-        f"<h1>{title}</h1>\n{_top(report)}\n"
-        f'<nav aria-label="Contents"><ul>{links}</ul></nav>\n'
-        + "\n".join(
-            f'<section aria-labelledby="s{i}">\n<h2 id="s{i}">{text(heading)}</h2>\n{body}\n'
-            "</section>"
-            for i, (heading, body) in enumerate(sections)
-        )
-        + "\n</main>\n</body>\n</html>\n"
-    )
+    title = f"Modality influence at {report.get('head', 'the head')}"
+    return document(title, _top(report), sections)
 
 
 def _top(report: Report) -> str:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch.nn import functional
 
 from ...demo import digits
-from ..accuracy import classification
+from .fitting import fit
 
 __all__ = ["train"]
 
@@ -22,18 +21,5 @@ def train(attach: Any, seed: int, *, epochs: int = 30) -> dict[str, float]:
         epochs: of the training.
     """
     torch.manual_seed(seed)
-    model, loader = digits.make_model(), digits.make_train_loader(seed)
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
-    splits = [digits.WIDTH] * len(digits.VIEWS)
-    handle = attach(model, head="classifier", splits=splits, names=digits.VIEWS)
-    for epoch in range(epochs):
-        handle.set_epoch(epoch)
-        model.train()
-        for *views, label in loader:
-            loss = functional.cross_entropy(model(*views), label)
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]  # torch has no types here
-            optimizer.step()
-    handle.remove()
-    head = model.get_submodule("classifier")
-    return classification(model, head, splits, digits.VIEWS, digits.make_test_loader())
+    loaders = digits.make_train_loader(seed), digits.make_test_loader()
+    return fit(attach, digits.make_model(), digits.VIEWS, *loaders, epochs)

@@ -1,0 +1,160 @@
+"""Does C-MIEI help this training? Paired runs with controls, and a report."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from ..audit.files import write_files
+from ..validation import Experiment, validate
+from ..validation.page import comparisons, judged, to_html
+from ..validation.runs import Run
+from .options import overrides, pair, words
+
+__all__ = ["add_arguments", "run"]
+
+_TASKS = {
+    "digits": "cmiei_hooks.validation.tasks.digits:train",
+    "reid": "cmiei_hooks.validation.tasks.reid:train",
+}
+_VIEWS = "cmiei_hooks.validation.tasks.views:train"
+_FAILED = 1
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options."""
+    what = parser.add_argument_group("what is trained").add_mutually_exclusive_group(required=True)
+    what.add_argument(
+        "--train",
+        metavar="MODULE:FUNCTION",
+        help="train(attach, seed, ...) calls attach as cmiei_hooks.attach and returns metrics",
+    )
+    what.add_argument("--task", choices=[*_TASKS], help="a training of this package")
+    what.add_argument("--npz", metavar="FILE", help="views of the same rows, y and split")
+    how = parser.add_argument_group("how")
+    how.add_argument("--views", type=words, metavar="A,B,C", help="of the file, for --npz")
+    how.add_argument(
+        "--args",
+        type=pair,
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="keyword argument of the training function (YAML value); may be given several times",
+    )
+    how.add_argument("--seeds", type=_seeds, default=range(5), metavar="N", help="so many (5)")
+    how.add_argument("--first-seed", type=int, default=0, metavar="N", help="the first one (0)")
+    how.add_argument(
+        "--lower", type=words, default=[], metavar="M,M", help="metrics of which less is better"
+    )
+    how.add_argument(
+        "--no-sensitivity", action="store_true", help="without runs with other settings"
+    )
+    how.add_argument(
+        "--jobs",
+        type=int,
+        default=1 if torch.cuda.is_available() else torch.get_num_threads(),
+        metavar="N",
+        help="runs at a time (one for each core; with cuda 1)",
+    )
+    how.add_argument(
+        "opts", nargs="*", metavar="KEY VALUE", help="settings: ABS_THR 0.05 WARMUP_EPOCHS 3"
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path("runs/validation"),
+        metavar="DIR",
+        help="where records and report go; what is there is not run again (runs/validation)",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run, print the verdicts, write the report. 1: a check failed."""
+    console = Console()
+    experiment = _experiment(args)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    errors = Console(stderr=True)
+    with Progress(*columns, console=errors, disable=not errors.is_terminal) as progress:
+
+        def stage(total: int) -> Callable[[Run], None]:
+            task = progress.add_task("runs", total=total)
+
+            def done(one: Run) -> None:
+                description = f"{one.arm.name}, seed {one.seed}"
+                progress.update(task, advance=1, description=description)
+
+            return done
+
+        report = validate(experiment, args.output, max(args.jobs, 1), stage)
+    report["environment"]["command"] = shlex.join(["cmiei", *args.words])
+    files = {
+        "report.json": json.dumps(report, indent=2, allow_nan=False, default=str) + "\n",
+        "report.html": to_html(report),
+    }
+    write_files(args.output, files)
+    _show(console, report)
+    console.print(f"report: {args.output / 'report.html'}", soft_wrap=True)
+    return 0 if all(check["passed"] for check in report["checks"]) else _FAILED
+
+
+def _experiment(args: argparse.Namespace) -> Experiment:
+    if (args.npz is None) != (args.views is None):
+        raise argparse.ArgumentError(None, "--npz and --views need each other")
+    arguments = dict(args.args)
+    if args.npz is not None:
+        arguments |= {"npz": args.npz, "views": args.views}
+    train = args.train or (_VIEWS if args.npz else _TASKS[args.task])
+    return Experiment(
+        train,
+        arguments,
+        overrides(args.opts),
+        [args.first_seed + seed for seed in args.seeds],
+        args.lower,
+        not args.no_sensitivity,
+    )
+
+
+def _show(console: Console, report: dict[str, Any]) -> None:
+    for check in report["checks"]:
+        mark = "[green]yes[/]" if check["passed"] else "[bold red]NO[/]"
+        console.print(f"{mark}  {check['name']}: {check['seen']}", highlight=False)
+    against = ("plain", "random", "dropout")
+    title = f"C-MIEI against the others, {len(report['seeds'])} seeds, 95 % intervals"
+    table = Table(title=title)
+    for header in ("metric", *(f"against {name}" for name in against)):
+        table.add_column(header)
+    for metric in judged(report):
+        found = (comparisons(report, "method", name).get(metric) for name in against)
+        table.add_row(metric, *("" if c is None else _cell(c) for c in found))
+    console.print(table)
+
+
+_STYLES = {"better": "green", "worse": "bold red"}
+
+
+def _cell(found: Any) -> str:
+    style = _STYLES.get(found["verdict"], "dim")
+    mean, low, high = (found[key] for key in ("mean", "low", "high"))
+    interval = f" \\[{low:+.4f}, {high:+.4f}]" if low is not None and high is not None else ""
+    figure = "" if mean is None else f" {mean:+.4f}"
+    return f"[{style}]{found['verdict']}[/]{figure}{interval}"
+
+
+def _seeds(text: str) -> range:
+    if not text.isdecimal() or int(text) < 2:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seeds, 2 or more")
+    return range(int(text))
