@@ -80,6 +80,7 @@ def _top(report: Report) -> str:
     return alarms + intro + table("Verdicts", head, rows, "words")
 
 
+_UNSEEN = "no difference seen"
 _AGAINST = ("plain", "random", "dropout")
 
 
@@ -111,11 +112,11 @@ def _pair(report: Report, first: str, second: str) -> str:
     rows = [
         Row(
             metric,
-            f"{found[metric]['verdict']}  {estimate(found[metric], _signed)}",
+            _said(found[metric]),
             found[metric]["mean"],
             found[metric]["low"],
             found[metric]["high"],
-            colour=NEUTRAL if found[metric]["verdict"] == "no difference seen" else 0,
+            colour=NEUTRAL if found[metric]["verdict"] == _UNSEEN else 0,
         )
         for metric in judged(report)
         if metric in found
@@ -126,10 +127,13 @@ def _pair(report: Report, first: str, second: str) -> str:
     return f"<h3>{text(title)}</h3>" + figure(dots(f"{title}: {said}", rows), note)
 
 
+def _said(found: Mapping[str, Any]) -> str:
+    said = estimate(found, _signed)
+    return said if found["verdict"] == _UNSEEN else f"{found['verdict']}: {said}"
+
+
 def _curves(report: Report) -> str:
-    arms = [
-        arm for arm in ("inert", "method", "stopped", "random") if arm in part(report, "epochs")
-    ]
+    arms = [arm for arm in ("inert", "method", "stopped") if arm in part(report, "epochs")]
     shown = ""
     for prefix, title in (
         ("C_MIEI_Ratio", "Ratio: share of samples replaced by the hook"),

@@ -1,0 +1,51 @@
+"""Small trainings for the tests, at module level so that worker processes find them."""
+
+from __future__ import annotations
+
+import torch
+from conftest import WIDTHS, Fused
+from torch import nn
+
+STRONG = "r"
+
+
+def train(attach, seed, *, epochs=4, steps=6, repeatable=True, **settings):
+    """Regression to labels that mostly follow the first inputs."""
+    torch.manual_seed(seed)
+    if not repeatable:
+        torch.seed()
+    model = Fused()
+    x = torch.randn(steps, 16, 6)
+    y = (x[..., 0] > 0).long()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+    with attach(model, head="classifier", splits=WIDTHS, warmup_epochs=1, **settings) as handle:
+        for epoch in range(epochs):
+            handle.set_epoch(epoch)
+            for batch, labels in zip(x, y, strict=True):
+                loss = nn.functional.cross_entropy(model(batch), labels)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+    with torch.no_grad():
+        right = (model(x).argmax(-1) == y).float().mean()
+    return {"accuracy": right.item(), "loss": loss.item()}
+
+
+def never_attaches(attach, seed):
+    return {"accuracy": 1.0}
+
+
+def attaches_twice(attach, seed):
+    for _ in range(2):
+        attach(Fused(), head="classifier", splits=WIDTHS)
+    return {"accuracy": 1.0}
+
+
+def returns_nothing(attach, seed):
+    attach(Fused(), head="classifier", splits=WIDTHS)
+
+
+def breaks_at_seed_1(attach, seed):
+    if seed == 1:
+        raise RuntimeError("out of coffee")
+    return train(attach, seed)
