@@ -1,0 +1,1 @@
+"""The validation protocol: what training with C-MIEI changes, in paired runs."""
