@@ -95,7 +95,7 @@ def test_each_knob_moves_what_the_sensor_tells(knob, values):
 
 
 def test_strength_is_the_share_of_identity_in_the_variance():
-    # Where the map is nearly linear: variance between identities over all of it, by the textbook.
+    # Variance between the identities over all of it; the nonlinear map bends it a little.
     side, _ = images(replace(with_sensor(strength=0.3), train_identities=400, shots=8))
     groups = side.views[0].reshape(400, -1, 64)
     within = groups.var(1).mean()

@@ -35,7 +35,7 @@ class Sensor:
     strength: float = 0.5
     """Share of identity in the variance of what is shown; the rest is the pose."""
     noise: float = 0.3
-    """Standard deviation of the noise of a pixel; without it, a pixel has about 0.7."""
+    """Standard deviation of the noise of a pixel; without noise and cameras a pixel has 0.7."""
     failure: float = 0.0
     """Probability that an image of this modality holds noise and nothing else."""
 
