@@ -12,6 +12,7 @@ import torch
 import cmiei_hooks
 from cmiei_hooks import CMIEIError
 from cmiei_hooks.validation.retrieval import retrieval
+from cmiei_hooks.validation.tasks import reid
 from cmiei_hooks.validation.tasks.reid import FEATURES, TriModalModel, evaluate, train, triplet_loss
 from cmiei_hooks.validation.tasks.reid_data import Sensor, World, identity_batches, make_images
 
@@ -150,11 +151,12 @@ def test_batches_are_p_identities_with_k_images():
     assert len(used.unique()) == len(used) == 24
 
 
-def test_an_epoch_of_the_task_uses_every_image_once_in_another_order():
+def test_an_epoch_of_the_task_uses_every_image_once_in_another_company():
     ids, generator = images()[0].ids, torch.Generator().manual_seed(0)
     epochs = [torch.cat(list(identity_batches(ids, 16, 4, generator))) for _ in range(2)]
     assert all(torch.equal(epoch.sort().values, torch.arange(len(ids))) for epoch in epochs)
-    assert not torch.equal(*epochs)
+    companies = [{frozenset(four) for four in epoch.view(-1, 4).tolist()} for epoch in epochs]
+    assert len(companies[0] & companies[1]) < len(companies[0]) / 10
 
 
 def test_the_triplet_loss_takes_the_hardest_of_each_kind():
@@ -214,6 +216,27 @@ def test_runs_of_one_seed_are_paired():
     acting = partial(silent, warmup_epochs=0, k=1, abs_thr=0, rel_thr=1)
     assert train(acting, 3, epochs=2, world=SMALL) != plain
     assert train(nothing, 4, epochs=2, world=SMALL) != plain
+
+
+def test_training_sees_one_side_and_the_test_the_other(monkeypatch):
+    trained, tested = [], []
+
+    def no_triplet_loss(feature, ids):
+        trained.append(ids)
+        return 0 * feature.sum()
+
+    def spy(model, side):
+        tested.append(side)
+        return evaluate(model, side)
+
+    plain = train(nothing, 0, epochs=1, world=SMALL)
+    monkeypatch.setattr(reid, "triplet_loss", no_triplet_loss)
+    monkeypatch.setattr(reid, "evaluate", spy)
+    assert train(nothing, 0, epochs=1, world=SMALL) != plain  # the loss is part of the training
+    train_side, test_side = images()
+    assert torch.equal(torch.cat(trained).sort().values, train_side.ids)
+    assert torch.equal(tested[0].ids, test_side.ids)
+    assert all(map(torch.equal, tested[0].views, test_side.views))
 
 
 def test_attach_is_told_the_head_and_every_epoch_and_leaves_nothing():
