@@ -209,6 +209,29 @@ def test_training_learns_and_a_blind_modality_stays_blind():
     assert after["mAP alone r"] == pytest.approx(guess, abs=0.03)
 
 
+def test_a_world_can_be_written_in_yaml():
+    given = {"sensors": {"n": {"strength": 0.9, "failure": 0.1}}, "cameras": 3}
+    world = World.of(given)
+    assert (world.sensors[1].strength, world.sensors[1].failure, world.cameras) == (0.9, 0.1, 3)
+    assert world.sensors[1].noise == World().sensors[1].noise
+    assert world.sensors[::2] == World().sensors[::2]
+    assert World.of({}) == World()
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"sensor": {}},
+        {"sensors": {"x": {}}},
+        {"sensors": {"r": {"strenght": 0.5}}},
+        {"sensors": {"r": {"strength": 2}}},
+    ],
+)
+def test_a_world_that_cannot_be_is_refused(given):
+    with pytest.raises(ConfigError):
+        World.of(given)
+
+
 def test_runs_of_one_seed_are_paired():
     plain = train(nothing, 3, epochs=2, world=SMALL)
     assert train(nothing, 3, epochs=2, world=SMALL) == plain
