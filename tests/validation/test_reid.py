@@ -11,6 +11,7 @@ import torch
 
 import cmiei_hooks
 from cmiei_hooks import CMIEIError
+from cmiei_hooks.errors import ConfigError
 from cmiei_hooks.validation.retrieval import retrieval
 from cmiei_hooks.validation.tasks import reid
 from cmiei_hooks.validation.tasks.reid import FEATURES, TriModalModel, evaluate, train, triplet_loss
