@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from .errors import CMIEIError, ConfigError, SplitsError, did_you_mean
+from .functional import relative_needs_samples
 from .limits import CHECKS
 from .yaml_source import LinedDict, read_yaml
 
@@ -54,6 +55,9 @@ class Config:
     """The number that the training script gives to its first epoch."""
     end_epoch: int | None = None
     """From this epoch on nothing is substituted any more; None: never stop."""
+    relative: bool = False
+    """Judge dominance by how many times its usual influence (the batch mean) a modality has in a
+    sample; False: by the influence itself, as published (sample level only)."""
     seed: int | None = None
     """Seed of the noise; None: torch's initial seed."""
     log_period: int = 50
@@ -73,6 +77,8 @@ class Config:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             object.__setattr__(self, field.name, _checked(field.name, getattr(self, field.name)))
+        if self.relative and not self.sample_level:
+            raise relative_needs_samples()
         if self.splits and self.names and len(self.splits) != len(self.names):
             raise SplitsError(
                 "every modality needs one name",

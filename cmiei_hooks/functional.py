@@ -159,6 +159,7 @@ def select(
     rel_thr: float,
     p_max: float,
     sample_level: bool,
+    usual: Tensor | None = None,
 ) -> Tensor:
     """Which modality of which sample is to be substituted.
 
@@ -169,15 +170,21 @@ def select(
     sample; ``p_max`` does not apply. Samples with NaN or infinite influence are never selected and
     do not enter the batch means.
 
+    With ``usual`` (``RELATIVE``) the dominant modality of a sample is the one whose influence is
+    the most times what is usual for it; ``rel_thr`` and the order of the samples go by this ratio,
+    ``abs_thr`` goes by the influence. So a modality that is strong everywhere is not weakened
+    everywhere.
+
     Args:
         influence: ``[B, M]`` with ``M >= 2``.
+        usual: ``[M]``, the mean influence of each modality; at sample level only.
 
     Returns:
         int64 ``[B]``: the index of the modality, -1 for a sample that is kept.
 
     Raises:
         InputError: the influence is not ``[B, M]`` with two or more modalities.
-        ConfigError: ``p_max`` is not a share.
+        ConfigError: ``p_max`` is not a share, or ``usual`` is given without ``sample_level``.
     """
     if influence.dim() != 2 or influence.shape[1] < 2:
         raise InputError(
@@ -193,13 +200,16 @@ def select(
             expected="a number from 0 to 1",
             remedy="1 substitutes every triggered sample",
         )
+    if usual is not None and not sample_level:
+        raise relative_needs_samples()
     finite = influence.isfinite().all(-1)
     known = influence.masked_fill(~finite[:, None], 0)
     if not sample_level:
         mean = known.sum(0) / finite.sum().clamp_min(1)
         return select_batch(influence, mean, abs_thr=abs_thr, rel_thr=rel_thr)
-    first, triggered = _trigger(known, abs_thr, rel_thr)
-    size = known.amax(-1).masked_fill(~(triggered & finite), -math.inf)
+    judged = known if usual is None else known / (usual + _TINY)
+    first, triggered = _trigger(known, judged, abs_thr, rel_thr)
+    size = judged.amax(-1).masked_fill(~(triggered & finite), -math.inf)
     # A stable sort, not topk: of equal influences the same rows are taken on every device.
     allowed = size.argsort(descending=True, stable=True)[: cap(p_max, len(influence))]
     within = torch.zeros_like(triggered).index_fill(0, allowed, True)
@@ -208,15 +218,28 @@ def select(
 
 def select_batch(influence: Tensor, mean: Tensor, *, abs_thr: float, rel_thr: float) -> Tensor:
     """Batch level: one decision, from the mean influence ``[M]``, for every finite sample."""
-    first, triggered = _trigger(mean[None], abs_thr, rel_thr)
+    first, triggered = _trigger(mean[None], mean[None], abs_thr, rel_thr)
     return first.where(triggered & influence.isfinite().all(-1), KEPT)
 
 
-def _trigger(influence: Tensor, abs_thr: float, rel_thr: float) -> tuple[Tensor, Tensor]:
-    first = influence.argmax(-1)
-    largest = influence.amax(-1)
-    second = influence.scatter(-1, first[:, None], -math.inf).amax(-1)
-    return first, (largest > abs_thr) & (largest / (second + _TINY) > rel_thr)
+def _trigger(
+    influence: Tensor, judged: Tensor, abs_thr: float, rel_thr: float
+) -> tuple[Tensor, Tensor]:
+    """The dominant modality, and whether it is triggered; ``judged`` decides between them."""
+    first = judged.argmax(-1)
+    second = judged.scatter(-1, first[:, None], -math.inf).amax(-1)
+    large = influence.gather(-1, first[:, None])[:, 0] > abs_thr
+    return first, large & (judged.amax(-1) / (second + _TINY) > rel_thr)
+
+
+def relative_needs_samples() -> ConfigError:
+    """Of the batch means every modality is as influential as usual."""
+    return ConfigError(
+        "RELATIVE compares the samples of a batch",
+        got="SAMPLE_LEVEL False",
+        expected="SAMPLE_LEVEL True",
+        remedy="leave one of the two out",
+    )
 
 
 def cap(p_max: float, batch: int) -> int:

@@ -163,6 +163,7 @@ CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "measure": _choice(*MEASURES),
     "first_epoch": _integer(0),
     "end_epoch": _integer(1, optional=True),
+    "relative": _boolean,
     "seed": _integer(0, optional=True),
     "log_period": _integer(1),
     "inplace": _boolean,

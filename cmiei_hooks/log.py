@@ -62,6 +62,7 @@ def _start(record: LogRecord) -> str:
         f"K {c.k} | SIGMA {c.sigma} | ABS_THR {c.abs_thr} | REL_THR {c.rel_thr} | "
         f"SAMPLE_LEVEL {c.sample_level} | P_MAX {c.p_max} | WARMUP_EPOCHS {c.warmup_epochs}"
     )
+    settings += " | RELATIVE True" if c.relative else ""
     parts = " ".join(f"{n}:{w}" for n, w in zip(record.names, record.splits, strict=True))
     widths = all(isinstance(split, int) for split in record.splits)
     kind = "splits" if widths else "modalities"

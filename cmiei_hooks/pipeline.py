@@ -113,8 +113,7 @@ class Pipeline:
     def _select(self, influence: Tensor) -> Tensor:
         c = self.config
         if c.sync and not c.sample_level:
-            sums = distributed.sum_over_ranks(finite_sums(influence))
-            mean = sums[:-1] / sums[-1].clamp_min(1)
+            mean = self._mean(influence)
             return select_batch(influence, mean, abs_thr=c.abs_thr, rel_thr=c.rel_thr)
         return select(
             influence,
@@ -122,7 +121,14 @@ class Pipeline:
             rel_thr=c.rel_thr,
             p_max=c.p_max,
             sample_level=c.sample_level,
+            usual=self._mean(influence).to(influence.dtype) if c.relative else None,
         )
+
+    def _mean(self, influence: Tensor) -> Tensor:
+        """``[M]``, over the batch; with ``SYNC`` over those of all ranks."""
+        sums = finite_sums(influence)
+        sums = distributed.sum_over_ranks(sums) if self.config.sync else sums
+        return sums[:-1] / sums[-1].clamp_min(1)
 
     def _apply(
         self, args: tuple[Any, ...], kwargs: dict[str, Any], done: Done | None

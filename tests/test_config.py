@@ -34,6 +34,7 @@ TOOL = {
     "SEED": None,
     "LOG_PERIOD": 50,
     "INPLACE": False,
+    "RELATIVE": False,
     "SYNC": False,
     "HEAD": None,
     "SPLITS": None,
@@ -80,6 +81,7 @@ def test_the_demo_configuration_of_demo_on_rgbnt201():
         ("sigma", [-0.1, math.nan, math.inf, "0.05", True, None]),
         ("abs_thr", [-1e-9, math.nan, "0.03", None]),
         ("rel_thr", [-1, math.nan, "1.25"]),
+        ("relative", [0, "yes", None]),
         ("sample_level", [0, "False", None]),
         ("p_max", [-0.01, 1.01, math.nan, "half"]),
         ("warmup_epochs", [-1, 1.5, None]),
@@ -253,3 +255,8 @@ def test_registration_refuses_what_is_not_an_open_yacs_node():
         add_cmiei_config(frozen)
     with pytest.raises(CMIEIError, match="yacs"):
         add_cmiei_config({"MODEL": {}})
+
+
+def test_relative_and_batch_level_contradict_each_other():
+    with pytest.raises(CMIEIError, match="RELATIVE compares the samples"):
+        Config(relative=True, sample_level=False)

@@ -61,6 +61,7 @@ def worker(rank: int, directory: str) -> None:
         "own": run(model, x, **batch_level),
         "sync": run(model, x, sync=True, **batch_level),
         "sync samples": run(model, x, sync=True, sigma=0.0, p_max=1.0),
+        "sync relative": run(model, x, sync=True, relative=True, sigma=0.0, p_max=1.0),
         # the cap of rank 0 lets nobody through; it must take part all the same
         "sync, one sample": run(model, x[: 1 + 7 * rank], sync=True, sigma=0.0, p_max=0.5),
     }
@@ -84,6 +85,7 @@ def together() -> dict[str, dict]:
     return {
         "sync": run(model, x, **batch_level),
         "sync samples": run(model, x, sigma=0.0, p_max=1.0),
+        "sync relative": run(model, x, relative=True, sigma=0.0, p_max=1.0),
     }
 
 
@@ -108,7 +110,7 @@ def test_without_sync_a_prototype_is_the_mean_of_the_ranks_own_batch(ranks):
         torch.testing.assert_close(own["input"][:, columns], mean[:, columns])
 
 
-@pytest.mark.parametrize("case", ["sync", "sync samples"])
+@pytest.mark.parametrize("case", ["sync", "sync samples", "sync relative"])
 def test_with_sync_the_ranks_do_what_one_process_with_all_batches_does(ranks, together, case):
     parts = [rank[case] for rank in ranks]
     whole = together[case]

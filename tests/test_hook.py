@@ -91,6 +91,25 @@ def test_the_figures_follow_the_formulas():
     )
 
 
+def test_relative_goes_by_the_mean_of_the_batch_and_leaves_the_figures_alone(x):
+    rule = {"abs_thr": 0.001, "rel_thr": 1.25, "p_max": 0.5}
+    chosen = {}
+    for relative in (False, True):
+        torch.manual_seed(0)
+        model = Fused()
+        with torch.no_grad():
+            model.classifier.weight[:, :4] *= 4  # r is strong in every sample
+        handle = attach(model, relative=relative, **rule)
+        model(x)
+        influence, chosen[relative] = handle.last.influence, handle.last.substituted
+        usual = influence.mean(0) if relative else None
+        expected = select(influence, usual=usual, sample_level=True, **rule)
+        assert torch.equal(chosen[relative], expected)
+        assert handle.metrics()["CI_r"] == pytest.approx(influence[:, 0].mean().item())
+    assert chosen[False].max() == 0
+    assert chosen[True].max() > 0
+
+
 def test_batch_level_substitutes_one_modality_in_every_row(model, x):
     handle = attach(model, sample_level=False, p_max=0.0)
     inputs = record_head_input(model)

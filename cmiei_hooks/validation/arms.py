@@ -19,14 +19,12 @@ class Arm:
 
     name: str
     kind: Literal["plain", "disabled", "attached", "random", "dropout"] = "attached"
-    """Nothing attached; ``ENABLED False``; attached; or a control at the rate of ``method``."""
+    """Nothing attached; ``ENABLED False``; attached; or a control."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Of ``attach``; they win over those of the user."""
 
-    @property
-    def follows(self) -> bool:
-        """Whether it replaces, step by step, as many samples as ``method`` did."""
-        return self.kind in ("random", "dropout")
+    follows: str | None = None
+    """A control replaces, step by step, as many samples as this arm did with the same seed."""
 
 
 COMPARISONS = (
@@ -37,6 +35,10 @@ COMPARISONS = (
     ("stopped", "method"),
     ("random", "plain"),
     ("dropout", "plain"),
+    ("relative", "plain"),
+    ("relative", "stopped"),
+    ("strong", "plain"),
+    ("strong", "strong random"),
 )
 """The differences that are reported, first minus second."""
 
@@ -49,15 +51,23 @@ def arms_of(config: Config, epochs: int) -> list[Arm]:
         epochs: of a training, for the arm that stops at 70 % of them.
     """
     inert = {"warmup_epochs": _NEVER, "end_epoch": None}
-    first = config.first_epoch + config.warmup_epochs
-    stop = config.first_epoch + round(0.7 * epochs)
-    return [
+    arms = [
         Arm("inert", settings=inert),
         Arm("method"),
-        *([Arm("stopped", settings={"end_epoch": stop})] if stop > first else []),
-        Arm("random", "random", inert),
-        Arm("dropout", "dropout", inert),
+        Arm("random", "random", inert, "method"),
+        Arm("dropout", "dropout", inert, "method"),
     ]
+    stop, soon = (config.first_epoch + round(share * epochs) for share in (0.7, 0.6))
+    # (An attachment that would never act is refused.)
+    if stop > config.first_epoch + config.warmup_epochs:
+        arms.append(Arm("stopped", settings={"end_epoch": stop}))
+        if config.sample_level:
+            arms.append(Arm("relative", settings={"end_epoch": stop, "relative": True}))
+    if soon > config.first_epoch and config.sample_level:
+        settings = {"relative": True, "k": 1, "p_max": 1.0, "rel_thr": 1.0, "warmup_epochs": 0}
+        arms.append(Arm("strong", settings={**settings, "end_epoch": soon}))
+        arms.append(Arm("strong random", "random", inert, "strong"))
+    return arms
 
 
 def sensitivity_of(config: Config) -> list[Arm]:

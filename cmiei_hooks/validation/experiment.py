@@ -83,7 +83,7 @@ def validate(
 def _run(
     experiment: Experiment, arm: Arm, seed: int, records: Mapping[str, Mapping[int, Record]]
 ) -> Run:
-    counts = tuple(records["method"][seed].counts) if arm.follows else ()
+    counts = tuple(records[arm.follows][seed].counts) if arm.follows else ()
     e = experiment
     return Run(e.train, e.overrides, e.settings, arm, seed, counts)
 

@@ -20,6 +20,9 @@ _ARMS = {
     "stopped": "C-MIEI that stops after 70 % of the epochs",
     "random": "as many samples, of a random modality",
     "dropout": "as many samples, a random modality set to zero",
+    "relative": "stopped, and RELATIVE",
+    "strong": "RELATIVE, almost every sample in every step, until 60 % of the epochs",
+    "strong random": "as many samples as 'strong', of a random modality",
 }
 
 

@@ -18,7 +18,7 @@ INERT = arms_of(cmiei_hooks.Config(enabled=True), 10)[0].settings
 def control(kind: str, counts: list[int], seed: int = 0):
     model = Fused()
     features = record_head_input(model)  # before the control: what it is given
-    recorder = Recorder(Arm(kind, kind, INERT), {"k": 1}, counts, seed)
+    recorder = Recorder(Arm(kind, kind, INERT, "method"), {"k": 1}, counts, seed)
     recorder(model, head="classifier", splits=WIDTHS, sigma=0.0).set_epoch(0)
     given = record_head_input(model)
     return model, features, given
@@ -80,7 +80,7 @@ def test_the_global_generator_is_left_alone_and_the_seed_decides():
 def test_a_control_follows_the_method_step_by_step():
     method = Recorder(Arm("method"), {"k": 1})
     train(method, 0)
-    follower = Recorder(Arm("random", "random", INERT), {"k": 1}, method.counts)
+    follower = Recorder(Arm("random", "random", INERT, "method"), {"k": 1}, method.counts)
     train(follower, 0)
     follower.note()
     assert any(method.counts)

@@ -18,6 +18,7 @@ from cmiei_hooks.validation.runs import Record, Run, run_all
 
 TRAIN = "trainings:train"
 ALL = {"plain", "disabled", "inert", "method", "stopped", "random", "dropout"}
+ALL |= {"relative", "strong", "strong random"}
 
 
 @pytest.fixture(autouse=True)
@@ -118,7 +119,7 @@ def test_the_sanity_checks_see_what_they_are_for(epoch, fails):
 
 def test_runs_that_are_there_are_not_run_again(report, directory, monkeypatch):
     files = {path: path.stat().st_mtime_ns for path in (directory / "runs").iterdir()}
-    assert len(files) == 6 * 3 + 1
+    assert len(files) == 9 * 3 + 1
     again, done = run(directory, lower=["loss"])
     assert len(done) == len(files)
     assert {path: path.stat().st_mtime_ns for path in files} == files

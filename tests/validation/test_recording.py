@@ -102,10 +102,14 @@ def test_a_function_that_attaches_twice_or_never_is_refused():
 def test_arms():
     config = cmiei_hooks.Config(enabled=True, first_epoch=1, warmup_epochs=5)
     arms = {arm.name: arm for arm in arms_of(config, 40)}
-    assert list(arms) == ["inert", "method", "stopped", "random", "dropout"]
     assert arms["stopped"].settings == {"end_epoch": 29}
-    assert [name for name, arm in arms.items() if arm.follows] == ["random", "dropout"]
+    assert arms["relative"].settings == {"end_epoch": 29, "relative": True}
+    assert arms["strong"].settings["end_epoch"] == 25
+    followed = {name: arm.follows for name, arm in arms.items() if arm.follows}
+    assert followed == {"random": "method", "dropout": "method", "strong random": "strong"}
     assert "stopped" not in {arm.name for arm in arms_of(config, 6)}  # it would never act
+    batch_level = config.override(sample_level=False)
+    assert not {"relative", "strong"} & {arm.name for arm in arms_of(batch_level, 40)}
     names = [arm.name for arm in sensitivity_of(config)]
     assert names == [
         "SIGMA 0.02",
