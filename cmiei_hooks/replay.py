@@ -26,7 +26,7 @@ from .errors import InputError
 __all__ = ["Done", "Replays", "in_backward", "may_be_recomputed"]
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)  # not frozen: one is made in every call, and that would take longer
 class Done:
     """What was done to one call of the head."""
 
