@@ -202,6 +202,13 @@ def select(
         )
     if usual is not None and not sample_level:
         raise relative_needs_samples()
+    if usual is not None and usual.shape != influence.shape[1:]:
+        raise InputError(
+            "usual is one mean influence for each modality",
+            got=f"shape {list(usual.shape)}",
+            expected=f"{list(influence.shape[1:])}",
+            remedy="pass influence.mean(0), without samples that are not finite",
+        )
     finite = influence.isfinite().all(-1)
     known = influence.masked_fill(~finite[:, None], 0)
     if not sample_level:

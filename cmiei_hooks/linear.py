@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .functional import batch_mean
+from .functional import batch_mean, least_logits
 from .head import Head
 from .partition import Captured
 from .quiet import in_autocast, quiet, unseen
@@ -39,17 +39,21 @@ def influence_of_linear(head: Head, captured: Captured) -> Tensor | None:
     features = _features(captured)
     if layers is None or features is None or widths is None or head.measure != "kl":
         return None
-    if not layers.fit(features.dtype, widths) or in_autocast(features.device.type):
+    if not layers.fit(features.dtype, sum(widths)) or in_autocast(features.device.type):
         return None
     with torch.no_grad(), unseen():
-        stand_in = batch_mean(features) if head.drop == "mean" else None
+        stand_in = None
+        if head.drop == "mean":
+            stand_in = torch.cat([batch_mean(f) for f in _columns(features, widths)], 1)
         if layers.norms:
             features, stand_in = _normalised(head, layers.norms, features, stand_in)
-        logits = _decomposed(features, stand_in, layers.linear, widths)
-        if layers.last is not layers.linear:
-            hidden = logits(slice(None)).transpose(1, 2).contiguous()
-            logits = _products(_through(head, layers.between, hidden), layers.last)
-        return _influence(logits, layers.last.out_features, len(widths), features)
+        first, *others = layers.linears
+        if not others:
+            logits = _decomposed(features, stand_in, first, widths)
+        else:
+            hidden = _hidden(features, stand_in, first, widths)
+            logits = _products(_through(head, layers.between, hidden), others[0])
+        return _influence(logits, len(layers.linears[-1].weight), len(widths), features)
 
 
 @dataclass(frozen=True)
@@ -57,24 +61,31 @@ class _Layers:
     """What such a head consists of, in order."""
 
     norms: Sequence[nn.Module]
-    linear: nn.Linear
+    linears: Sequence[nn.Linear]
+    """The one, or the first and the last of several."""
     between: Sequence[nn.Module]
-    """Between it and the last; empty if there is no other Linear."""
-    last: nn.Linear
+    """Everything between these two."""
 
-    def fit(self, dtype: torch.dtype, widths: Sequence[int]) -> bool:
-        """Whether the Linears take features of this type, the first one of these widths."""
-        types = {self.linear.weight.dtype, self.last.weight.dtype}
-        return types == {dtype} and self.linear.in_features == sum(widths)
+    def fit(self, dtype: torch.dtype, width: int) -> bool:
+        """Whether each takes what the one before returns, and two or more logits come out.
+
+        By their weights: somebody may have replaced those.
+        """
+        for layer in (*self.norms, self.linears[0], *self.between, *self.linears[1:]):
+            if isinstance(layer, nn.Linear):
+                fits = layer.weight.dtype == dtype and layer.weight.shape[1] == width
+            elif isinstance(layer, nn.BatchNorm1d):
+                fits = layer.num_features == width
+            else:
+                fits = not isinstance(layer, nn.LayerNorm) or layer.normalized_shape == (width,)
+            if not fits:
+                return False
+            width = len(layer.weight) if isinstance(layer, nn.Linear) else width
+        return width >= least_logits("kl")
 
 
 def _layers(head: Head) -> _Layers | None:
-    parts: list[nn.Module] = []
-    for link in head.links:
-        inside = list(link) if type(link) is nn.Sequential else [link]
-        if len(inside) > 1 and not _bare(link):
-            return None
-        parts += inside
+    parts = [part for link in head.links for part in _parts(link)]
     # A subclass may do anything; sharded and quantised parameters are no plain ones.
     whole = all(type(p) is nn.Parameter for part in parts for p in part.parameters())
     if (
@@ -86,12 +97,20 @@ def _layers(head: Head) -> _Layers | None:
     linears = [i for i, part in enumerate(parts) if type(part) is nn.Linear]
     if not linears or linears[-1] != len(parts) - 1:
         return None
-    norms, linear, last = parts[: linears[0]], parts[linears[0]], parts[-1]
+    norms, between = parts[: linears[0]], parts[linears[0] + 1 : -1]
     if any(type(norm) is not nn.BatchNorm1d for norm in norms):
         return None
-    if not isinstance(linear, nn.Linear) or not isinstance(last, nn.Linear):
-        return None
-    return _Layers(norms, linear, parts[linears[0] + 1 : -1], last)
+    ends: list[Any] = [parts[i] for i in sorted({linears[0], linears[-1]})]
+    return _Layers(norms, ends, between)
+
+
+def _parts(module: nn.Module) -> list[nn.Module]:
+    """The modules in a Sequential, in those inside it too; of another one, or if something hangs on
+    the Sequential, the module itself.
+    """
+    if type(module) is nn.Sequential and _bare(module):
+        return [part for inner in module for part in _parts(inner)]
+    return [module]
 
 
 _OF_ROWS: tuple[Any, ...] = (
@@ -150,29 +169,50 @@ Samples come last: so the products are faster, and the softmax is no slower.
 """
 
 
+def _columns(of: Tensor, widths: Sequence[int]) -> Sequence[Tensor]:
+    return torch.split(of, list(widths), dim=1)
+
+
 def _decomposed(
     features: Tensor, stand_in: Tensor | None, linear: nn.Linear, widths: Sequence[int]
 ) -> _Variants:
     """From its parts; ``stand_in`` is one row ``[1, D]``, None for zeros."""
 
-    def columns(of: Tensor) -> Sequence[Tensor]:
-        return torch.split(of, list(widths), dim=1)
-
     def variants(chosen: slice) -> Tensor:
-        weights = columns(linear.weight[chosen])
+        weights = _columns(linear.weight[chosen], widths)
         z = features.new_empty(1 + len(widths), len(weights[0]), len(features))
-        for out, f, w in zip(z[1:], columns(features), weights, strict=True):
+        for out, f, w in zip(z[1:], _columns(features, widths), weights, strict=True):
             torch.mm(w, f.T, out=out)
         torch.sum(z[1:], 0, out=z[0])
         if linear.bias is not None:
             z[0] += linear.bias[chosen, None]
         torch.sub(z[0], z[1:], out=z[1:])
         if stand_in is not None:
-            for out, f, w in zip(z[1:], columns(stand_in), weights, strict=True):
+            for out, f, w in zip(z[1:], _columns(stand_in, widths), weights, strict=True):
                 out.add_(w @ f.T)
         return z
 
     return variants
+
+
+def _hidden(
+    features: Tensor, stand_in: Tensor | None, linear: nn.Linear, widths: Sequence[int]
+) -> Tensor:
+    """The same as rows, ``[1 + M, B, H]``.
+
+    The other parts are added up, not one subtracted: a norm that follows would enlarge what is
+    cancelled, and an activation may make a finite number of an infinite one.
+    """
+    weights = _columns(linear.weight, widths)
+    parts = [f @ w.T for f, w in zip(_columns(features, widths), weights, strict=True)]
+    nothing = torch.zeros_like(parts[0][:1])
+    instead = [nothing] * len(widths)
+    if stand_in is not None:
+        rows = _columns(stand_in, widths)
+        instead = [f @ w.T for f, w in zip(rows, weights, strict=True)]
+    bias = nothing if linear.bias is None else linear.bias
+    left = [[*parts[:m], instead[m], *parts[m + 1 :]] for m in range(len(widths))]
+    return torch.stack([sum(chosen[1:], chosen[0]) + bias for chosen in (parts, *left)])
 
 
 def _through(head: Head, layers: Sequence[nn.Module], hidden: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 import weakref
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ from torch.nn.parameter import is_lazy
 
 from . import distributed
 from .bypass import explain_silence
-from .call import Call
+from .call import Call, Path
 from .chain import ChainCheck
 from .config import Config
 from .errors import CMIEIWarning
@@ -22,12 +22,13 @@ from .head import Head
 from .linear import influence_of_linear
 from .log import LogRecord, Reporter
 from .measure import expectation, measure
+from .partition import Captured
 from .replay import Done, Replays, in_backward
 from .schedule import Action, Schedule
 from .statistics import Statistics, finite_sums
 from .substitution import noise_generator, refuse_in_place, substituted, write_in_place
 
-__all__ = ["Measurement", "Pipeline"]
+__all__ = ["Control", "Measurement", "Pipeline"]
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,16 @@ class Measurement:
     """float32 ``[B, M]``; NaN in the row of a sample whose logits were not finite."""
     substituted: Tensor
     """int64 ``[B]``: index of the replaced modality, -1 = kept."""
+
+
+class Control(Protocol):
+    """What a validation puts in the place of the selection, to compare it with."""
+
+    def chosen(self, step: int, captured: Captured) -> Tensor | None:
+        """int64 ``[B]``, which modality of which sample; None: nothing in this call."""
+
+    def replaced(self, step: int, captured: Captured, config: Config) -> dict[Path, Tensor]:
+        """The tensors of the call with these modalities replaced."""
 
 
 class Pipeline:
@@ -59,6 +70,7 @@ class Pipeline:
         self.replays = Replays()
         self.seed = torch.initial_seed() if config.seed is None else config.seed
         self.last: Measurement | None = None
+        self.control: Control | None = None
         self.suspended = False
         self.calls = self.calls_in_epoch = 0
         """Training-mode calls of the head, suspended ones too."""
@@ -79,6 +91,9 @@ class Pipeline:
         else:
             self._check_epoch()
             done = self._step(args, kwargs)
+            if self.control is not None:
+                captured = self.head.partition.read(args, kwargs)
+                done = Done(done.step, self.control.chosen(done.step, captured))
         self.replays.remember(done)
         new = self._apply(args, kwargs, done)
         if self.chain.open and not self.suspended:
@@ -137,10 +152,13 @@ class Pipeline:
         if done is None or done.chosen is None:
             return None
         captured = self.head.partition.read(args, kwargs)
-        generator = noise_generator(
-            captured.device, self.seed, distributed.rank(), self.head.name, done.step
-        )
-        tensors = substituted(captured, done.chosen, self.config, generator)
+        if self.control is not None:
+            tensors = self.control.replaced(done.step, captured, self.config)
+        else:
+            generator = noise_generator(
+                captured.device, self.seed, distributed.rank(), self.head.name, done.step
+            )
+            tensors = substituted(captured, done.chosen, self.config, generator)
         if not self.config.inplace:
             return captured.call_with(tensors)
         write_in_place(captured, tensors)

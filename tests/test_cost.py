@@ -30,6 +30,7 @@ SETTINGS = {
     "default": {},
     "batch level": {"sample_level": False},
     "mean": {"drop": "mean"},
+    "relative": {"relative": True},
     "another measure": {"measure": "js"},
 }
 

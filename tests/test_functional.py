@@ -266,6 +266,8 @@ def test_a_modality_that_is_strong_everywhere_is_not_dominant_relative_to_itself
     assert select(ci, usual=ci.mean(0), **rule).tolist() == [0, 1, 0, 0]
     never_used = torch.tensor([[0.9, 0.0], [0.4, 0.0]])
     assert select(never_used, usual=never_used.mean(0), **rule).tolist() == [0, 0]
+    with pytest.raises(CMIEIError, match="one mean influence for each modality"):
+        select(ci, usual=ci.mean(0)[:1], **rule)
     with pytest.raises(CMIEIError, match="RELATIVE"):
         select(ci, usual=ci.mean(0), **rule | {"sample_level": False})
 

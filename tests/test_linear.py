@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import copy
+import functools
+
 import pytest
 import torch
+import torch.utils.checkpoint
 from conftest import WIDTHS, Fused
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, weight_norm
 
 import cmiei_hooks
 import cmiei_hooks.linear
+from cmiei_hooks import CMIEIError
 from cmiei_hooks.head import Head
 from cmiei_hooks.linear import influence_of_linear
 from cmiei_hooks.measure import measure
@@ -44,6 +49,12 @@ MLP = {
         nn.Sequential(nn.Linear(20, 20), nn.BatchNorm1d(20), nn.Tanh(), nn.Linear(20, c)),
     ],
     "dropout": lambda c: [nn.Linear(12, 20), nn.Dropout(0.5, inplace=True), nn.Linear(20, c)],
+    "a norm as a link": lambda c: [nn.Linear(12, 20), nn.BatchNorm1d(20), nn.Linear(20, c)],
+    "nested": lambda c: [
+        nn.Sequential(
+            nn.Linear(12, 20), nn.Sequential(nn.BatchNorm1d(20), nn.Dropout()), nn.Linear(20, c)
+        )
+    ],
     "statistics of the batch": lambda c: [
         nn.Linear(12, 20),
         nn.BatchNorm1d(20, track_running_stats=False),
@@ -154,14 +165,116 @@ def test_samples_that_are_not_finite_are_the_same(bad):
     assert torch.equal(fast.isnan(), slow.isnan())
 
 
+def test_one_layer_may_be_the_first_and_the_last():
+    tied = nn.Linear(12, 12)
+    fast, slow = both(head_of(nn.Sequential(tied, nn.ReLU(), tied)), torch.randn(33, 12))
+    torch.testing.assert_close(fast, slow, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["dropout", "statistics"])
+def test_layers_in_an_inner_sequential_are_judged_by_themselves(kind):
+    inner = nn.Sequential(nn.BatchNorm1d(9), nn.Dropout())
+    if kind == "statistics":
+        inner = nn.Sequential(nn.BatchNorm1d(9, track_running_stats=False))
+    head = nn.Sequential(nn.Linear(12, 9), inner, nn.Linear(9, 7))
+    inner.training = False  # the container's own flag says nothing
+    x = torch.randn(33, 12)
+    before, state = copy.deepcopy(head.state_dict()), torch.get_rng_state()
+    fast, slow = both(head_of(head), x)
+    torch.testing.assert_close(fast, slow, rtol=1e-3, atol=1e-5)
+    assert torch.equal(state, torch.get_rng_state())
+    assert all(torch.equal(v, before[k]) for k, v in head.state_dict().items())
+
+
+def test_what_is_cancelled_is_not_enlarged_by_a_norm():
+    head = head_of(nn.Linear(12, 20), nn.LayerNorm(20), nn.Linear(20, 7))
+    x = torch.randn(33, 12)
+    x[:, :4] *= 1e5
+    fast, slow = both(head, x)
+    torch.testing.assert_close(fast, slow, rtol=1e-3, atol=1e-5)
+
+
+def test_an_activation_may_make_infinite_features_finite():
+    x = torch.randn(8, 12)
+    x[2, 5] = torch.inf
+    fast, slow = both(head_of(nn.Linear(12, 9), nn.Tanh(), nn.Linear(9, 7)), x)
+    assert slow.isfinite().all()
+    torch.testing.assert_close(fast, slow, rtol=1e-3, atol=1e-6)
+
+
+def test_the_mean_of_a_modality_leaves_out_the_rows_that_are_bad_in_it():
+    x = torch.randn(33, 12)
+    x[0, 0] = torch.nan
+    fast, slow = both(head_of(nn.Linear(12, 7), drop="mean"), x)
+    torch.testing.assert_close(fast, slow, rtol=1e-3, atol=1e-6, equal_nan=True)
+
+
+def test_a_weight_that_was_replaced_decides_the_number_of_classes():
+    for classes, declared in ((9, 20), (20, 9)):
+        linear = nn.Linear(12, declared, bias=False)
+        linear.weight = nn.Parameter(torch.randn(classes, 12))
+        fast, slow = both(head_of(linear), torch.randn(33, 12))
+        torch.testing.assert_close(fast, slow, rtol=1e-3, atol=1e-5)
+
+
+def test_influence_is_never_negative():
+    head = head_of(nn.Linear(12, 7))
+    with torch.no_grad():
+        head.last.weight.mul_(1e-4)
+    fast, _ = both(head, torch.randn(500, 12))
+    assert fast.min() >= 0
+
+
+def test_selective_checkpointing_does_not_see_it():
+    ops = torch.ops.aten
+    saved = (ops.mm.default, ops.addmm.default, ops.relu.default, ops._log_softmax.default)
+    policy = torch.utils.checkpoint.CheckpointPolicy
+
+    def choose(context, op, *args, **kwargs):
+        return policy.MUST_SAVE if op in saved else policy.PREFER_RECOMPUTE
+
+    make = torch.utils.checkpoint.create_selective_checkpoint_contexts
+    for links in ([nn.Linear(12, 7)], [nn.Linear(12, 9), nn.ReLU(), nn.Linear(9, 7)]):
+        gradients = []
+        for tool in (False, True):
+            torch.manual_seed(0)
+            model = nn.Sequential(nn.Linear(6, 12), nn.Sequential(*copy.deepcopy(links)))
+            if tool:
+                cmiei_hooks.attach(
+                    model, head="1", splits=WIDTHS, k=1, warmup_epochs=5, log=False
+                ).set_epoch(0)
+            x = torch.linspace(-1, 1, 48).view(8, 6).requires_grad_()
+            run = torch.utils.checkpoint.checkpoint
+            out = run(model, x, use_reentrant=False, context_fn=functools.partial(make, choose))
+            out.square().mean().backward()
+            gradients.append([p.grad for p in model.parameters()])
+        assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
+
+
 class Scaled(nn.Linear):
     def forward(self, x: Tensor) -> Tensor:
         return 2 * super().forward(x)
 
 
+class Other(nn.Parameter):
+    pass
+
+
+def with_other_parameter() -> nn.Linear:
+    head = nn.Linear(12, 7)
+    head.weight = Other(head.weight.detach())
+    return head
+
+
 def replaced() -> nn.Linear:
     head = nn.Linear(12, 7)
     head.forward = lambda x: nn.functional.linear(x, head.weight)
+    return head
+
+
+def replaced_in_sequential() -> nn.Sequential:
+    head = nn.Sequential(nn.Linear(12, 7))
+    head.forward = lambda x: 3 * head[0](x)
     return head
 
 
@@ -176,6 +289,9 @@ NOT = {
     "a parametrization": lambda: head_of(parametrizations.weight_norm(nn.Linear(12, 7))),
     "legacy weight norm": lambda: head_of(weight_norm(nn.Linear(12, 7))),
     "a replaced forward": lambda: head_of(replaced()),
+    "a replaced forward of a Sequential": lambda: head_of(replaced_in_sequential()),
+    "a parameter of another kind": lambda: head_of(with_other_parameter()),
+    "a norm over rows": lambda: head_of(nn.Linear(12, 9), nn.LayerNorm((8, 9)), nn.Linear(9, 7)),
     "a hook": lambda: head_of(hooked("hook")),
     "a pre-hook": lambda: head_of(hooked("pre_hook")),
     "dropout": lambda: head_of(nn.Dropout(), nn.Linear(12, 7)),
@@ -203,10 +319,21 @@ def test_other_inputs_and_types_are_left_to_the_general_path():
     blocks = Partition((((0, 4),), ((4, 12),)), ("a", "b"))
     of_blocks = Head(("head",), head.links, blocks, (None,), "zero", "kl")
     assert influence_of_linear(of_blocks, blocks.read((x,), {})) is None
-    wide = head_of(nn.Identity(), nn.Linear(24, 7))
-    assert influence_of_linear(wide, PARTITION.read((x,), {})) is None
+    captured = PARTITION.read((x,), {})
+    for links in (
+        [nn.Linear(24, 7)],
+        [nn.BatchNorm1d(24), nn.Linear(12, 7)],
+        [nn.Linear(12, 9), nn.ReLU(), nn.Linear(8, 7)],
+        [nn.Linear(12, 9), nn.BatchNorm1d(8), nn.Linear(9, 7)],
+        [nn.Linear(12, 7).double()],
+        [nn.Linear(12, 9), nn.ReLU(), nn.Linear(9, 7).double()],
+        [nn.Linear(12, 9), nn.ReLU(), nn.Linear(9, 1)],
+    ):
+        assert influence_of_linear(head_of(*links), captured) is None
     half = head_of(nn.Linear(12, 7).bfloat16())
     assert influence_of_linear(half, PARTITION.read((x.bfloat16(),), {})) is None
+    with pytest.raises(CMIEIError, match="logit"):
+        both(head_of(nn.Sequential(nn.Linear(12, 9), nn.ReLU(), nn.Linear(9, 1))), x)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert influence_of_linear(head, PARTITION.read((x,), {})) is None
 

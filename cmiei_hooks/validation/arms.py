@@ -31,8 +31,11 @@ COMPARISONS = (
     ("method", "plain"),
     ("method", "random"),
     ("method", "dropout"),
+    ("method", "never ending"),
+    ("never ending", "plain"),
     ("stopped", "plain"),
     ("stopped", "method"),
+    ("stopped", "stopped random"),
     ("random", "plain"),
     ("dropout", "plain"),
     ("relative", "plain"),
@@ -43,12 +46,14 @@ COMPARISONS = (
 """The differences that are reported, first minus second."""
 
 
-def arms_of(config: Config, epochs: int) -> list[Arm]:
+def arms_of(config: Config, begin: int, epochs: int) -> list[Arm]:
     """The runs of every seed besides the plain one.
 
     Args:
-        config: the user's settings.
-        epochs: of a training, for the arm that stops at 70 % of them.
+        config: the user's settings. If they have an ``END_EPOCH``, the arm to compare with never
+            ends; else one stops at 70 % of the epochs.
+        begin: the number of the first epoch of a training.
+        epochs: how many there are.
     """
     inert = {"warmup_epochs": _NEVER, "end_epoch": None}
     arms = [
@@ -57,10 +62,15 @@ def arms_of(config: Config, epochs: int) -> list[Arm]:
         Arm("random", "random", inert, "method"),
         Arm("dropout", "dropout", inert, "method"),
     ]
-    stop, soon = (config.first_epoch + round(share * epochs) for share in (0.7, 0.6))
+    stop, soon = (begin + round(share * epochs) for share in (0.7, 0.6))
+    if config.end_epoch is not None:
+        arms.append(Arm("never ending", settings={"end_epoch": None}))
+        stop = config.end_epoch
     # (An attachment that would never act is refused.)
     if stop > config.first_epoch + config.warmup_epochs:
-        arms.append(Arm("stopped", settings={"end_epoch": stop}))
+        if config.end_epoch is None:
+            arms.append(Arm("stopped", settings={"end_epoch": stop}))
+            arms.append(Arm("stopped random", "random", inert, "stopped"))
         if config.sample_level:
             arms.append(Arm("relative", settings={"end_epoch": stop, "relative": True}))
     if soon > config.first_epoch and config.sample_level:

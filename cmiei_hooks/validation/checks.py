@@ -49,14 +49,29 @@ def sanity(records: Mapping[int, Record], config: Config) -> list[Check]:
     ends = math.inf if config.end_epoch is None else config.end_epoch
     ratio = "C_MIEI_Ratio"
     known = [e for e in figures if math.isfinite(e.get(ratio, math.nan))]
-    acting = [e[ratio] for e in known if begins <= e["epoch"] < ends]
+    acting = [
+        [e[ratio] for e in record.epochs if e in known and begins <= e["epoch"] < ends]
+        for record in records.values()
+    ]
     still = [e[ratio] for e in known if not begins <= e["epoch"] < ends]
     sums = [sum(v for k, v in e.items() if k.startswith("Hist_")) for e in known]
     largest = max(still, default=0.0)
-    mean = sum(acting) / len(acting) if acting else math.nan
+    least = min((sum(ratios) / max(len(ratios), 1) for ratios in acting), default=0.0)
+    first = min((e["epoch"] for e in figures), default=math.nan)
     worst = max((abs(total - 1) for total in sums), default=math.nan)
     return [
         Check("Ratio is 0 outside its epochs", largest == 0, f"largest {largest:g}"),
-        Check("Ratio is above 0 in its epochs", mean > 0, f"mean {mean:.3f}"),
+        Check(
+            "Ratio is above 0 in its epochs",
+            least > 0,
+            f"mean {least:.3f} in the seed with the smallest"
+            if any(acting)
+            else f"none of the epochs is from {begins} on and before {ends}",
+        ),
+        Check(
+            "epochs begin at FIRST_EPOCH",
+            first == config.first_epoch,
+            f"the first one is {first:g}",
+        ),
         Check("Hist sums to 1", worst < 1e-6, f"furthest from it by {worst:.1e}"),
     ]

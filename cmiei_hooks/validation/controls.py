@@ -9,69 +9,75 @@ import torch
 from torch import Tensor, nn
 
 from ..attach import Handle
-from ..call import Call
+from ..call import Path
+from ..config import Config
 from ..functional import KEPT
 from ..partition import Captured
 from ..substitution import noise_generator, substituted
 
-__all__ = ["Replacing", "drawn", "zeroed"]
+__all__ = ["Counting", "Replacing", "drawn", "zeroed"]
+
+
+class Counting:
+    """A pre-hook behind that of the Handle: how many samples it replaced in each of its steps."""
+
+    def __init__(self, handle: Handle, counts: list[int]) -> None:
+        self._handle, self._counts = handle, counts
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+        """The signature of a forward pre-hook; a recompute of checkpointing is not a step."""
+        handle, last = self._handle, self._handle.last
+        if not module.training or handle.step == len(self._counts):
+            return
+        measured = len(self._counts) % handle.config.k == 0 and last is not None
+        self._counts.append(int((last.substituted != KEPT).sum()) if measured and last else 0)
 
 
 class Replacing:
-    """A pre-hook behind that of the Handle: counts what it replaces, or replaces as a control.
+    """In place of the selection: random samples, as many as another run replaced in that step.
 
     Args:
-        handle: of the attachment; of a control it only measures.
-        given: of a control, how many samples are replaced in each training-mode call of the head.
-        counts: of the method, gets how many it replaced.
-        kind: ``random``: a random modality of random samples, replaced as the method would;
-            ``dropout``: set to zero, as modality dropout does.
+        counts: of the other run, for each step.
+        kind: ``random``: a random modality of each, replaced as the method would; ``dropout``: set
+            to zero, as modality dropout does.
         seed: of what is drawn.
+        together: one modality for the whole batch (``SAMPLE_LEVEL False``).
     """
 
-    def __init__(
-        self, handle: Handle, given: Sequence[int] | None, counts: list[int], kind: str, seed: int
-    ) -> None:
-        if handle._pipeline is None:
-            return
-        self._handle, self._head = handle, handle._pipeline.head
-        self._given, self._counts = None if given is None else list(given), counts
-        self._kind, self._seed = kind, seed
-        self._calls = 0
-        self._head.first.register_forward_pre_hook(self, with_kwargs=True)
+    def __init__(self, counts: Sequence[int], kind: str, seed: int, together: bool = False) -> None:
+        self._counts, self._kind, self._seed = list(counts), kind, seed
+        self._together = together
 
-    def __call__(
-        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Call | None:
-        """The signature of a forward pre-hook; a recompute of checkpointing is not a call."""
-        if not module.training or self._handle.step == self._calls:
-            return None
-        number, self._calls = self._calls, self._handle.step
-        if self._given is None:
-            last = self._handle.last
-            measured = number % self._handle.config.k == 0 and last is not None
-            self._counts.append(int((last.substituted != KEPT).sum()) if measured and last else 0)
-            return None
-        count = self._given[number] if number < len(self._given) else 0
-        if not count:
-            return None
-        captured = self._head.partition.read(args, kwargs)
-        generator = noise_generator(captured.device, "control", self._seed, number)
-        chosen = drawn(captured.batch, len(captured.groups), count, generator)
+    def chosen(self, step: int, captured: Captured) -> Tensor | None:
+        """See ``pipeline.Control``."""
+        count = self._counts[step] if step < len(self._counts) else 0
+        return self._drawn(step, captured)[0] if count else None
+
+    def replaced(self, step: int, captured: Captured, config: Config) -> dict[Path, Tensor]:
+        """See ``pipeline.Control``; the same in a recompute."""
+        chosen, generator = self._drawn(step, captured)
         if self._kind == "random":
-            return captured.call_with(substituted(captured, chosen, self._handle.config, generator))
-        return captured.call_with(zeroed(captured, chosen))
+            return substituted(captured, chosen, config, generator)
+        return zeroed(captured, chosen)
+
+    def _drawn(self, step: int, captured: Captured) -> tuple[Tensor, torch.Generator]:
+        generator = noise_generator(captured.device, "control", self._seed, step)
+        modalities, count = len(captured.groups), self._counts[step]
+        return drawn(captured.batch, modalities, count, generator, self._together), generator
 
 
-def drawn(batch: int, modalities: int, count: int, generator: torch.Generator) -> Tensor:
+def drawn(
+    batch: int, modalities: int, count: int, generator: torch.Generator, together: bool = False
+) -> Tensor:
     """int64 ``[B]``: a random modality for ``count`` random samples, -1 for the others."""
     device = generator.device
     rows = torch.randperm(batch, generator=generator, device=device)[:count]
-    which = torch.randint(modalities, (len(rows),), generator=generator, device=device)
-    return torch.full((batch,), KEPT, device=device).index_copy(0, rows, which)
+    shape = (1 if together else len(rows),)
+    which = torch.randint(modalities, shape, generator=generator, device=device)
+    return torch.full((batch,), KEPT, device=device).index_copy(0, rows, which.expand(len(rows)))
 
 
-def zeroed(captured: Captured, chosen: Tensor) -> dict[Any, Tensor]:
+def zeroed(captured: Captured, chosen: Tensor) -> dict[Path, Tensor]:
     """The tensors of a call with the chosen modality of each sample set to zero."""
     tensors = captured.copies()
     for m in range(len(captured.groups)):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import json
 import math
 import os
 import statistics
@@ -11,16 +13,21 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from ..audit.environment import git_state, versions
+from ..audit.loading import import_function
 from ..config import Config
+from ..errors import ValidationError, did_you_mean
 from .arms import COMPARISONS, Arm, arms_of, sensitivity_of
 from .checks import baseline, sanity
 from .paired import Difference, paired, verdict
-from .runs import Record, Run, run_all, workers
+from .runs import Record, Run, run_all, sources_of, workers
 
 __all__ = ["Experiment", "validate"]
 
 SCHEMA_VERSION = 1
+_NEITHER = ("CI ", "CI_", "Hist ", "Hist_")
 _PLAIN, _DISABLED = Arm("plain", "plain"), Arm("disabled", "disabled")
 
 
@@ -59,10 +66,18 @@ def validate(
     Raises:
         ValidationError, CheckpointError: the training function cannot be used.
     """
+    sources = sources_of(experiment.train, experiment.overrides)
+    _refuse_arguments(experiment)
     records: dict[str, dict[int, Record]] = {}
+    threads = max(torch.get_num_threads() // jobs, 1)
+
+    def run(arm: Arm, seed: int) -> Run:
+        counts = tuple(records[arm.follows][seed].counts) if arm.follows else ()
+        e = experiment
+        return Run(e.train, e.overrides, e.settings, arm, seed, counts, sources, threads)
 
     def stage(pool: Executor, wanted: Iterable[Arm], seeds: Sequence[int]) -> None:
-        runs = [_run(experiment, arm, seed, records) for arm in wanted for seed in seeds]
+        runs = [run(arm, seed) for arm in wanted for seed in seeds]
         found = run_all(runs, Path(directory) / "runs", pool, progress(len(runs)))
         for (name, seed), record in found.items():
             records.setdefault(name, {})[seed] = record
@@ -71,21 +86,49 @@ def validate(
         stage(pool, [_PLAIN], experiment.seeds)
         one = records["plain"][experiment.seeds[0]]
         config = Config(**{key.lower(): value for key, value in one.config.items()})
-        others = arms_of(config, len(one.epochs))
+        _refuse_names(experiment, one)
+        others = arms_of(config, int(one.epochs[0]["epoch"]), len(one.epochs))
         tried = sensitivity_of(config) if experiment.sensitivity else []
         stage(pool, [_DISABLED], experiment.seeds[:1])
         stage(pool, [arm for arm in (*others, *tried) if not arm.follows], experiment.seeds)
         stage(pool, [arm for arm in others if arm.follows], experiment.seeds)
     arms = [_PLAIN, _DISABLED, *others, *tried]
-    return _report(experiment, config, arms, [arm.name for arm in tried], records)
+    report = _report(experiment, config, arms, [arm.name for arm in tried], records)
+    report["environment"] |= {"threads": threads, "files": list(sources)}
+    return report
 
 
-def _run(
-    experiment: Experiment, arm: Arm, seed: int, records: Mapping[str, Mapping[int, Record]]
-) -> Run:
-    counts = tuple(records[arm.follows][seed].counts) if arm.follows else ()
-    e = experiment
-    return Run(e.train, e.overrides, e.settings, arm, seed, counts)
+def _refuse_arguments(experiment: Experiment) -> None:
+    """Refuse, before anything runs, arguments that the function does not take."""
+    function = import_function(experiment.train)
+    try:
+        inspect.signature(function).bind(None, 0, **experiment.overrides)
+    except TypeError as error:
+        raise ValidationError(
+            f"{experiment.train} cannot be called with attach, a seed and these arguments",
+            got=f"{', '.join(experiment.overrides) or 'no further ones'}: {error}",
+            expected=f"{getattr(function, '__name__', '')}{inspect.signature(function)}",
+            remedy="write train(attach, seed, ...), and --args for what follows",
+        ) from None
+
+
+def _refuse_names(experiment: Experiment, record: Record) -> None:
+    """Refuse what can be known to be wrong after the plain runs."""
+    if not record.epochs:
+        raise ValidationError(
+            "the training function never called set_epoch",
+            got="no epoch",
+            expected="handle.set_epoch(epoch) at the start of every epoch",
+            remedy="without it the warm-up would never end",
+        )
+    for name in experiment.lower:
+        if name not in record.metrics:
+            raise ValidationError(
+                f"there is no metric {name!r}",
+                got=repr(name),
+                expected=f"some of {', '.join(record.metrics)}",
+                remedy=did_you_mean(name, record.metrics) or "name a metric of the function",
+            )
 
 
 def _report(
@@ -100,7 +143,7 @@ def _report(
     names = list(records["plain"][seeds[0]].metrics)
     better = dict.fromkeys(figures["method"], 0)
     better.update({name: -1 if name in experiment.lower else 1 for name in names})
-    better.update({name: 0 for name in names if name.startswith(("CI", "Hist"))})
+    better.update({name: 0 for name in names if name.startswith(_NEITHER)})
     pairs = [pair for pair in COMPARISONS if set(pair) <= figures.keys()]
     checks = [
         baseline("disabled", records["plain"], records["disabled"]),
@@ -110,8 +153,8 @@ def _report(
     return {
         "schema_version": SCHEMA_VERSION,
         "train": experiment.train,
-        "overrides": dict(experiment.overrides),
-        "settings": dict(experiment.settings),
+        "overrides": _written(experiment.overrides),
+        "settings": _written(experiment.settings),
         "config": config.to_dict(),
         "seeds": seeds,
         "arms": {
@@ -205,6 +248,18 @@ def _curves(records: Sequence[Record]) -> list[dict[str, float | None]]:
         means = {key: statistics.fmean(row.get(key, math.nan) for row in rows) for key in rows[0]}
         curves.append({key: v if math.isfinite(v) else None for key, v in means.items()})
     return curves
+
+
+def _written(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Plain values as they are, others (infinity too) as text."""
+    plain = {}
+    for key, value in values.items():
+        try:
+            json.dumps(value, allow_nan=False)
+            plain[key] = value
+        except (TypeError, ValueError):
+            plain[key] = str(value)
+    return plain
 
 
 def _plain(difference: Difference) -> dict[str, float | int | None]:

@@ -25,15 +25,23 @@ class Difference:
     low: float
     high: float
     n: int
+    """Seeds that gave a number in both."""
 
 
 def paired(first: Sequence[float], second: Sequence[float]) -> Difference:
-    """First minus second, seed by seed; seeds where one is not a number are left out."""
-    pairs = zip(first, second, strict=True)
+    """First minus second, seed by seed.
+
+    There is no interval if a seed gave no number, for it may have done so because of what is
+    compared; nor if all differences are equal but for rounding, which says nothing of their spread.
+    """
+    pairs = list(zip(first, second, strict=True))
     values = [a - b for a, b in pairs if math.isfinite(a) and math.isfinite(b)]
-    if len(values) < 2:
-        return Difference(values[0] if values else math.nan, math.nan, math.nan, len(values))
-    mean, freedom = statistics.fmean(values), len(values) - 1
+    mean = statistics.fmean(values) if values else math.nan
+    spread = max(values) - min(values) if values else 0.0
+    equal = mean != 0 and spread < 1e-9 * abs(mean)
+    if len(values) < max(len(pairs), 2) or equal:
+        return Difference(mean, math.nan, math.nan, len(values))
+    freedom = len(values) - 1
     # Beyond the table its last terms are exact to three digits.
     quantile = _T[freedom - 1] if freedom <= len(_T) else 1.96 + 2.42 / freedom
     half = quantile * statistics.stdev(values) / math.sqrt(len(values))

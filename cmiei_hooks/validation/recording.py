@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
-import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -15,10 +12,11 @@ from torch import nn
 from ..attach import Handle, attach
 from ..config import Config
 from ..errors import ValidationError
+from ..head import locate
 from .arms import Arm
-from .controls import Replacing
+from .controls import Counting, Replacing
 
-__all__ = ["Recorder", "Untouched"]
+__all__ = ["Recorder"]
 
 
 class Recorder:
@@ -42,7 +40,7 @@ class Recorder:
         self.config: Config | None = None
         """In force; None before the call."""
         self._model: nn.Module | None = None
-        self._handle: Handle | Untouched | None = None
+        self._handle: Handle | None = None
 
     def __call__(self, model: nn.Module, *args: Any, **kwargs: Any) -> Any:
         """As ``cmiei_hooks.attach``; the logger is left out.
@@ -61,20 +59,20 @@ class Recorder:
         settings = {**kwargs, **self.settings, **self.arm.settings, "log": False}
         settings["enabled"] = self.arm.kind not in ("plain", "disabled")
         if self.arm.kind == "plain":
-            bound = inspect.signature(attach).bind(model, *args, **settings).arguments
-            self.config = Config.resolve(bound.get("config"), bound["settings"])
-            self._handle = Untouched(self)
-            return self._handle
-        self._handle = handle = attach(model, *args, **settings)
-        self.config = handle.config
-        if handle.config.enabled:
-            replacing = self.counts if self.arm.follows else None
-            Replacing(handle, replacing, self.counts, self.arm.kind, self.seed)
-        return _Noted(handle, self)
+            self._handle = _never_attached(model, *args, **settings)
+        else:
+            self._handle = attach(model, *args, **settings)
+        self.config, pipeline = self._handle.config, self._handle._pipeline
+        if pipeline is not None and self.arm.follows:
+            together = not self.config.sample_level
+            pipeline.control = Replacing(self.counts, self.arm.kind, self.seed, together)
+        elif pipeline is not None:
+            pipeline.head.first.register_forward_pre_hook(Counting(self._handle, self.counts))
+        return _Noted(self._handle, self)
 
     def note(self) -> None:
         """End an epoch: keep its figures."""
-        if isinstance(self._handle, Handle) and self.epochs and self._handle.config.enabled:
+        if self._handle is not None and self.epochs and self._handle.config.enabled:
             self.epochs[-1].update(self._handle.metrics())
 
     def begin(self, epoch: int) -> None:
@@ -125,33 +123,20 @@ class _Noted:
         self._handle.remove()
 
 
-class Untouched:
-    """In place of a Handle where nothing is attached: it only counts the epochs."""
-
-    step = 0
-    last = None
-
-    def __init__(self, recorder: Recorder) -> None:
-        self._recorder = recorder
-
-    def set_epoch(self, epoch: int) -> None:
-        """As of a Handle."""
-        self._recorder.begin(epoch)
-
-    def metrics(self, reduce: bool = False) -> dict[str, float]:
-        """NaN: nothing is measured."""
-        return {"C_MIEI_Ratio": math.nan}
-
-    @contextmanager
-    def suspend(self) -> Iterator[None]:
-        """As of a Handle."""
-        yield
-
-    def remove(self) -> None:
-        """As of a Handle."""
-
-    def __enter__(self) -> Untouched:
-        return self
-
-    def __exit__(self, *reason: object) -> None:
-        self.remove()
+def _never_attached(
+    model: nn.Module,
+    head: Any = None,
+    splits: Any = None,
+    *,
+    names: Any = None,
+    modalities: Any = None,
+    dim: int = -1,
+    output: Any = None,
+    config: Any = None,
+    log: bool = False,
+    **settings: Any,
+) -> Handle:
+    """An inert Handle that has never seen the model. What ``attach`` would refuse is refused."""
+    resolved = Config.resolve(config, settings, head=head, splits=splits, names=names)
+    where = locate(model, resolved, modalities=modalities, dim=dim, output=output)
+    return Handle(resolved, where.partition.names, None)

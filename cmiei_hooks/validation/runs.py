@@ -1,12 +1,14 @@
-"""One run, in a process of its own, and its record on disk: what was done is not done again."""
+"""One run, in a worker process, and its record on disk: what was done is not done again."""
 
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import math
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
@@ -17,13 +19,13 @@ from typing import Any
 
 import torch
 
-from ..audit.environment import versions
+from ..audit.environment import sha256, versions
 from ..audit.loading import import_function
-from ..errors import ValidationError
+from ..errors import CMIEIError, ValidationError
 from .arms import Arm
 from .recording import Recorder
 
-__all__ = ["Record", "Run", "run_all", "workers"]
+__all__ = ["Record", "Run", "run_all", "sources_of", "workers"]
 
 
 @dataclass(frozen=True)
@@ -40,10 +42,14 @@ class Run:
     seed: int
     counts: tuple[int, ...] = ()
     """What a control follows."""
+    sources: tuple[str, ...] = ()
+    """Digests of the files that the result depends on (``sources_of``)."""
+    threads: int = 1
+    """Of torch: how many there are changes the order of sums."""
 
     @property
     def key(self) -> str:
-        """Another one for whatever may change the result, but for the user's own code."""
+        """Another one for whatever is known to change the result."""
         content = {**asdict(self), "versions": versions()}
         text = json.dumps(content, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()
@@ -73,12 +79,17 @@ class Record:
     seconds: float = field(compare=False, default=math.nan)
 
 
+def sources_of(train: str, overrides: Mapping[str, Any]) -> tuple[str, ...]:
+    """Digests of the file of a training function and of files that its arguments name."""
+    files = [inspect.getsourcefile(inspect.unwrap(import_function(train)))]
+    files += [str(value) for value in overrides.values() if isinstance(value, (str, Path))]
+    return tuple(sha256(file) for file in files if file and Path(file).is_file())
+
+
 @contextmanager
 def workers(jobs: int) -> Iterator[Executor]:
-    """Processes that share the cores; started when the first run needs them."""
-    threads = max(torch.get_num_threads() // jobs, 1)
-    spawn = get_context("spawn")
-    pool = ProcessPoolExecutor(jobs, spawn, _begin, (threads, list(sys.path)))
+    """Processes that are started when the first run needs them."""
+    pool = ProcessPoolExecutor(jobs, get_context("spawn"), _begin, (list(sys.path),))
     try:
         yield pool
     except BaseException:
@@ -87,9 +98,8 @@ def workers(jobs: int) -> Iterator[Executor]:
     pool.shutdown()
 
 
-def _begin(threads: int, path: list[str]) -> None:
+def _begin(path: list[str]) -> None:
     sys.path[:] = path
-    torch.set_num_threads(threads)
 
 
 def run_all(
@@ -108,19 +118,37 @@ def run_all(
     for run in runs:
         record = _read(directory / run.file, run.key)
         if record is None:
-            waiting[pool.submit(_execute, run)] = run
+            waiting[pool.submit(_execute, run, directory)] = run
         else:
             records[run.arm.name, run.seed] = record
             done(run)
     for future in as_completed(waiting):
         run = waiting[future]
-        record = records[run.arm.name, run.seed] = future.result()
-        _write(directory / run.file, record)
+        records[run.arm.name, run.seed] = future.result()
         done(run)
     return records
 
 
-def _execute(run: Run) -> Record:
+def _execute(run: Run, directory: Path) -> Record:
+    """Done and written, so that nothing is lost if another run fails."""
+    try:
+        record = _record(run)
+    except CMIEIError:
+        raise
+    except Exception as error:  # of the user's code; not every exception can be pickled
+        traceback.print_exc()
+        raise ValidationError(
+            f"the training raised an error in the run {run.arm.name!r} with seed {run.seed}",
+            got=f"{type(error).__name__}: {error}",
+            expected="metrics",
+            remedy="the traceback is above; runs that are done are kept",
+        ) from None
+    _write(directory / run.file, record)
+    return record
+
+
+def _record(run: Run) -> Record:
+    torch.set_num_threads(run.threads)
     recorder = Recorder(run.arm, run.settings, run.counts, run.seed)
     train = import_function(run.train)
     start = time.perf_counter()
@@ -141,14 +169,16 @@ def _execute(run: Run) -> Record:
 
 
 def _metrics(returned: Any, train: str) -> dict[str, float]:
-    try:
-        metrics = {str(name): float(value) for name, value in returned.items()}
-    except (AttributeError, TypeError, ValueError):
-        metrics = {}
-    if not metrics:
+    metrics, wrong = {}, "" if isinstance(returned, Mapping) and returned else repr(returned)[:200]
+    for name, value in returned.items() if not wrong else ():
+        try:
+            metrics[str(name)] = float(value)
+        except (TypeError, ValueError, RuntimeError):  # an array of several numbers, say
+            wrong = f"{name!r}: {value!r}"[:200]
+    if wrong:
         raise ValidationError(
-            f"{train} returned no metrics",
-            got=repr(returned)[:200],
+            f"{train} returned no metrics, or something else among them",
+            got=wrong,
             expected="a dict from names to numbers, such as {'accuracy': 0.93}",
             remedy="return what the runs are to be compared by",
         )
