@@ -16,8 +16,9 @@ from rich.table import Table
 
 from ..audit.files import write_files
 from ..validation import Experiment, validate
-from ..validation.page import comparisons, judged, to_html
+from ..validation.page import VERDICTS, comparisons, judged, titled, to_html
 from ..validation.runs import Run
+from .diagnose import make_directory
 from .options import overrides, pair, words
 
 __all__ = ["add_arguments", "run"]
@@ -61,9 +62,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     how.add_argument(
         "--jobs",
         type=int,
-        default=1 if torch.cuda.is_available() else torch.get_num_threads(),
+        default=1 if torch.cuda.is_available() else min(torch.get_num_threads(), 4),
         metavar="N",
-        help="runs at a time (one for each core; with cuda 1)",
+        help="runs at a time; they share the cores (one for each core, at most 4; with cuda 1)",
     )
     how.add_argument(
         "opts", nargs="*", metavar="KEY VALUE", help="settings: ABS_THR 0.05 WARMUP_EPOCHS 3"
@@ -81,6 +82,7 @@ def run(args: argparse.Namespace) -> int:
     """Run, print the verdicts, write the report. 1: a check failed."""
     console = Console()
     experiment = _experiment(args)
+    make_directory(args.output)
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -96,16 +98,16 @@ def run(args: argparse.Namespace) -> int:
             def done(one: Run) -> None:
                 description = f"{one.arm.name}, seed {one.seed}"
                 progress.update(task, advance=1, description=description)
+                if not errors.is_terminal:
+                    errors.print(description, highlight=False)
 
             return done
 
-        report = validate(experiment, args.output, max(args.jobs, 1), stage)
+        report = validate(experiment, args.output, args.jobs, stage)
     report["environment"]["command"] = shlex.join(["cmiei", *args.words])
-    files = {
-        "report.json": json.dumps(report, indent=2, allow_nan=False, default=str) + "\n",
-        "report.html": to_html(report),
-    }
-    write_files(args.output, files)
+    written = json.dumps(report, indent=2, allow_nan=False, default=str) + "\n"
+    write_files(args.output, {"report.json": written})
+    write_files(args.output, {"report.html": to_html(report)})
     _show(console, report)
     console.print(f"report: {args.output / 'report.html'}", soft_wrap=True)
     return 0 if all(check["passed"] for check in report["checks"]) else _FAILED
@@ -118,6 +120,8 @@ def _experiment(args: argparse.Namespace) -> Experiment:
     if args.npz is not None:
         arguments |= {"npz": args.npz, "views": args.views}
     train = args.train or (_VIEWS if args.npz else _TASKS[args.task])
+    if args.jobs < 1:
+        raise argparse.ArgumentError(None, f"--jobs {args.jobs}: one or more")
     return Experiment(
         train,
         arguments,
@@ -132,14 +136,13 @@ def _show(console: Console, report: dict[str, Any]) -> None:
     for check in report["checks"]:
         mark = "[green]yes[/]" if check["passed"] else "[bold red]NO[/]"
         console.print(f"{mark}  {check['name']}: {check['seen']}", highlight=False)
-    against = ("plain", "random", "dropout")
     title = f"C-MIEI against the others, {len(report['seeds'])} seeds, 95 % intervals"
     table = Table(title=title)
-    for header in ("metric", *(f"against {name}" for name in against)):
+    for header in ("metric", *(f"against {second}" for _, second in VERDICTS)):
         table.add_column(header)
     for metric in judged(report):
-        found = (comparisons(report, "method", name).get(metric) for name in against)
-        table.add_row(metric, *("" if c is None else _cell(c) for c in found))
+        found = (comparisons(report, *pair).get(metric) for pair in VERDICTS)
+        table.add_row(titled(report, metric), *("" if c is None else _cell(c) for c in found))
     console.print(table)
 
 

@@ -10,7 +10,7 @@ from ..audit.pages.blocks import Report, document, figure, legend, paragraph, ta
 from ..audit.pages.svg import NEUTRAL, Row, dots, lines, text
 from ..audit.pages.words import DASH, estimate, finite, number, part, plain
 
-__all__ = ["arm_words", "comparisons", "judged", "to_html"]
+__all__ = ["VERDICTS", "arm_words", "comparisons", "judged", "titled", "to_html"]
 
 _ARMS = {
     "plain": "nothing attached",
@@ -18,10 +18,12 @@ _ARMS = {
     "inert": "attached, never acts",
     "method": "C-MIEI",
     "stopped": "C-MIEI that stops after 70 % of the epochs",
+    "never ending": "C-MIEI without END_EPOCH",
+    "stopped random": "as many samples as 'stopped', of a random modality",
     "random": "as many samples, of a random modality",
     "dropout": "as many samples, a random modality set to zero",
-    "relative": "stopped, and RELATIVE",
-    "strong": "RELATIVE, almost every sample in every step, until 60 % of the epochs",
+    "relative": "the same with an end, and RELATIVE",
+    "strong": "RELATIVE, K 1, P_MAX 1, REL_THR 1, WARMUP_EPOCHS 0, until 60 % of the epochs",
     "strong random": "as many samples as 'strong', of a random modality",
 }
 
@@ -53,6 +55,11 @@ def judged(report: Report) -> list[str]:
     return [name for name, sign in part(report, "better").items() if sign]
 
 
+def titled(report: Report, metric: str) -> str:
+    """The metric, and if less of it is better."""
+    return f"{metric} (less is better)" if part(report, "better").get(metric) == -1 else metric
+
+
 def comparisons(report: Report, first: str, second: str) -> dict[str, Mapping[str, Any]]:
     """The paired differences of two arms, by metric."""
     return {
@@ -75,21 +82,36 @@ def _top(report: Report) -> str:
         "'No difference seen' means that the interval holds zero, not that there is none; every "
         "metric is judged by itself, so of many metrics some differ by chance."
     )
+    pairs = [pair for pair in _TOP if comparisons(report, *pair)]
     rows = [
-        (metric, *(_verdict(report, "method", second, metric) for second in _AGAINST))
+        (titled(report, metric), *(_verdict(report, *pair, metric) for pair in pairs))
         for metric in judged(report)
     ]
-    head = ["C-MIEI, by metric", *(f"against {second}" for second in _AGAINST)]
+    head = ["metric", *(f"{first} against {second}" for first, second in pairs)]
     return alarms + intro + table("Verdicts", head, rows, "words")
 
 
-_UNSEEN = "no difference seen"
-_AGAINST = ("plain", "random", "dropout")
+_COLOURS = {"better": 2, "worse": 1}
+VERDICTS = (("method", "plain"), ("method", "random"), ("method", "dropout"))
+_TOP = (
+    *VERDICTS,
+    ("method", "never ending"),
+    ("stopped", "method"),
+    ("stopped", "plain"),
+    ("relative", "plain"),
+    ("strong", "plain"),
+)
 
 
 def _verdict(report: Report, first: str, second: str, metric: str) -> str:
     found = comparisons(report, first, second).get(metric)
-    return DASH if found is None else f"{found['verdict']}: {estimate(found, _signed)}"
+    if found is None:
+        return DASH
+    seeds = len(report.get("seeds") or [])
+    missing = (
+        f" ({seeds - found['n']} of {seeds} seeds gave no number)" if found["n"] < seeds else ""
+    )
+    return f"{found['verdict']}{missing}: {estimate(found, _signed)}"
 
 
 def _signed(value: object) -> str:
@@ -114,32 +136,29 @@ def _pair(report: Report, first: str, second: str) -> str:
     found = comparisons(report, first, second)
     rows = [
         Row(
-            metric,
-            _said(found[metric]),
+            titled(report, metric),
+            estimate(found[metric], _signed),
             found[metric]["mean"],
             found[metric]["low"],
             found[metric]["high"],
-            colour=NEUTRAL if found[metric]["verdict"] == _UNSEEN else 0,
+            colour=_COLOURS.get(found[metric]["verdict"], NEUTRAL),
         )
         for metric in judged(report)
         if metric in found
     ]
     title = f"{arm_words(first)}, minus {arm_words(second)}"
     said = "; ".join(f"{row.name}: {row.text}" for row in rows)
-    note = "Dot: mean difference; whiskers: 95 % interval; grey: no difference seen."
+    note = "Dot: mean difference; whiskers: 95 % interval; triangle: better; square: worse; grey "
+    note += "circle: no difference seen, or not known."
     return f"<h3>{text(title)}</h3>" + figure(dots(f"{title}: {said}", rows), note)
 
 
-def _said(found: Mapping[str, Any]) -> str:
-    said = estimate(found, _signed)
-    return said if found["verdict"] == _UNSEEN else f"{found['verdict']}: {said}"
-
-
 def _curves(report: Report) -> str:
-    arms = [arm for arm in ("inert", "method", "stopped") if arm in part(report, "epochs")]
+    shown_arms = ("inert", "method", "never ending", "stopped", "relative", "strong")
+    arms = [arm for arm in shown_arms if part(report, "epochs").get(arm)]
     shown = ""
     for prefix, title in (
-        ("C_MIEI_Ratio", "Ratio: share of samples replaced by the hook"),
+        ("C_MIEI_Ratio", "Ratio: share of samples replaced in the steps that measure"),
         ("CI_", "CI: mean influence"),
         ("Hist_", "Hist: share of samples that a modality dominates"),
     ):
@@ -168,10 +187,12 @@ def _sensitivity(report: Report) -> str:
     if len(arms) < 2:
         return ""
     by = {(c["first"], c["metric"]): c for c in found}
-    rows = [
-        (arm if arm != "method" else "as configured", *_cells(by, arm, judged(report)))
-        for arm in arms
-    ]
+    configured = part(report, "metrics").get("method")
+    rows = []
+    for arm in arms:
+        equal = arm != "method" and part(report, "metrics").get(arm) == configured
+        name = "as configured" if arm == "method" else f"{arm}{' (changes nothing)' * equal}"
+        rows.append((name, *_cells(by, arm, judged(report))))
     return table(
         "Difference from plain training with one setting changed at a time",
         ("setting", *judged(report)),
@@ -212,6 +233,8 @@ def _reproduce(report: Report) -> str:
         ("training function", plain(report.get("train"))),
         ("its arguments", plain(report.get("overrides"))),
         ("settings given", plain(report.get("settings"))),
+        ("threads of each run", plain(environment.get("threads"))),
+        ("sha256 of the function's file and of its data", plain(environment.get("files"))),
         *((name, plain(v)) for name, v in part(environment, "versions").items()),
         ("git", plain(environment.get("git"))),
     ]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 from conftest import WIDTHS, Fused, record_head_input
+from torch import nn
+from torch.utils.checkpoint import checkpoint
 from trainings import train
 
 import cmiei_hooks
@@ -12,13 +14,13 @@ from cmiei_hooks.validation.arms import Arm, arms_of
 from cmiei_hooks.validation.controls import drawn
 from cmiei_hooks.validation.recording import Recorder
 
-INERT = arms_of(cmiei_hooks.Config(enabled=True), 10)[0].settings
+INERT = arms_of(cmiei_hooks.Config(enabled=True), 0, 10)[0].settings
 
 
-def control(kind: str, counts: list[int], seed: int = 0):
+def control(kind: str, counts: list[int], seed: int = 0, **settings):
     model = Fused()
     features = record_head_input(model)  # before the control: what it is given
-    recorder = Recorder(Arm(kind, kind, INERT, "method"), {"k": 1}, counts, seed)
+    recorder = Recorder(Arm(kind, kind, INERT, "method"), {"k": 1, **settings}, counts, seed)
     recorder(model, head="classifier", splits=WIDTHS, sigma=0.0).set_epoch(0)
     given = record_head_input(model)
     return model, features, given
@@ -55,6 +57,52 @@ def test_only_whole_modalities_of_so_many_rows_change(kind):
             new = after[row].split(WIDTHS)[blocks[0]]
             mean = before.mean(0).split(WIDTHS)[blocks[0]]
             torch.testing.assert_close(new, mean if kind == "random" else torch.zeros_like(new))
+
+
+def test_where_the_method_decides_for_the_batch_so_does_the_control():
+    model, features, given = control("random", [16] * 20, sample_level=False)
+    chosen = set()
+    for _ in range(20):
+        model(torch.randn(16, 6))
+        changed = [bool(b.any()) for b in (features[-1] != given[-1]).any(0).split(WIDTHS)]
+        assert sum(changed) == 1
+        chosen.add(changed.index(True))
+    assert chosen == {0, 1, 2}
+
+
+def test_a_chain_may_be_controlled_from_its_first_step():
+    torch.manual_seed(0)
+    model = Fused(nn.Sequential(nn.BatchNorm1d(12), nn.Linear(12, 7)))
+    recorder = Recorder(Arm("random", "random", INERT, "strong"), {"k": 1}, [8] * 3)
+    handle = recorder(model, head=["classifier.0", "classifier.1"], splits=WIDTHS)
+    handle.set_epoch(0)
+    for _ in range(3):
+        model(torch.randn(16, 6)).sum().backward()
+    assert handle.step == 3
+
+
+@pytest.mark.parametrize("kind", ["random", "dropout"])
+def test_a_recompute_of_checkpointing_replaces_the_same(kind):
+    gradients = []
+    for recompute in (False, True):
+        torch.manual_seed(0)
+        model = Fused(nn.Sequential(nn.Linear(12, 12), nn.ReLU(), nn.Linear(12, 7)))
+        recorder = Recorder(Arm(kind, kind, INERT, "method"), {"k": 1}, [8, 5])
+        recorder(model, head="classifier", splits=WIDTHS).set_epoch(0)
+        x = torch.randn(16, 6, requires_grad=True)
+        for _ in range(2):
+            out = checkpoint(model, x, use_reentrant=False) if recompute else model(x)
+            out.square().mean().backward()
+        gradients.append([p.grad for p in model.parameters()])
+    assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
+
+
+def test_in_place_every_later_consumer_sees_a_control_too():
+    model, _, given = control("random", [7], inplace=True)
+    held, concatenated = [], model.features
+    model.features = lambda x: (held.append(concatenated(x)), held[-1])[1]
+    model(torch.randn(16, 6))
+    assert torch.equal(held[0], given[-1])
 
 
 def test_nothing_is_replaced_in_eval_mode():

@@ -6,19 +6,21 @@ import json
 import math
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
+import trainings
 
 import cmiei_hooks.validation.experiment
 from cmiei_hooks.errors import CheckpointError, ValidationError
 from cmiei_hooks.validation import Experiment, validate
 from cmiei_hooks.validation.arms import Arm
 from cmiei_hooks.validation.checks import sanity
-from cmiei_hooks.validation.runs import Record, Run, run_all
+from cmiei_hooks.validation.runs import Record, Run, run_all, sources_of
 
 TRAIN = "trainings:train"
 ALL = {"plain", "disabled", "inert", "method", "stopped", "random", "dropout"}
-ALL |= {"relative", "strong", "strong random"}
+ALL |= {"relative", "strong", "strong random", "stopped random"}
 
 
 @pytest.fixture(autouse=True)
@@ -85,7 +87,7 @@ def test_what_plain_training_does_is_what_the_inert_hook_saw(report):
 
 
 def test_all_checks_pass(report):
-    assert [check["passed"] for check in report["checks"]] == [True] * 5
+    assert [check["passed"] for check in report["checks"]] == [True] * 6
 
 
 @pytest.mark.negative_control
@@ -108,7 +110,7 @@ def record(**epoch: float) -> dict[int, Record]:
         ({}, []),
         ({"epoch": 4}, [0, 1]),  # acted in the warm-up, and never behind it
         ({"C_MIEI_Ratio": 0.0}, [1]),
-        ({"Hist_r": 0.7}, [2]),
+        ({"Hist_r": 0.7}, [3]),
         ({"C_MIEI_Ratio": math.nan}, [1]),
     ],
 )
@@ -119,7 +121,7 @@ def test_the_sanity_checks_see_what_they_are_for(epoch, fails):
 
 def test_runs_that_are_there_are_not_run_again(report, directory, monkeypatch):
     files = {path: path.stat().st_mtime_ns for path in (directory / "runs").iterdir()}
-    assert len(files) == 9 * 3 + 1
+    assert len(files) == 10 * 3 + 1
     again, done = run(directory, lower=["loss"])
     assert len(done) == len(files)
     assert {path: path.stat().st_mtime_ns for path in files} == files
@@ -131,8 +133,61 @@ def test_runs_that_are_there_are_not_run_again(report, directory, monkeypatch):
     assert broken.stat().st_mtime_ns != files[broken]
 
 
-@pytest.mark.parametrize("change", ["settings", "overrides", "seed", "arm", "train", "counts"])
-def test_whatever_changes_a_run_changes_its_key(change):
+def test_one_seed_that_never_acts_is_seen():
+    both = {**record(), 1: record(C_MIEI_Ratio=0.0)[0]}
+    checks = sanity(both, cmiei_hooks.Config(enabled=True))
+    assert [check.passed for check in checks] == [True, False, True, True]
+
+
+def test_epochs_that_do_not_begin_at_first_epoch_are_seen():
+    checks = sanity(record(), cmiei_hooks.Config(enabled=True, first_epoch=1, warmup_epochs=2))
+    assert not {check.name: check.passed for check in checks}["epochs begin at FIRST_EPOCH"]
+
+
+def test_a_control_follows_the_arm_it_is_for(report, directory):
+    counts = {
+        name: json.loads((directory / "runs" / f"{name}-seed0.json").read_text())["counts"]
+        for name in ("method", "strong", "random", "strong-random")
+    }
+    assert counts["random"] == counts["method"] != counts["strong"] == counts["strong-random"]
+
+
+def test_what_was_seen_in_training_is_that_of_each_arm(report):
+    seen = [report["metrics"][arm]["CI_r in training"] for arm in ("inert", "method", "strong")]
+    assert len(set(map(tuple, seen))) == 3
+
+
+def test_other_settings_are_tried(tmp_path):
+    experiment = Experiment(TRAIN, {"epochs": 3, "steps": 2}, {"k": 1}, (0, 1))
+    report = validate(experiment, tmp_path)
+    tried = {c["first"] for c in report["sensitivity"]}
+    assert {"method", "SIGMA 0.02", "P_MAX 0.2", "ABS_THR 0.06", "REL_THR 1.5"} <= tried
+    assert {c["second"] for c in report["sensitivity"]} == {"plain"}
+
+
+def test_names_that_only_begin_like_an_influence_are_judged(tmp_path):
+    report, _ = run(tmp_path, "trainings:cider", seeds=(0, 1), arguments={"epochs": 2})
+    assert report["better"]["CIDEr"] == 1
+    assert report["better"]["CI r"] == 0
+
+
+def test_an_edited_training_is_known_by_its_file(tmp_path, monkeypatch):
+    source = Path(trainings.__file__).read_text()
+    edited = tmp_path / "edited_training.py"
+    monkeypatch.syspath_prepend(str(tmp_path))
+    edited.write_text(source)
+    before = sources_of("edited_training:train", {"npz": str(edited), "epochs": 3})
+    edited.write_text(source + "# changed\n")
+    after = sources_of("edited_training:train", {"npz": str(edited), "epochs": 3})
+    assert len(before) == len(after) == 2
+    assert all(a != b for a, b in zip(before, after, strict=True))
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["settings", "overrides", "seed", "arm", "train", "counts", "sources", "threads", "versions"],
+)
+def test_whatever_changes_a_run_changes_its_key(change, monkeypatch):
     content = {
         "train": TRAIN,
         "overrides": {"epochs": 4},
@@ -140,6 +195,8 @@ def test_whatever_changes_a_run_changes_its_key(change):
         "arm": Arm("method"),
         "seed": 0,
         "counts": (1, 2),
+        "sources": ("a",),
+        "threads": 1,
     }
     other = {
         "settings": {"k": 2},
@@ -148,16 +205,48 @@ def test_whatever_changes_a_run_changes_its_key(change):
         "arm": Arm("method", settings={"sigma": 0.1}),
         "train": "other:train",
         "counts": (1,),
+        "sources": ("b",),
+        "threads": 2,
     }
-    assert Run(**content).key == Run(**content).key
-    assert Run(**content).key != Run(**{**content, change: other[change]}).key
+    key = Run(**content).key
+    assert Run(**content).key == key
+    if change == "versions":
+        monkeypatch.setattr("cmiei_hooks.validation.runs.versions", lambda: {"torch": "0"})
+        assert Run(**content).key != key
+    else:
+        assert Run(**{**content, change: other[change]}).key != key
 
 
 def test_what_was_done_before_a_run_broke_is_kept(tmp_path):
-    runs = [Run("trainings:breaks_at_seed_1", {}, {}, Arm("plain", "plain"), s) for s in (0, 1, 2)]
-    with ThreadPoolExecutor(1) as pool, pytest.raises(RuntimeError, match="out of coffee"):
+    runs = [Run("trainings:breaks_at_seed_1", {}, {}, Arm("plain", "plain"), s) for s in (1, 0, 2)]
+    with (
+        pytest.raises(ValidationError, match="'plain' with seed 1") as refusal,
+        ThreadPoolExecutor(1) as pool,
+    ):
         run_all(runs, tmp_path, pool, lambda run: None)
-    assert "plain-seed0.json" in {path.name for path in tmp_path.iterdir()}
+    assert "out of coffee" in str(refusal.value)
+    assert {path.name for path in tmp_path.iterdir()} == {"plain-seed0.json", "plain-seed2.json"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "match"),
+    [
+        ({"overrides": {"epocs": 3}, "train": "trainings:cider"}, "cannot be called"),
+        ({"lower": ["los"]}, "did you mean 'loss'"),
+        ({"train": "trainings:never_sets_the_epoch"}, "never called set_epoch"),
+        ({"train": "trainings:returns_a_word"}, "'note': None"),
+    ],
+)
+def test_what_can_be_known_early_is_refused_before_the_other_arms(tmp_path, arguments, match):
+    usual = {"train": TRAIN, "overrides": {}, "settings": {}, "seeds": (0, 1)}
+    with pytest.raises(ValidationError, match=match):
+        validate(Experiment(**{**usual, **arguments}), tmp_path)
+    assert not [path for path in tmp_path.rglob("*.json") if "plain" not in path.name]
+
+
+def test_arguments_that_json_has_no_word_for_are_written(tmp_path):
+    report, _ = run(tmp_path, seeds=(0, 1), arguments={"epochs": 2, "limit": math.inf})
+    json.dumps(report, allow_nan=False)
 
 
 @pytest.mark.parametrize(

@@ -22,9 +22,15 @@ def test_the_interval_is_that_of_a_paired_t_test(n):
     assert found.n == n
 
 
-def test_seeds_that_gave_no_number_are_left_out():
+def test_if_a_seed_gave_no_number_there_is_no_verdict():
     found = paired([1.0, math.nan, 3.0, 5.0], [0.0, 1.0, 1.0, 2.0])
     assert (found.mean, found.n) == (2.0, 3)
+    assert verdict(found, 1) == "not known"
+
+
+def test_differences_that_are_equal_by_chance_are_no_proof():
+    assert verdict(paired([0.81, 0.82], [0.80, 0.81]), 1) == "not known"
+    assert verdict(paired([0.5, 0.5], [0.5, 0.5]), 1) == "no difference seen"
 
 
 @pytest.mark.parametrize(("values", "n"), [([], 0), ([2.0], 1)])

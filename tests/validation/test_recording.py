@@ -10,6 +10,7 @@ from conftest import WIDTHS, Fused
 from trainings import attaches_twice, never_attaches, train
 
 import cmiei_hooks
+from cmiei_hooks import CMIEIError
 from cmiei_hooks.errors import ValidationError
 from cmiei_hooks.validation.arms import Arm, arms_of, sensitivity_of
 from cmiei_hooks.validation.recording import Recorder
@@ -27,7 +28,8 @@ def test_the_plain_arm_leaves_the_model_alone():
     assert not any(m._forward_pre_hooks for m in model.modules())
     with handle, handle.suspend():
         handle.set_epoch(0)
-    assert math.isnan(handle.metrics()["C_MIEI_Ratio"])
+    assert math.isnan(handle.metrics()["CI_n"])
+    assert handle.names == ("r", "n", "t")
     assert (recorder.config.k, recorder.config.sigma) == (1, 0.2)  # the user's settings win
 
 
@@ -81,7 +83,7 @@ def test_the_digest_sees_weights_buffers_and_the_generator():
 
 
 def test_an_inert_run_has_the_digest_of_the_plain_one_and_the_method_has_not():
-    inert, method = arms_of(CONFIG, 4)[:2]
+    inert, method = arms_of(CONFIG, 0, 4)[:2]
     digests = []
     for arm in (Arm("plain", "plain"), inert, method):
         recorder = Recorder(arm, {})
@@ -101,15 +103,24 @@ def test_a_function_that_attaches_twice_or_never_is_refused():
 
 def test_arms():
     config = cmiei_hooks.Config(enabled=True, first_epoch=1, warmup_epochs=5)
-    arms = {arm.name: arm for arm in arms_of(config, 40)}
+    arms = {arm.name: arm for arm in arms_of(config, 1, 40)}
     assert arms["stopped"].settings == {"end_epoch": 29}
     assert arms["relative"].settings == {"end_epoch": 29, "relative": True}
     assert arms["strong"].settings["end_epoch"] == 25
     followed = {name: arm.follows for name, arm in arms.items() if arm.follows}
-    assert followed == {"random": "method", "dropout": "method", "strong random": "strong"}
-    assert "stopped" not in {arm.name for arm in arms_of(config, 6)}  # it would never act
+    assert followed == {
+        "random": "method",
+        "dropout": "method",
+        "stopped random": "stopped",
+        "strong random": "strong",
+    }
+    ending = {arm.name: arm for arm in arms_of(config.override(end_epoch=20), 1, 40)}
+    assert ending["never ending"].settings == {"end_epoch": None}
+    assert ending["relative"].settings["end_epoch"] == 20
+    assert "stopped" not in ending
+    assert "stopped" not in {arm.name for arm in arms_of(config, 1, 6)}  # it would never act
     batch_level = config.override(sample_level=False)
-    assert not {"relative", "strong"} & {arm.name for arm in arms_of(batch_level, 40)}
+    assert not {"relative", "strong"} & {arm.name for arm in arms_of(batch_level, 1, 40)}
     names = [arm.name for arm in sensitivity_of(config)]
     assert names == [
         "SIGMA 0.02",
@@ -120,3 +131,8 @@ def test_arms():
         "REL_THR 1.125",
         "REL_THR 1.5",
     ]
+
+
+def test_the_plain_arm_refuses_what_attach_would_refuse():
+    with pytest.raises(CMIEIError, match="no module named"):
+        of("plain")(Fused(), head="clasifier", splits=WIDTHS)

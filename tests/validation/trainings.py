@@ -9,7 +9,7 @@ from torch import nn
 STRONG = "r"
 
 
-def train(attach, seed, *, epochs=4, steps=6, repeatable=True, **settings):
+def train(attach, seed, *, epochs=4, steps=6, repeatable=True, limit=0.0, **settings):
     """Regression to labels that mostly follow the first inputs."""
     torch.manual_seed(seed)
     if not repeatable:
@@ -49,3 +49,16 @@ def breaks_at_seed_1(attach, seed):
     if seed == 1:
         raise RuntimeError("out of coffee")
     return train(attach, seed)
+
+
+def never_sets_the_epoch(attach, seed):
+    attach(Fused(), head="classifier", splits=WIDTHS)
+    return {"accuracy": 1.0}
+
+
+def returns_a_word(attach, seed):
+    return {**train(attach, seed), "note": None}
+
+
+def cider(attach, seed, *, epochs):
+    return {"CIDEr": train(attach, seed, epochs=epochs)["accuracy"], "CI r": 0.1}
