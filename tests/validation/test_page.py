@@ -98,3 +98,19 @@ def test_parts_that_are_missing_are_left_out():
     page = to_html({"train": "a:b"})
     assert "Does C-MIEI help a:b?" in page
     body(page)
+
+
+def test_seeds_without_a_number_and_less_that_is_better_are_said():
+    given = report("loss")
+    given["better"]["loss"] = -1
+    given["comparisons"][0] |= {"low": None, "high": None, "n": 3, "verdict": "not known"}
+    said = " ".join(body(to_html(given)).itertext())
+    assert "loss (less is better)" in said
+    assert "not known (2 of 5 seeds gave no number): +0.0100" in said
+
+
+def test_a_setting_that_changes_no_run_is_marked():
+    given = report()
+    given["metrics"]["SIGMA 0.1"] = given["metrics"]["method"]
+    assert "SIGMA 0.1 (changes nothing)" in " ".join(body(to_html(given)).itertext())
+    assert "changes nothing" not in to_html(report())
