@@ -137,7 +137,7 @@ def _pair(report: Report, first: str, second: str) -> str:
     rows = [
         Row(
             titled(report, metric),
-            estimate(found[metric], _signed),
+            _signed(found[metric]["mean"]),  # the interval is drawn: its figures are too wide
             found[metric]["mean"],
             found[metric]["low"],
             found[metric]["high"],
@@ -147,7 +147,7 @@ def _pair(report: Report, first: str, second: str) -> str:
         if metric in found
     ]
     title = f"{arm_words(first)}, minus {arm_words(second)}"
-    said = "; ".join(f"{row.name}: {row.text}" for row in rows)
+    said = "; ".join(f"{name}: {estimate(of, _signed)}" for name, of in found.items())
     note = "Dot: mean difference; whiskers: 95 % interval; triangle: better; square: worse; grey "
     note += "circle: no difference seen, or not known."
     return f"<h3>{text(title)}</h3>" + figure(dots(f"{title}: {said}", rows), note)
