@@ -65,7 +65,7 @@ def _ticks(low: float, high: float) -> list[float]:
     """Three to six round numbers in the range."""
     rough = (high - low) / 4
     power: float = 10.0 ** math.floor(math.log10(rough))
-    step = next(k * power for k in (1, 2, 5, 10) if k * power >= rough * 0.999)
+    step = next(k * power for k in (1, 2, 2.5, 5, 10) if k * power >= rough * 0.999)
     first = math.ceil(low / step - 1e-9)
     return [k * step for k in range(first, math.floor(high / step + 1e-9) + 1)]
 
