@@ -89,7 +89,8 @@ def _layers(head: Head) -> _Layers | None:
     # A subclass may do anything; sharded and quantised parameters are no plain ones.
     whole = all(type(p) is nn.Parameter for part in parts for p in part.parameters())
     taken_as_it_is = all(output is None for output in head.outputs)
-    if not (whole and taken_as_it_is and all(map(_bare, parts))):
+    hooked = nn.modules.module._has_any_global_hook()  # it sees the modules inside a Sequential
+    if hooked or not (whole and taken_as_it_is and all(map(_bare, parts))):
         return None
     linears = [i for i, part in enumerate(parts) if type(part) is nn.Linear]
     if not linears or linears[-1] != len(parts) - 1:

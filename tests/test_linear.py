@@ -343,6 +343,16 @@ def test_a_forward_replaced_in_the_class_is_left_to_the_general_path(monkeypatch
     assert both(head_of(nn.Linear(12, 7)), torch.randn(8, 12))[0] is None
 
 
+def test_with_a_global_hook_the_head_is_left_to_the_general_path():
+    head = head_of(nn.Sequential(nn.BatchNorm1d(12), nn.Linear(12, 7)))
+    hook = nn.modules.module.register_module_forward_hook(lambda *_: None)
+    try:
+        assert both(head, torch.randn(8, 12))[0] is None
+    finally:
+        hook.remove()
+    assert both(head, torch.randn(8, 12))[0] is not None
+
+
 def test_it_is_chosen_by_itself(monkeypatch):
     def never(*_: object) -> None:
         raise AssertionError("the head was run again")
