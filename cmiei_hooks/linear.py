@@ -89,7 +89,8 @@ def _layers(head: Head) -> _Layers | None:
     # A subclass may do anything; sharded and quantised parameters are no plain ones.
     whole = all(type(p) is nn.Parameter for part in parts for p in part.parameters())
     taken_as_it_is = all(output is None for output in head.outputs)
-    hooked = nn.modules.module._has_any_global_hook()  # it sees the modules inside a Sequential
+    everywhere = nn.modules.module  # global hooks see the modules inside a Sequential
+    hooked = everywhere._global_forward_pre_hooks or everywhere._global_forward_hooks
     if hooked or not (whole and taken_as_it_is and all(map(_bare, parts))):
         return None
     linears = [i for i, part in enumerate(parts) if type(part) is nn.Linear]
