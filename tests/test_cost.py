@@ -47,7 +47,7 @@ def test_an_estimation_step_reads_nothing_from_the_device(make, settings, monkey
         model(torch.randn(16, 6, device="meta")).sum().backward()
     assert handle.step == 2
     assert handle.last.substituted.device.type == "meta"
-    with pytest.raises(RuntimeError, match="(?i)meta"):
+    with pytest.raises(RuntimeError, match=r"(?i)meta"):
         handle.metrics()
 
 
