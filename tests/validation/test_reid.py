@@ -198,7 +198,7 @@ def test_the_figures_are_those_of_the_embedding_without_the_blocks():
     assert figures["mAP"] == pytest.approx(raw_map(side, view=embedding), abs=1e-9)
     assert figures["worst mAP missing"] == min(figures[f"mAP without {name}"] for name in "rnt")
     assert list(figures)[:4] == ["mAP", "Rank-1", "Rank-5", "Rank-10"]
-    assert len(figures) == 4 + 4 * 3 + 1 + 3
+    assert len(figures) == 4 + 4 * 3 + 1 + 4 * 3
 
 
 def test_training_learns_and_a_blind_modality_stays_blind():

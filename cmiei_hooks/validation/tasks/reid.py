@@ -118,8 +118,8 @@ def evaluate(model: nn.Module, images: Images) -> dict[str, float]:
     where the ``zero`` drop at the classifier replaces it.
 
     Returns:
-        ``mAP``, ``Rank-1``, ``Rank-5``, ``Rank-10``; the same with `` without <m>`` behind it for
-        each modality, and ``worst mAP missing``; ``mAP alone <m>``. All are shares.
+        ``mAP``, ``Rank-1``, ``Rank-5``, ``Rank-10``; the same with `` without <m>`` and `` alone
+        <m>`` behind it for each modality; ``worst mAP missing``. All are shares.
     """
     model.eval()
     embedding = model(*images.views)
@@ -141,8 +141,9 @@ def evaluate(model: nn.Module, images: Images) -> dict[str, float]:
         for figure, value in figures([other != m for other in range(count)]).items()
     }
     alone = {
-        f"mAP alone {name}": figures([other == m for other in range(count)])["mAP"]
+        f"{figure} alone {name}": value
         for m, name in enumerate(MODALITIES)
+        for figure, value in figures([other == m for other in range(count)]).items()
     }
     worst = {"worst mAP missing": min(without[f"mAP without {name}"] for name in MODALITIES)}
     return figures([True] * count) | without | worst | alone
