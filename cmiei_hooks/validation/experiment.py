@@ -205,11 +205,11 @@ def _last(record: Record) -> dict[str, float]:
     seen = {f"{k} in training": v for k, v in last.items() if k.startswith(("CI_", "Hist_"))}
     influence = [v for k, v in last.items() if k.startswith("CI_")]
     if influence:
-        seen["CI inequality in training"] = inequality(influence)
+        seen["CI inequality in training"] = _inequality(influence)
     return seen
 
 
-def inequality(influence: Sequence[float]) -> float:
+def _inequality(influence: Sequence[float]) -> float:
     """Largest minus smallest, over the sum: 0 if all are equal, 1 if one has everything."""
     total = math.fsum(influence)
     return (max(influence) - min(influence)) / total if total > 0 else math.nan

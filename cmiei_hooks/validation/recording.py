@@ -25,7 +25,7 @@ class Recorder:
     Args:
         arm: how this run is trained.
         settings: the user's settings, over those that the training function passes.
-        counts: of a control, how many samples ``method`` replaced in each call of the head.
+        counts: of a control, how many samples the run that it follows replaced in each call.
         seed: of what a control draws.
     """
 
@@ -34,7 +34,7 @@ class Recorder:
     ) -> None:
         self.arm, self.settings, self.seed = arm, settings, seed
         self.counts = list(counts)
-        """Samples replaced in each training-mode call of the head; of the method, as they come."""
+        """Samples replaced in each training-mode call of the head; of other runs, as they come."""
         self.epochs: list[dict[str, float]] = []
         """For each epoch its number and the figures of ``Handle.metrics``."""
         self.config: Config | None = None

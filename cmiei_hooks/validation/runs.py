@@ -20,6 +20,7 @@ from typing import Any
 import torch
 
 from ..audit.environment import sha256, versions
+from ..audit.files import write_files
 from ..audit.loading import import_function
 from ..errors import CMIEIError, ValidationError
 from .arms import Arm
@@ -143,7 +144,7 @@ def _execute(run: Run, directory: Path) -> Record:
             expected="metrics",
             remedy="the traceback is above; runs that are done are kept",
         ) from None
-    _write(directory / run.file, record)
+    write_files(directory, {run.file: json.dumps(asdict(record)) + "\n"})  # NaN stays NaN
     return record
 
 
@@ -192,9 +193,3 @@ def _read(path: Path, key: str) -> Record | None:
     except (OSError, ValueError, TypeError):  # not there, or broken off
         return None
     return record if record.key == key else None
-
-
-def _write(path: Path, record: Record) -> None:
-    new = path.with_suffix(".part")
-    new.write_text(json.dumps(asdict(record)) + "\n", encoding="utf-8")  # NaN stays NaN
-    new.replace(path)
