@@ -1,17 +1,14 @@
 """C-MIEI (Counterfactual Modality Influence Equalization) as hooks on unmodified PyTorch models."""
 
 from . import functional
-from .attach import Handle, attach
-from .audit import AuditReport, audit
-from .config import Config, add_cmiei_config
-from .console import Console
+from ._version import __version__ as __version__
+from .auditing import AuditReport, audit
 from .discovery import Candidate, DiscoverReport, RuledOut, discover
 from .errors import CMIEIError, CMIEIWarning
-from .log import JSONLines, LogRecord, Scalars, StandardLogging
-from .pipeline import Measurement
-from .verify import VerifyReport, verify
-
-__version__ = "0.1.0"
+from .logs import Console, JSONLines, LogRecord, Scalars, StandardLogging
+from .settings import Config, add_cmiei_config
+from .training import Handle, Measurement, attach
+from .verification import VerifyReport, verify
 
 __all__ = [
     "AuditReport",

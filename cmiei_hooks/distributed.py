@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch.distributed as dist
 from torch import Tensor
 
-__all__ = ["active", "gather_objects", "rank", "sum_over_ranks", "sum_over_ranks_with_grad"]
+__all__ = [
+    "active",
+    "gather_objects",
+    "joined",
+    "rank",
+    "sum_over_ranks",
+    "sum_over_ranks_with_grad",
+    "wait_for_all",
+    "world_size",
+]
 
 
 T = TypeVar("T")
@@ -51,3 +63,28 @@ def sum_over_ranks_with_grad(tensor: Tensor) -> Tensor:
 
     total: Tensor = all_reduce(tensor)  # type: ignore[no-untyped-call]  # torch has no types here
     return total
+
+
+@contextmanager
+def joined() -> Iterator[None]:
+    """Join the other processes if ``torchrun`` started several."""
+    several = int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized()
+    if several:
+        dist.init_process_group("gloo")
+    try:
+        yield
+    finally:
+        if several:
+            with contextlib.suppress(RuntimeError):
+                dist.destroy_process_group()
+
+
+def wait_for_all() -> None:
+    """``torchrun`` ends every process as soon as one has ended: first the report is written."""
+    if world_size() > 1:
+        dist.barrier()
+
+
+def world_size() -> int:
+    """How many processes there are."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1

@@ -7,40 +7,11 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from torch import Tensor, nn
-
-WIDTHS = [4, 3, 5]
-
+from helpers import Fused
+from torch import Tensor
 
 # The models are tiny: threads would only wait for each other.
 torch.set_num_threads(1)
-
-
-class Fused(nn.Module):
-    """Three encoders, concatenation, a head; ``recorded`` is set by ``record_head_input``."""
-
-    def __init__(self, head: nn.Module | None = None, widths: list[int] | None = None) -> None:
-        super().__init__()
-        self.widths = widths or WIDTHS
-        self.encoders = nn.ModuleList(nn.Linear(6, width) for width in self.widths)
-        self.classifier = head or nn.Linear(sum(self.widths), 7)
-
-    def features(self, x: Tensor) -> Tensor:
-        return torch.cat([encode(x) for encode in self.encoders], dim=-1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.classifier(self.features(x))
-
-
-def record_head_input(model: Fused) -> list[Tensor]:
-    """Every tensor that the head really gets; to be called after attach."""
-    inputs: list[Tensor] = []
-
-    def hook(module: nn.Module, args: tuple[Tensor, ...]) -> None:
-        inputs.append(args[0].detach().clone())
-
-    model.classifier.register_forward_pre_hook(hook)
-    return inputs
 
 
 @pytest.fixture(autouse=True)

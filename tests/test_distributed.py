@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from conftest import WIDTHS, Fused, record_head_input
+from helpers import WIDTHS, Fused, record_head_input
 
 import cmiei_hooks
 

@@ -24,13 +24,9 @@ def test_every_link_leads_to_a_file(link):
     assert (ROOT / link).is_file()
 
 
-def test_every_module_of_the_package_is_in_the_layout():
-    modules = {
-        str(path.relative_to(ROOT))
-        for path in (ROOT / "cmiei_hooks").rglob("*.py")
-        if path.name != "__init__.py" and path.parent.name != "cli"
-    }
-    assert modules <= set(re.findall(r"\]\(([^)]+\.py)\)", README))
+def test_every_room_is_in_the_table():
+    rooms = {path.parent.name for path in (ROOT / "cmiei_hooks").glob("*/__init__.py")}
+    assert rooms == set(re.findall(r"^\| \[(\w+)\]\(cmiei_hooks/\1/__init__.py\)", README, re.M))
 
 
 def test_the_two_commands_are_single_lines_that_make_their_own_environment():

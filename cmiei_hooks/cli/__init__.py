@@ -1,5 +1,10 @@
-"""The command ``cmiei`` and what ``tools/*.py`` call: one module for each subcommand."""
+"""The command ``cmiei``: one module for each subcommand, which parses, calls and prints.
 
-from .main import main
+What a command does is in the rooms below.
+"""
 
-__all__ = ["main"]
+from .commands import main
+
+__all__ = [
+    "main",
+]

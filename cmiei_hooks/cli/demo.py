@@ -14,13 +14,10 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from ..audit import AuditReport
-from ..audit.collect import Setting
-from ..audit.intervals import Interval
-from ..config import Config
+from ..auditing import AuditReport, Interval, Setting, audit_checkpoint
 from ..errors import CMIEIError
-from ..head import locate
-from .checkpoints import audit_checkpoint
+from ..fusion import locate
+from ..settings import Config
 from .diagnose import make_directory
 
 __all__ = ["add_arguments", "fill_in", "run"]

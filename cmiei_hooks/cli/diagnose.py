@@ -12,24 +12,26 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from ..audit import AuditReport
-from ..audit.batches import Columns, read_batch
-from ..audit.collect import device_of
-from ..audit.loading import (
+from ..auditing import (
+    AuditReport,
+    Columns,
     Loaded,
+    audit_checkpoints,
     call_function,
     checkpoints_in,
+    device_of,
+    finish_first,
     load_checkpoint,
+    read_batch,
+    seed_everything,
+    violations,
 )
-from ..config import Config
 from ..discovery import discover
-from ..distributed import rank
+from ..distributed import joined, rank, wait_for_all
 from ..errors import CheckpointError, CMIEIError, InputError
-from ..head import Head, locate, refuse_both
-from .checkpoints import audit_checkpoints, seed_everything
-from .gate import violations
+from ..fusion import Head, locate, refuse_both
+from ..settings import Config
 from .options import add_arguments, configuration
-from .processes import finish_first, processes, wait_for_all
 
 __all__ = ["GATE", "add_arguments", "make_directory", "run"]
 
@@ -47,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     """
     config = _complete(args)
     refuse_both(args.splits, args.modalities)
-    with processes():
+    with joined():
         seed_everything(config.seed or 0)
         model = _model(args)
         if args.discover:

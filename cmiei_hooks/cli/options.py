@@ -8,10 +8,10 @@ from typing import Any
 
 import yaml
 
-from ..config import SECTION, Config
+from ..counterfactual import BASELINES
 from ..errors import ConfigError
 from ..functional import MEASURES
-from ..measure import BASELINES
+from ..settings import SECTION, Config
 
 __all__ = ["add_arguments", "configuration", "overrides", "pair", "words"]
 

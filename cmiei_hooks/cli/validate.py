@@ -14,20 +14,18 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from ..audit.files import write_files
-from ..validation import Experiment, validate
-from ..validation.page import VERDICTS, comparisons, judged, titled, to_html
-from ..validation.runs import Run
+from ..reporting import write_files
+from ..validation import VERDICTS, Experiment, Run, comparisons, judged, titled, to_html, validate
 from .diagnose import make_directory
 from .options import overrides, pair, words
 
 __all__ = ["add_arguments", "run"]
 
 _TASKS = {
-    "digits": "cmiei_hooks.validation.tasks.digits:train",
-    "reid": "cmiei_hooks.validation.tasks.reid:train",
+    "digits": "tools.experiments.digits:train",
+    "reid": "tools.experiments.reid:train",
 }
-_VIEWS = "cmiei_hooks.validation.tasks.views:train"
+_VIEWS = "cmiei_hooks.validation.npz:train"
 _FAILED = 1
 
 

@@ -1,1 +1,5 @@
-"""The demonstration: handwritten digits as three views, trained without and with C-MIEI."""
+"""The demonstration: handwritten digits in three views, trained without and with C-MIEI."""
+
+from .views_model import WIDTH, ViewsModel
+
+__all__ = ["WIDTH", "ViewsModel"]

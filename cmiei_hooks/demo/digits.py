@@ -1,4 +1,4 @@
-"""A plain multimodal problem: real digits, three views, a three-encoder model.
+"""A plain multimodal problem: real digits in three views.
 
 Nothing here knows of this package; it stands for the code that a user already has.
 """
@@ -14,33 +14,15 @@ from sklearn.model_selection import train_test_split
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from .views_model import ViewsModel
+
 VIEWS = ("pixels", "fourier", "profiles")
-WIDTH = 32
 CLASSES = 10
-
-
-class ViewsModel(nn.Module):
-    """One encoder for each view, concatenation, BatchNorm, classifier."""
-
-    def __init__(self, view_widths: list[int], classes: int = CLASSES) -> None:
-        super().__init__()
-        self.encoders = nn.ModuleList(
-            nn.Sequential(nn.Linear(width, 64), nn.ReLU(), nn.Linear(64, WIDTH))
-            for width in view_widths
-        )
-        self.bottleneck = nn.BatchNorm1d(WIDTH * len(view_widths))
-        self.classifier = nn.Linear(WIDTH * len(view_widths), classes)
-
-    def forward(self, *views: Tensor) -> Tensor:
-        """Views ``[B, width]`` to logits ``[B, classes]``."""
-        features = [encode(view) for encode, view in zip(self.encoders, views, strict=True)]
-        logits: Tensor = self.classifier(self.bottleneck(torch.cat(features, dim=1)))
-        return logits
 
 
 def make_model() -> nn.Module:
     """The untrained model."""
-    return ViewsModel([view.shape[1] for view in _views(load_digits().images)])
+    return ViewsModel([view.shape[1] for view in _views(load_digits().images)], CLASSES)
 
 
 def make_train_loader(seed: int = 0) -> DataLoader[tuple[Tensor, ...]]:

@@ -11,9 +11,10 @@ from torch.nn import functional
 import cmiei_hooks
 
 from . import digits
+from .views_model import WIDTH
 
 EPOCHS = 30
-SPLITS = [digits.WIDTH] * len(digits.VIEWS)
+SPLITS = [WIDTH] * len(digits.VIEWS)
 
 
 def train(seed: int, equalise: bool) -> Iterator[tuple[int, nn.Module]]:

@@ -1,6 +1,15 @@
-"""Find out where the modalities of a model meet, and what to pass to ``attach``."""
+"""``discover``: run the model with one input exchanged at a time and find the heads that
+``attach`` can take.
 
+Its report is lines of Python to paste, best first, and the reasons against every other module.
+"""
+
+from .api import discover
 from .report import Candidate, DiscoverReport, RuledOut
-from .run import discover
 
-__all__ = ["Candidate", "DiscoverReport", "RuledOut", "discover"]
+__all__ = [
+    "Candidate",
+    "DiscoverReport",
+    "RuledOut",
+    "discover",
+]

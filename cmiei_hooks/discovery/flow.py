@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 
-from .owners import Leaf, Visit
+from .attribution import Leaf, Visit
 
 __all__ = ["Chain", "Link", "chains", "ends", "goes_on"]
 

@@ -11,9 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..call import Call, call_of_mapping
 from ..errors import InputError
-from ..leaves import Address, call_tensors, mapped, replaced
+from ..fusion import Address, Call, call_of_mapping, call_tensors, mapped, replaced
 
 __all__ = ["Inputs", "read_inputs"]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import accumulate, groupby, islice, pairwise, product
 from typing import Any
 
-from .owners import Leaf, Owner, Visit
+from .attribution import Leaf, Owner, Visit
 
 __all__ = ["Layout", "Widths", "find_layout"]
 

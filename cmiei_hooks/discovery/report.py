@@ -12,8 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
 
-from ..leaves import Address, Field
-from ..output import Output
+from ..fusion import Address, Field, Output
 from .layout import Layout
 
 __all__ = ["Candidate", "DiscoverReport", "Part", "RuledOut", "candidate"]

@@ -11,10 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..call import Call
-from ..hook import paused
-from ..leaves import Address, call_tensors, replaced, tensors
-from ..quiet import quiet
+from ..counterfactual import quiet
+from ..fusion import Address, Call, call_tensors, replaced, tensors
+from ..training import paused
 
 __all__ = ["Edit", "Print", "Record", "Trace", "fingerprint", "run"]
 

@@ -1,7 +1,19 @@
-"""The experiment that decides whether C-MIEI helps a given model: paired runs and controls."""
+"""Does the method help a given training? Paired runs with controls, their intervals and verdicts.
 
-from .arms import Arm
+Every run is recorded on disk, so that nothing is run twice.
+"""
+
 from .experiment import Experiment, validate
-from .recording import Recorder
+from .report import VERDICTS, comparisons, judged, titled, to_html
+from .worker import Run
 
-__all__ = ["Arm", "Experiment", "Recorder", "validate"]
+__all__ = [
+    "VERDICTS",
+    "Experiment",
+    "Run",
+    "comparisons",
+    "judged",
+    "titled",
+    "to_html",
+    "validate",
+]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from ..config import Config
+from ..settings import Config
 
 __all__ = ["COMPARISONS", "Arm", "arms_of", "sensitivity_of"]
 

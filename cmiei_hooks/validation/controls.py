@@ -8,12 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..attach import Handle
-from ..call import Path
-from ..config import Config
 from ..functional import KEPT
-from ..partition import Captured
-from ..substitution import noise_generator, substituted
+from ..fusion import Captured, Path
+from ..settings import Config
+from ..training import Handle, noise_generator, substituted
 
 __all__ = ["Counting", "Replacing", "drawn", "zeroed"]
 

@@ -15,14 +15,14 @@ from typing import Any
 
 import torch
 
-from ..audit.environment import git_state, versions
-from ..audit.loading import import_function
-from ..config import Config
+from ..auditing import import_function
 from ..errors import ValidationError, did_you_mean
+from ..reporting import git_state, versions
+from ..settings import Config
 from .arms import COMPARISONS, Arm, arms_of, sensitivity_of
-from .checks import baseline, sanity
-from .paired import Difference, paired, verdict
-from .runs import Record, Run, run_all, sources_of, workers
+from .intervals import Difference, paired, verdict
+from .sanity import baseline, sanity
+from .worker import Record, Run, run_all, sources_of, workers
 
 __all__ = ["Experiment", "validate"]
 

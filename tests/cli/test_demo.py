@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from cmiei_hooks.cli import main
-from cmiei_hooks.demo import digits
+from cmiei_hooks.demo import WIDTH, digits
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def accuracy(checkpoint: Path, without: int | None = None) -> float:
             features = [encode(v) for encode, v in zip(model.encoders, views, strict=True)]
             features = model.bottleneck(torch.cat(features, dim=1))
             if without is not None:
-                features[:, without * digits.WIDTH : (without + 1) * digits.WIDTH] = 0
+                features[:, without * WIDTH : (without + 1) * WIDTH] = 0
             right += (model.classifier(features).argmax(1) == label).sum().item()
             total += len(label)
     return 100 * right / total

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import WIDTHS, Fused
+from helpers import WIDTHS, Fused
 from torch.nn.functional import kl_div, log_softmax
 
 from cmiei_hooks.validation.accuracy import classification

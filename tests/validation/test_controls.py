@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import WIDTHS, Fused, record_head_input
+from helpers import WIDTHS, Fused, record_head_input
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 from trainings import train
@@ -12,7 +12,7 @@ from trainings import train
 import cmiei_hooks
 from cmiei_hooks.validation.arms import Arm, arms_of
 from cmiei_hooks.validation.controls import drawn
-from cmiei_hooks.validation.recording import Recorder
+from cmiei_hooks.validation.recorder import Recorder
 
 INERT = arms_of(cmiei_hooks.Config(enabled=True), 0, 10)[0].settings
 

@@ -15,8 +15,8 @@ import cmiei_hooks.validation.experiment
 from cmiei_hooks.errors import CheckpointError, ValidationError
 from cmiei_hooks.validation import Experiment, validate
 from cmiei_hooks.validation.arms import Arm
-from cmiei_hooks.validation.checks import sanity
-from cmiei_hooks.validation.runs import Record, Run, run_all, sources_of
+from cmiei_hooks.validation.sanity import sanity
+from cmiei_hooks.validation.worker import Record, Run, run_all, sources_of
 
 TRAIN = "trainings:train"
 ALL = {"plain", "disabled", "inert", "method", "stopped", "random", "dropout"}
@@ -211,7 +211,7 @@ def test_whatever_changes_a_run_changes_its_key(change, monkeypatch):
     key = Run(**content).key
     assert Run(**content).key == key
     if change == "versions":
-        monkeypatch.setattr("cmiei_hooks.validation.runs.versions", lambda: {"torch": "0"})
+        monkeypatch.setattr("cmiei_hooks.validation.worker.versions", lambda: {"torch": "0"})
         assert Run(**content).key != key
     else:
         assert Run(**{**content, change: other[change]}).key != key

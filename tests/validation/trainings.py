@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from conftest import WIDTHS, Fused
+from helpers import WIDTHS, Fused
 from torch import nn
 
 STRONG = "r"

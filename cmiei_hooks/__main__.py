@@ -1,0 +1,8 @@
+"""``python -m cmiei_hooks``: the same as the command ``cmiei``."""
+
+import sys
+
+from .cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,198 @@
+"""What an audit keeps of every sample: influences of all kinds, from re-runs of the head."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..counterfactual import BASELINES, Change, reruns
+from ..errors import InputError
+from ..functional import counterfactual_influence, least_logits
+from ..fusion import Captured, Head
+from .shapley import MOST_MODALITIES
+
+__all__ = ["NULL_DRAWS", "Samples", "observe", "together"]
+
+NULL_DRAWS = 19
+"""With so many the smallest p is 0.05."""
+
+
+@dataclass(frozen=True)
+class Samples:
+    """N samples, on the CPU; no logits, which may be many. C(S) are the 2^M coalitions.
+
+    A coalition is a number whose bit m says that modality m is kept; the others are dropped.
+    """
+
+    influence: Tensor
+    """``[N, M]``, with the configured drop; NaN where logits are not finite."""
+    divergence: Tensor | None
+    """``[N, 2^M]``: how far the prediction of a coalition is from the complete one. None: too many
+    modalities."""
+    predicted: Tensor | None
+    """int64 ``[N, 2^M]``, the class that each coalition predicts (without coalitions ``[N, 1+M]``,
+    complete and without each modality); None where there are no classes."""
+    baselines: dict[str, Tensor]
+    """``[N, M]``: the influence when a modality is replaced by zero, by the batch mean, or by that
+    of another sample of the batch."""
+    null: Tensor
+    """``[N, M, draws]``: the influence after the modality's features were shuffled over its
+    columns, the same way for all samples of a draw; NaN where that was not done, or where there is
+    one column only."""
+    batch: Tensor
+    """int64 ``[N]``: the number of the batch."""
+    label: Tensor | None = None
+    """int64 ``[N]``."""
+    group: tuple[str, ...] | None = None
+    """Of each sample."""
+
+    def __len__(self) -> int:
+        return len(self.influence)
+
+
+def observe(
+    head: Head, captured: Captured, *, batch: int, seed: int, with_null: bool = True
+) -> Samples:
+    """Run the head again in every way that the audit needs.
+
+    Args:
+        head: the head whose call this is.
+        captured: the call.
+        batch: its number.
+        seed: of the permutations.
+        with_null: whether these samples are among those of the null.
+    """
+    count = len(captured.groups)
+    drop = BASELINES[head.drop]
+    with reruns(head, captured) as logits_with:
+
+        def without(kept: int) -> Tensor:
+            return logits_with({m: drop for m in range(count) if not kept >> m & 1})
+
+        def far(changed: Tensor, reference: Tensor) -> Tensor:
+            return counterfactual_influence(reference, changed[None], head.measure)[:, 0]
+
+        everyone = (1 << count) - 1
+        singles = [everyone ^ 1 << m for m in range(count)]
+        complete = logits_with({})
+        coalitions = range(everyone + 1) if count <= MOST_MODALITIES else singles
+        logits = {kept: complete if kept == everyone else without(kept) for kept in coalitions}
+        left = torch.stack([logits[kept] for kept in singles])
+        influence = counterfactual_influence(complete, left, head.measure)
+        baselines = {
+            name: influence
+            if name == head.drop
+            else torch.stack([far(logits_with({m: change}), complete) for m in range(count)], dim=1)
+            for name, change in _changes(complete, seed, batch).items()
+        }
+        null = influence.new_full((captured.batch, count, NULL_DRAWS), math.nan)
+        shuffled_ones = [m for m in range(count) if with_null and _has_columns(captured, m)]
+        for m in shuffled_ones:
+            for draw in range(NULL_DRAWS):
+                shuffled = logits_with({m: _Shuffled(seed, draw)})
+                null[:, m, draw] = far(logits[singles[m]], shuffled)
+        divergence = predicted = None
+        if count <= MOST_MODALITIES:
+            divergence = torch.stack([far(logits[kept], complete) for kept in coalitions], dim=1)
+            predicted = _predicted([logits[kept] for kept in coalitions], head.measure)
+        else:
+            predicted = _predicted([complete, *left], head.measure)
+    samples = Samples(
+        influence,
+        divergence,
+        predicted,
+        baselines,
+        null,
+        torch.full_like(influence[:, 0], batch, dtype=torch.int64),
+    )
+    return _on_cpu(samples)
+
+
+def _changes(logits: Tensor, seed: int, batch: int) -> dict[str, Change]:
+    # Among the finite samples: a broken one must not break another.
+    finite = logits.isfinite().all(-1).cpu().nonzero()[:, 0]
+    generator = torch.Generator().manual_seed(seed + batch)
+    order = torch.arange(len(logits))
+    order[finite] = finite[torch.randperm(len(finite), generator=generator)]
+    order = order.to(logits.device)
+    return {**BASELINES, "permuted": lambda piece: piece[order]}
+
+
+def _axis(piece: Tensor) -> int:
+    """Of the features: the channels of a map ``[B, C, H, W]``, else the last one."""
+    return 1 if piece.dim() == 4 else -1
+
+
+def _has_columns(captured: Captured, modality: int) -> bool:
+    """Whether there is anything to shuffle."""
+    pieces = captured.views(captured.tensors, modality)
+    return any(piece.dim() > 1 and piece.shape[_axis(piece)] > 1 for piece in pieces)
+
+
+@dataclass(frozen=True)
+class _Shuffled:
+    """The columns of a piece in another order, one for all samples and batches."""
+
+    seed: int
+    draw: int
+
+    def __call__(self, piece: Tensor) -> Tensor:
+        generator = torch.Generator().manual_seed(self.seed * 1009 + self.draw)
+        if piece.dim() < 2:
+            return piece
+        order = torch.randperm(piece.shape[_axis(piece)], generator=generator)
+        return piece.index_select(_axis(piece), order.to(piece.device))
+
+
+def _predicted(logits: Sequence[Tensor], measure: str) -> Tensor | None:
+    if least_logits(measure) > 1:  # a measure of classes
+        return torch.stack([z.argmax(-1) for z in logits], dim=1)
+    if measure == "bernoulli" and logits[0].shape[-1] == 1:
+        return torch.stack([(z[:, 0] > 0).long() for z in logits], dim=1)
+    return None
+
+
+def _on_cpu(samples: Samples) -> Samples:
+    def moved(value: object) -> object:
+        return value.cpu() if isinstance(value, Tensor) else value
+
+    fields = {f.name: moved(getattr(samples, f.name)) for f in dataclasses.fields(samples)}
+    fields["baselines"] = {name: value.cpu() for name, value in samples.baselines.items()}
+    return Samples(**fields)  # type: ignore[arg-type]  # the same types as before
+
+
+def together(parts: Sequence[Samples]) -> Samples:
+    """All samples of several calls, by batch; labels and groups if every one of them has them.
+
+    Raises:
+        InputError: there is none.
+    """
+    if not parts:
+        raise InputError(
+            "there is nothing to measure",
+            got="no batch",
+            expected="one or more",
+            remedy="check the loader: an iterator that was used up yields nothing",
+        )
+    parts = sorted(parts, key=lambda part: int(part.batch[0]) if len(part) else -1)
+
+    def joined(name: str) -> Tensor | None:
+        values = [getattr(part, name) for part in parts]
+        return None if any(value is None for value in values) else torch.cat(values)
+
+    groups = [part.group for part in parts]
+    return Samples(
+        torch.cat([part.influence for part in parts]),
+        joined("divergence"),
+        joined("predicted"),
+        {name: torch.cat([p.baselines[name] for p in parts]) for name in parts[0].baselines},
+        torch.cat([part.null for part in parts]),
+        torch.cat([part.batch for part in parts]),
+        joined("label"),
+        None if any(g is None for g in groups) else tuple(v for g in groups if g for v in g),
+    )

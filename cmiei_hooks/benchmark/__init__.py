@@ -1,1 +1,0 @@
-"""What the tool costs, measured on this machine."""

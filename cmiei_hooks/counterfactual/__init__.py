@@ -1,0 +1,22 @@
+"""The head run again without a modality, without leaving a trace, and the influence that follows.
+
+``training``, ``auditing`` and ``verification`` all measure through this room.
+"""
+
+from .chain_check import ChainCheck
+from .isolation import quiet, unseen
+from .linear import influence_of_linear
+from .rerun import BASELINES, Change, expectation, measure, reruns, run_links
+
+__all__ = [
+    "BASELINES",
+    "ChainCheck",
+    "Change",
+    "expectation",
+    "influence_of_linear",
+    "measure",
+    "quiet",
+    "reruns",
+    "run_links",
+    "unseen",
+]

@@ -1,0 +1,159 @@
+"""One measurement: the head run again, complete and without each modality in turn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import HeadError
+from ..functional import batch_mean, counterfactual_influence, least_logits
+from ..fusion import Call, Captured, Head, describe, read_logits, read_tensor, with_values
+from .isolation import copied, quiet
+
+__all__ = [
+    "BASELINES",
+    "Change",
+    "Counterfactuals",
+    "Expected",
+    "expectation",
+    "measure",
+    "reruns",
+    "run_links",
+]
+
+
+@dataclass(frozen=True)
+class Counterfactuals:
+    """What one call of the head showed; everything detached."""
+
+    influence: Tensor
+    """``[B, M]``, float32 (float64 for a float64 head)."""
+    logits: Tensor
+    """``[B, C]``, from the complete input."""
+    counterfactual_logits: Tensor
+    """``[M, B, C]``; entry m without modality m."""
+
+
+def measure(head: Head, captured: Captured) -> Counterfactuals:
+    """Influence of each modality on each sample of one call of the head.
+
+    Raises:
+        InputError, OutputError, HeadError: the call does not hold the modalities, returns no
+            logits, or a later link cannot be run from here.
+    """
+    baseline = BASELINES[head.drop]
+    modalities = range(len(captured.groups))
+    with reruns(head, captured) as logits_with:
+        logits = logits_with({})
+        counterfactual = torch.stack([logits_with({m: baseline}) for m in modalities])
+        influence = counterfactual_influence(logits, counterfactual, head.measure)
+    return Counterfactuals(influence, logits, counterfactual)
+
+
+Change = Callable[[Tensor], Tensor]
+"""What stands in for one piece ``[B, ...]`` of a modality."""
+
+
+@contextmanager
+def reruns(head: Head, captured: Captured) -> Iterator[Callable[[Mapping[int, Change]], Tensor]]:
+    """Inside, the head can be run again with some modalities changed, without a trace.
+
+    To be used from inside a pre-hook of the first link: it is re-entered through ``forward``, so
+    that nobody's hooks run twice and whatever must run before the head (weight norm, FSDP) has run.
+    Yields a function from changes, by the index of the modality, to logits ``[B, C]``; every run
+    draws the same dropout masks.
+    """
+    others = captured.call_with(dict.fromkeys(captured.tensors))
+    with quiet(head.whole, captured.device) as rewind:
+
+        def logits_with(changes: Mapping[int, Change]) -> Tensor:
+            rewind()  # each run begins where the real forward will
+            # Copies: the head may begin with an in-place ReLU, or fill a list that it is given.
+            variant = captured.copies()
+            for modality, change in changes.items():
+                for piece in captured.views(variant, modality):
+                    piece.copy_(change(piece))
+            call = with_values(copied(others, {}), variant)
+            return run_links(head, call, captured.batch).clone()  # it may reuse its output
+
+        yield logits_with
+
+
+BASELINES: dict[str, Change] = {
+    "zero": torch.zeros_like,
+    "mean": lambda piece: batch_mean(piece).expand_as(piece),
+}
+"""What stands in for a dropped modality, by the words of ``DROP``."""
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What the last link of a chain must receive and give in a call that is being made."""
+
+    received: Tensor
+    logits: Tensor
+    """``[B, C]``."""
+
+
+def expectation(head: Head, captured: Captured, call: Call) -> Expected:
+    """Found without a trace, for a call of the first link that will have these arguments."""
+    with quiet(head.whole, captured.device):
+        logits, received = _run_links(head, copied(call, {}), captured.batch)
+        return Expected(received.clone(), logits.clone())
+
+
+def run_links(head: Head, call: Call, batch: int) -> Tensor:
+    """Run all links of the head on a call that may be written into; to be used under ``quiet``."""
+    return _run_links(head, call, batch)[0]
+
+
+def _run_links(head: Head, call: Call, batch: int) -> tuple[Tensor, Tensor]:
+    """The logits, and what the last link received (of a single module: the logits again)."""
+    returned = _reenter(head.first, *call)
+    received = None
+    links = zip(head.names, head.names[1:], head.outputs, head.links[1:], strict=False)
+    for giver, name, output, link in links:
+        received = read_tensor(returned, output, giver)
+        returned = _run_later(name, link, received)
+    logits = read_logits(returned, head.outputs[-1], batch, least_logits(head.measure))
+    return logits, logits if received is None else received
+
+
+def _reenter(head: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    return head.forward(*args, **kwargs)
+
+
+def _run_later(name: str, link: nn.Module, features: Tensor) -> Any:
+    """A later link, which is not inside its own call: what must run before it has not."""
+    if any(hasattr(parameter, "to_local") for parameter in link.parameters()):
+        raise HeadError(
+            f"the link {name!r} has sharded parameters of its own",
+            got=f"{type(link).__name__} with DTensor parameters",
+            expected="links whose parameters are whole while the first one runs",
+            remedy="shard a module that contains all links, or only the first one",
+        )
+    args: Any = (features,)
+    for hook in list(link._forward_pre_hooks.values()):
+        # Weight norm, spectral norm and pruning compute the weight; other hooks run once, later.
+        if type(hook).__module__.startswith(_OWN_HOOKS):
+            hook(link, args)
+    try:
+        return link.forward(*args)
+    except torch.cuda.OutOfMemoryError:
+        raise
+    except (TypeError, RuntimeError) as error:
+        raise HeadError(
+            f"the link {name!r} cannot be called with what the link before it returns",
+            got=f"{describe(features)}: {type(error).__name__}: {str(error).splitlines()[0]}",
+            expected="links of which each takes the tensor of the one before, and nothing else",
+            remedy="what the model does between them (another argument, a reshape) is not part of "
+            "the chain: name a module that contains it, or fewer links",
+        ) from error
+
+
+_OWN_HOOKS = "torch.nn.utils."

@@ -1,0 +1,140 @@
+"""Which part of what a module returns is meant: the logits, or what goes on to the next link."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import OutputError
+from .arguments import describe
+
+__all__ = ["Output", "Outputs", "outputs_of", "read_logits", "read_part", "read_tensor"]
+
+Output = int | str | Callable[[Any], Tensor] | None
+"""Which part of a return value: an index, a key or attribute, a function of it, all of it."""
+
+Outputs = Output | Sequence[Output]
+"""One Output for the last link of a chain, or one for each link."""
+
+
+def outputs_of(output: Outputs, names: Sequence[str]) -> tuple[Output, ...]:
+    """One Output for each link of a chain.
+
+    Raises:
+        OutputError: it is none, or there are more or fewer than links.
+    """
+    outputs: tuple[Output, ...]
+    if isinstance(output, Sequence) and not isinstance(output, str):
+        outputs = tuple(output)
+    else:
+        outputs = (None,) * (len(names) - 1) + (output,)
+    if len(outputs) != len(names):
+        raise OutputError(
+            "output= needs one entry for each link of the chain",
+            got=f"{len(outputs)} entries for {len(names)} links {list(names)}",
+            expected="an index, a key, a function or None for each",
+            remedy="None stands for the whole return value; one value that is not a list is "
+            "meant for the last link",
+        )
+    for one in outputs:
+        if isinstance(one, bool) or not (
+            one is None or isinstance(one, (int, str)) or callable(one)
+        ):
+            raise OutputError(
+                "output= cannot say which part of the return value is the logits",
+                got=repr(one),
+                expected="an index, a key or attribute, or a function of the return value",
+                remedy="leave it out if the head returns the logits alone",
+            )
+    return outputs
+
+
+def read_logits(returned: Any, output: Output, batch: int, least: int = 2) -> Tensor:
+    """The logits ``[B, C]`` in what the head returned.
+
+    ``[B]`` is understood as one logit a sample and, for a batch of one, ``[C]`` as its logits:
+    models squeeze these axes away.
+
+    Args:
+        returned: by the head.
+        output: which part of it is the logits.
+        batch: the number of samples B.
+        least: how many logits the measure needs.
+
+    Raises:
+        OutputError: the part does not exist, or is not floating point ``[B, C]`` with enough C.
+    """
+    logits = read_part(returned, output)
+    if isinstance(logits, Tensor) and logits.is_floating_point() and logits.dim() == 1:
+        if batch == 1 and len(logits) >= least:
+            logits = logits[None]
+        elif len(logits) == batch:
+            logits = logits[:, None]
+    if (
+        isinstance(logits, Tensor)
+        and logits.dim() == 2
+        and logits.shape[0] == batch
+        and logits.shape[1] >= least
+        and logits.is_floating_point()
+    ):
+        return logits
+    single = isinstance(logits, Tensor) and logits.dim() == 2 and logits.shape[1] == 1
+    raise OutputError(
+        "the head does not return the logits of a batch",
+        got=describe(logits),
+        expected=f"a floating-point tensor [B, C] = [{batch}, {least} or more]",
+        remedy="softmax over one logit is always 1: choose MEASURE bernoulli for a sigmoid head, "
+        "or squared for regression"
+        if single
+        else "name the module that returns the logits, or say with output= which part "
+        "of its return value they are (an index, a key, a function)",
+    )
+
+
+def read_tensor(returned: Any, output: Output, link: str) -> Tensor:
+    """What a link of a chain passes on to the next one.
+
+    Raises:
+        OutputError: it is not one tensor.
+    """
+    tensor = read_part(returned, output)
+    if isinstance(tensor, Tensor):
+        return tensor
+    raise OutputError(
+        f"the link {link!r} does not pass one tensor on to the next",
+        got=describe(tensor),
+        expected="a tensor",
+        remedy="say with output= which part of its return value goes on, with one entry for each "
+        "link, such as output=[0, None]",
+    )
+
+
+def read_part(returned: Any, output: Output) -> Any:
+    """The part itself, whatever it is.
+
+    Raises:
+        OutputError: there is none.
+    """
+    # Many modules return (features, loss) in training and the features alone in eval mode.
+    bare = isinstance(returned, Tensor) and isinstance(output, (int, str))
+    if output is None or bare:
+        return returned
+    try:
+        if callable(output):
+            return output(returned)
+        if isinstance(output, str) and not isinstance(returned, Mapping):
+            return getattr(returned, output)
+        return returned[output]
+    except Exception as error:  # a function of the user's can raise anything
+        if isinstance(error, torch.cuda.OutOfMemoryError):
+            raise
+        what = "that output= finds" if callable(output) else repr(output)
+        raise OutputError(
+            f"the head's return value has no part {what}",
+            got=f"{describe(returned)}: {type(error).__name__}: {error}",
+            expected="an index, a key, an attribute, or a function of the return value",
+            remedy="pass as output= what finds the logits in it",
+        ) from error

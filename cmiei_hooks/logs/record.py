@@ -1,0 +1,68 @@
+"""What is logged: one record for each line, and the line itself.
+
+A sink is any callable that takes a :class:`LogRecord`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from ..settings import Config
+
+__all__ = ["LogRecord", "Sink"]
+
+
+@dataclass(frozen=True)
+class LogRecord:
+    """One thing to log."""
+
+    event: Literal["start", "disabled", "figures"]
+    """``start``: attached; ``disabled``: not attached, ENABLED is False; ``figures``: metrics."""
+    head: str
+    names: tuple[str, ...]
+    splits: tuple[Any, ...]
+    """What each modality is in the input of the head: a width, or a list of places."""
+    config: Config
+    step: int = 0
+    """The training-mode call of the head that was measured last."""
+    epoch: int = 0
+    metrics: dict[str, float] = field(default_factory=dict)
+    """As ``Handle.metrics()``; empty unless the event is ``figures``."""
+
+    def text(self) -> str:
+        """The record as one line."""
+        return _start(self) if self.event != "figures" else _figures(self)
+
+
+Sink = Callable[[LogRecord], Any]
+
+
+def _start(record: LogRecord) -> str:
+    if record.event == "disabled":
+        return "C-MIEI disabled: ENABLED is False, nothing is attached"
+    c = record.config
+    settings = (
+        f"K {c.k} | SIGMA {c.sigma} | ABS_THR {c.abs_thr} | REL_THR {c.rel_thr} | "
+        f"SAMPLE_LEVEL {c.sample_level} | P_MAX {c.p_max} | WARMUP_EPOCHS {c.warmup_epochs}"
+    )
+    settings += " | RELATIVE True" if c.relative else ""
+    parts = " ".join(f"{n}:{w}" for n, w in zip(record.names, record.splits, strict=True))
+    widths = all(isinstance(split, int) for split in record.splits)
+    kind = "splits" if widths else "modalities"
+    return f"C-MIEI attached | {settings} | head {record.head} | {kind} {parts}"
+
+
+def _figures(record: LogRecord) -> str:
+    m, names = record.metrics, record.names
+    influence = " / ".join(f"CI_{n} {_number(m[f'CI_{n}'])}" for n in names)
+    dominance = " / ".join(f"{m[f'Hist_{n}']:.2f}" for n in names)
+    return (
+        f"C-MIEI {record.head} | epoch {record.epoch:>3} step {record.step:>6} | "
+        f"C_MIEI_Ratio {m['C_MIEI_Ratio']:.3f} | {influence} | Hist[{','.join(names)}] {dominance}"
+    )
+
+
+def _number(value: float) -> str:
+    return f"{value:.1e}" if 0 < value < 5e-4 else f"{value:.4f}"

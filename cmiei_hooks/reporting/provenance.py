@@ -1,0 +1,57 @@
+"""What is needed to repeat an audit: versions, the state of the user's repository, a checksum."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .._version import __version__
+
+__all__ = ["git_state", "sha256", "versions"]
+
+
+def versions() -> dict[str, str]:
+    """Of Python, torch and this package."""
+    return {
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+        "cmiei_hooks": __version__,
+    }
+
+
+def git_state(directory: str | os.PathLike[str] = ".") -> dict[str, Any] | None:
+    """Commit, branch and whether there are uncommitted changes; None outside a repository."""
+
+    def git(*words: str) -> str:
+        done = subprocess.run(
+            ["git", "-C", os.fspath(directory), *words],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=20,
+        )
+        return done.stdout.strip()
+
+    try:
+        return {
+            "commit": git("rev-parse", "HEAD"),
+            "branch": git("rev-parse", "--abbrev-ref", "HEAD"),
+            "dirty": bool(git("status", "--porcelain", "--untracked-files=no")),
+        }
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def sha256(path: str | os.PathLike[str]) -> str:
+    """The checksum of a file."""
+    digest = hashlib.sha256()
+    with Path(path).open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,13 @@
+"""The settings of C-MIEI: one frozen dataclass, the checks of its fields, and how YAML is read.
+
+Every other room takes a ``Config``; none reads a setting from anywhere else.
+"""
+
+from .config import SECTION, Config, ConfigSource, add_cmiei_config
+
+__all__ = [
+    "SECTION",
+    "Config",
+    "ConfigSource",
+    "add_cmiei_config",
+]

@@ -1,0 +1,79 @@
+"""The forward pre-hook that is registered on the head."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..fusion import Call, refuse_replica
+from .step import Pipeline
+
+__all__ = ["PreHook", "active_hooks", "paused"]
+
+
+class PreHook:
+    """What is registered on the head. Copies of it (deepcopy, pickle) do nothing."""
+
+    def __init__(self, pipeline: Pipeline | None = None) -> None:
+        self._pipeline = pipeline
+        self.paused = False
+        """During a dry run the hook does nothing."""
+        # Dynamo must not trace the pipeline: one graph break in front of the head. (Disabling
+        # imports Dynamo, which is slow; hence here and not when this module is imported.)
+        self._run: Callable[..., Call | None] | None = (
+            torch.compiler.disable(pipeline)  # type: ignore[no-untyped-call]  # no types in torch
+            if pipeline is not None
+            else None
+        )
+
+    def __call__(
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Call | None:
+        """The signature of a forward pre-hook registered with ``with_kwargs=True``."""
+        # Here and not in the pipeline: in eval mode there is no graph break either.
+        if not module.training or self.paused or self._run is None or self._pipeline is None:
+            return None
+        refuse_replica(module, self._pipeline.head.first)
+        return self._run(args, kwargs)
+
+    @property
+    def links(self) -> tuple[nn.Module, ...]:
+        """The modules of the head; none if the hook does nothing."""
+        return () if self._pipeline is None else self._pipeline.head.links
+
+    def stop(self) -> None:
+        """Do nothing from now on: compiled code may go on calling a hook that was removed."""
+        self._pipeline = self._run = None
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> PreHook:
+        return PreHook()
+
+    def __reduce__(self) -> tuple[type[PreHook], tuple[()]]:
+        return PreHook, ()
+
+
+def active_hooks(model: nn.Module) -> list[tuple[str, PreHook]]:
+    """The attachments of a model, with the paths of the modules they are registered on."""
+    return [
+        (path, hook)
+        for path, module in model.named_modules()
+        for hook in module._forward_pre_hooks.values()
+        if isinstance(hook, PreHook) and hook.links
+    ]
+
+
+@contextmanager
+def paused(model: nn.Module) -> Iterator[None]:
+    """Inside, the attachments of the model do nothing; not even suspension leaves such no trace."""
+    pausing = [hook for _, hook in active_hooks(model)]
+    for hook in pausing:
+        hook.paused = True
+    try:
+        yield
+    finally:
+        for hook in pausing:
+            hook.paused = False

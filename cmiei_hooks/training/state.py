@@ -1,0 +1,79 @@
+"""What of an attachment is saved beside a checkpoint, and how it is checked when it comes back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from ..errors import StateError
+from .step import Pipeline
+
+__all__ = ["load_state", "save_state"]
+
+_VERSION = 1
+
+
+def save_state(pipeline: Pipeline) -> dict[str, Any]:
+    """Step, epoch, seed and figures: plain tensors, numbers and strings."""
+    return {
+        "version": _VERSION,
+        "head": pipeline.head.name,
+        "names": list(pipeline.head.partition.names),
+        "splits": pipeline.head.partition.plain,
+        "seed": pipeline.seed,
+        "step": pipeline.schedule.step,
+        "epoch": pipeline.schedule.epoch,
+        "epoch_was_set": pipeline.schedule.epoch_was_set,
+        "next_log_step": pipeline.reporter.next_step,
+        **pipeline.statistics.state_dict(),
+    }
+
+
+def load_state(pipeline: Pipeline, state: Mapping[str, Any]) -> None:
+    """Go on where the state was saved.
+
+    Raises:
+        StateError: it is no such state, or that of another attachment. Then nothing is changed.
+    """
+    mine = save_state(pipeline)
+    if wrong := _unlike(mine, state):
+        raise StateError(
+            "this is not the state of a handle",
+            got="; ".join(wrong),
+            expected="what Handle.state_dict() returned: " + ", ".join(mine),
+            remedy="pass that, unchanged",
+        )
+    fixed = ["version", "head", "names", "splits"]
+    fixed += [] if pipeline.config.seed is None else ["seed"]
+    other = [key for key in fixed if mine[key] != state[key]]
+    if other:
+        raise StateError(
+            "the state belongs to another attachment",
+            got="; ".join(f"{key} {state[key]!r}" for key in other),
+            expected="; ".join(f"{key} {mine[key]!r}" for key in other),
+            remedy="attach as it was when the state was saved",
+        )
+    schedule = pipeline.schedule
+    schedule.step, schedule.epoch = state["step"], state["epoch"]
+    schedule.epoch_was_set = state["epoch_was_set"]
+    pipeline.seed, pipeline.reporter.next_step = state["seed"], state["next_log_step"]
+    sums: dict[str, Tensor] = {key: state[key] for key in ("sums", "left_out")}
+    pipeline.statistics.load_state_dict(sums)
+
+
+def _unlike(mine: Mapping[str, Any], state: object) -> list[str]:
+    """What in a state is missing or of another kind than in one's own."""
+    if not isinstance(state, Mapping):
+        return [type(state).__name__]
+    wrong = [f"no {key}" for key in mine if key not in state]
+    for key in mine.keys() & state.keys():
+        own, other = mine[key], state[key]
+        if type(own) is not type(other) or (isinstance(own, int) and other < 0):
+            wrong.append(f"{key} {other!r}")
+        elif isinstance(own, Tensor) and own.shape != other.shape:
+            wrong.append(f"{key} of shape {list(other.shape)}")
+        elif isinstance(own, Tensor) and not bool(other.isfinite().all()):
+            wrong.append(f"{key} not finite")
+    return sorted(wrong)

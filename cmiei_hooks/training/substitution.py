@@ -1,0 +1,95 @@
+"""The substituted input of one call: noise, prototypes, and where it is written."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .. import distributed
+from ..errors import InputError
+from ..functional import batch_mean, blend
+from ..fusion import Captured, Path
+from ..settings import Config
+
+__all__ = ["noise_generator", "refuse_in_place", "substituted", "write_in_place"]
+
+
+def noise_generator(device: torch.device, *words: Any) -> torch.Generator:
+    """A generator that depends on nothing but the words: seed, rank, head, step.
+
+    So a resumed run and a recompute draw the same noise, and ranks and heads different ones.
+    """
+    text = " ".join(map(str, words)).encode()
+    # Four bytes: of its seed the CPU's generator uses no more.
+    seed = int.from_bytes(hashlib.blake2b(text, digest_size=4).digest(), "little")
+    return torch.Generator(device).manual_seed(seed)
+
+
+def substituted(
+    captured: Captured, chosen: Tensor, config: Config, generator: torch.Generator
+) -> dict[Path, Tensor]:
+    """The tensors of a call with the chosen modality of each sample replaced.
+
+    Args:
+        captured: the call.
+        chosen: int64 ``[B]``; -1: none.
+        config: ``SIGMA`` and ``SYNC``.
+        generator: source of the noise.
+    """
+    over_ranks = distributed.sum_over_ranks_with_grad if config.sync else None
+    tensors = captured.copies()
+    for m in range(len(captured.groups)):
+        originals = captured.views(captured.tensors, m)
+        for piece, original in zip(captured.views(tensors, m), originals, strict=True):
+            prototype = batch_mean(original, over_ranks)
+            piece.copy_(blend(piece, chosen == m, prototype, config.sigma, generator))
+    return tensors
+
+
+def write_in_place(captured: Captured, tensors: Mapping[Path, Tensor]) -> None:
+    """``INPLACE``: every holder of the captured tensors sees the substitution.
+
+    Raises:
+        InputError: autograd forbids it.
+    """
+    for path, tensor in tensors.items():
+        try:
+            captured.tensors[path].copy_(tensor)
+        except RuntimeError as error:
+            raise _forbidden(str(error).splitlines()[0]) from error
+
+
+def refuse_in_place(captured: Captured) -> None:
+    """Refuse, before it is needed, what can be known to fail or to give wrong gradients.
+
+    Raises:
+        InputError: a tensor is a leaf, or its producer needs it in backward, or it is the input of
+            a reentrant checkpoint.
+    """
+    storages = {tensor.untyped_storage().data_ptr() for tensor in captured.tensors.values()}
+    if len(storages) < len(captured.tensors):
+        raise _forbidden("a tensor that is also another argument of the head")
+    for features in captured.tensors.values():
+        if features.requires_grad and features.is_leaf:
+            raise _forbidden("a leaf that requires gradient")
+        if features.requires_grad and not torch.is_grad_enabled():
+            raise _forbidden("the input of a reentrant checkpoint, or of a call under no_grad")
+        for tensor in (features, features._base):
+            producer = None if tensor is None else tensor.grad_fn
+            # Only whether it is there: reading it would make checkpointing recompute it.
+            if hasattr(producer, "_raw_saved_result"):
+                kind = type(producer).__name__
+                raise _forbidden(f"the output of {kind}, which keeps it for its backward")
+
+
+def _forbidden(got: str) -> InputError:
+    return InputError(
+        "INPLACE: autograd forbids writing into the captured tensor",
+        got=got,
+        expected="a tensor that nobody needs as it is",
+        remedy="leave INPLACE False: the head then gets a new tensor",
+    )

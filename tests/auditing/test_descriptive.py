@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import itertools
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cmiei_hooks.auditing.descriptive import EDGES, agreement, histogram, inequality, strata
+
+# Few values, so that ties are common, and all exact in binary.
+few = st.sampled_from([0.0, 0.125, 0.25, 0.5, 1.0, 3.0])
+
+
+def tables(rows: int, most: int = 5) -> st.SearchStrategy[list[list[float]]]:
+    return st.integers(2, most).flatmap(
+        lambda m: st.lists(st.lists(few, min_size=m, max_size=m), min_size=rows, max_size=12)
+    )
+
+
+def tensor(values: object) -> torch.Tensor:
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def ranks(values: list[float]) -> list[float]:
+    """The mean of the places that equal values take among all of them."""
+    ordered = sorted(values)
+    return [
+        ordered.index(v) + (ordered.count(v) + 1) / 2  # places count from 1
+        for v in values
+    ]
+
+
+def correlation(x: list[float], y: list[float]) -> float:
+    mx, my = math.fsum(x) / len(x), math.fsum(y) / len(y)
+    xy = math.fsum((a - mx) * (b - my) for a, b in zip(x, y, strict=True))
+    xx, yy = (math.fsum((a - m) ** 2 for a in v) for v, m in ((x, mx), (y, my)))
+    return xy / math.sqrt(xx * yy) if xx * yy else math.nan
+
+
+@settings(deadline=None, max_examples=80)
+@given(tables(1), st.randoms())
+def test_agreement_is_the_same_dominant_modality_and_spearmans_correlation(a, random):
+    b = [random.choice([row, [random.choice(row) for _ in row]]) for row in a]
+    same, rank_correlation = agreement(tensor(a), tensor(b).float())
+    expected = [x.index(max(x)) == y.index(max(y)) for x, y in zip(a, b, strict=True)]
+    assert same.dtype == torch.float64
+    assert same.tolist() == expected
+    x, y = (ranks([v for row in rows for v in row]) for rows in (a, b))
+    assert rank_correlation == pytest.approx(correlation(x, y), nan_ok=True)
+
+
+def test_agreement_does_not_depend_on_the_units():
+    a = torch.rand(500, 3, generator=torch.Generator().manual_seed(0))
+    same, rank_correlation = agreement(a, a.exp() * 40)
+    assert same.mean() == 1
+    assert rank_correlation == pytest.approx(1)
+    same, rank_correlation = agreement(a, -a)
+    assert same.mean() == 0
+    assert rank_correlation == pytest.approx(-1)
+    assert math.isnan(agreement(a, torch.ones(500, 3))[1])
+    assert math.isnan(agreement(a[:0], a[:0])[1])
+
+
+@settings(deadline=None, max_examples=80)
+@given(tables(1, most=8))
+def test_inequality_is_half_the_mean_difference_over_the_mean(rows):
+    def gini(row: list[float]) -> float:
+        differences = [abs(a - b) for a in row for b in row]
+        mean = math.fsum(row) / len(row)
+        return math.fsum(differences) / len(differences) / 2 / mean if mean else 0.0
+
+    assert inequality(tensor(rows)).tolist() == pytest.approx([gini(row) for row in rows])
+
+
+@settings(deadline=None)
+@given(st.integers(2, 8), st.floats(1e-9, 1e6))
+def test_inequality_has_its_ends_and_no_unit(count, value):
+    equal, one = torch.full((count,), value).double(), torch.eye(count).double() * value
+    assert inequality(equal).item() == 0
+    assert inequality(one).tolist() == pytest.approx([(count - 1) / count] * count)
+    assert inequality(0 * equal).item() == 0
+    some = torch.arange(count).double()
+    assert inequality(some * value).item() == pytest.approx(inequality(some).item())
+    assert inequality(torch.zeros(4, 5, count)).shape == (4, 5)
+
+
+@settings(deadline=None, max_examples=80)
+@given(tables(1), st.integers(1, 4), st.randoms())
+def test_strata_are_the_figures_of_each_value(rows, count, random):
+    labels = [f"cam{c}" for c in range(count)]
+    codes = [random.randrange(count) for _ in rows]
+    found = strata(tensor(rows).float(), torch.tensor(codes), labels)
+    assert sorted(s.value for s in found) == sorted({labels[c] for c in codes})
+    for one in found:
+        mine = [row for row, c in zip(rows, codes, strict=True) if labels[c] == one.value]
+        means = [math.fsum(column) / len(mine) for column in zip(*mine, strict=True)]
+        firsts = [row.index(max(row)) for row in mine]
+        assert one.n == len(mine)
+        assert one.influence == pytest.approx(means)
+        assert one.dominance == pytest.approx([firsts.count(m) / one.n for m in range(len(means))])
+        assert one.inequality == pytest.approx(inequality(tensor(means)).item())
+    keys = [(-round(s.inequality, 12), -s.n, s.value) for s in found]
+    assert keys == sorted(keys)
+
+
+def test_strata_that_are_equally_unequal_come_by_size_and_name():
+    # Sums are rounded: the inequality of the three samples comes out larger in the last digit.
+    codes = torch.tensor([0] * 3 + [2] * 7 + [1] * 7 + [3])
+    influence = tensor([[0.1, 0.2]]).repeat(18, 1)
+    influence[-1] = tensor([0.0, 0.3])
+    found = strata(influence, codes, ["a few", "c", "b", "one-sided", "absent"])
+    assert [s.value for s in found] == ["one-sided", "b", "c", "a few"]
+
+
+@settings(deadline=None)
+@given(st.lists(st.floats(0, 100) | st.sampled_from(EDGES)))
+def test_the_histogram_counts_every_value_once(values):
+    counts = histogram(tensor(values))
+    bounds = [-math.inf, *EDGES, math.inf]
+    assert counts == [
+        sum(low <= v < high for v in values) for low, high in itertools.pairwise(bounds)
+    ]
+    assert all(type(count) is int for count in counts)
+
+
+def test_a_histogram_with_edges_of_its_own():
+    assert histogram(tensor([-2.0, 0.0, 0.5, 1.0, 9.0]), edges=[0, 1]) == [1, 2, 2]

@@ -1,0 +1,550 @@
+"""The commands end to end, as a user runs them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from cmiei_hooks.cli import main
+
+ROOT = Path(__file__).parents[2]
+
+PROJECT = """
+import torch
+from torch import nn
+
+class Model(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.encode = nn.Linear(6, 8)
+        self.classifier = nn.Linear(8, 3)
+    def forward(self, x):
+        return self.classifier(self.encode(x))
+
+def model():
+    return Model()
+
+class Parted(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.audio, self.video = nn.Linear(6, 4), nn.Linear(5, 3)
+        self.classifier = nn.Linear(7, 3)
+    def forward(self, a, v):
+        return self.classifier(torch.cat([self.audio(a), self.video(v)], 1))
+
+def parted():
+    return Parted()
+
+def parted_loader():
+    return [(torch.randn(8, 6), torch.randn(8, 5), torch.zeros(8, dtype=torch.long))]
+
+def loader():
+    generator = torch.Generator().manual_seed(0)
+    return [(torch.randn(5, 6, generator=generator), torch.tensor([0, 1, 2, 0, 1]))] * 2
+
+class TwoInputs(nn.Module):
+    # Two tensors to its fusion, in training only, and it needs the labels.
+    def __init__(self):
+        super().__init__()
+        self.encode = nn.Linear(6, 4)
+        self.fusion = nn.Bilinear(4, 4, 3)
+        self.out = nn.Linear(3, 1)
+    def forward(self, views, label):
+        a, v = (self.encode(x) for x in views)
+        if not self.training:
+            return a, v
+        return self.out(self.fusion(a, input2=v)) + 0 * label[:, None]
+
+def two_inputs():
+    torch.manual_seed(1)
+    return TwoInputs()
+
+def records():
+    generator = torch.Generator().manual_seed(0)
+    a, v = (torch.randn(5, 6, generator=generator) for _ in "av")
+    return [{"id": ["x"] * 5, "views": (a, v), "label": torch.tensor([0, 1, 1, 0, 1])}] * 2
+
+def forward(model, batch):
+    return model(batch["views"], batch["label"].float())
+
+def no_model():
+    return 3
+
+def no_loader():
+    return 3
+
+def needs_arguments(cfg):
+    return cfg
+
+def other_batches():
+    return [{"x": torch.randn(5, 6), "label": 3}]
+
+def interrupted():
+    raise KeyboardInterrupt
+
+def pressing():
+    import signal
+    yield loader()[0]
+    signal.raise_signal(signal.SIGINT)
+    yield loader()[1]
+
+def exiting():
+    raise SystemExit(0)
+
+def not_a_number():
+    return [torch.full((4, 6), float("nan"))]
+
+def raising():
+    raise OSError("disk")
+
+def empty():
+    return []
+
+def half_way(error):
+    yield loader()[0]
+    raise error
+
+def interrupted_half_way():
+    return half_way(KeyboardInterrupt())
+
+def raising_half_way():
+    return half_way(OSError("disk"))
+
+def sized(outputs):
+    model = Model()
+    model.classifier = nn.Linear(8, outputs)
+    return model
+
+def shuffled():
+    generator = torch.Generator().manual_seed(1)
+    data = torch.utils.data.TensorDataset(
+        torch.randn(23, 6, generator=generator), torch.randint(3, (23,), generator=generator)
+    )
+    return torch.utils.data.DataLoader(data, batch_size=5, shuffle=True)
+"""
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A user's project in the working directory, with a checkpoint as DDP would have saved it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "their_code.py").write_text(PROJECT)
+    sys.modules.pop("their_code", None)
+    import their_code
+
+    torch.manual_seed(0)
+    state = {f"module.{k}": v for k, v in their_code.model().state_dict().items()}
+    torch.save({"state_dict": state | {"module.old.weight": torch.zeros(1)}}, "best.pth")
+    return tmp_path
+
+
+def arguments(**changes: str) -> list[str]:
+    options = {
+        "model": "their_code:model",
+        "checkpoint": "best.pth",
+        "data": "their_code:loader",
+        "head": "classifier",
+        "splits": "5,3",
+        "names": "audio,video",
+        "output": "out",
+    } | changes
+    return ["diagnose", *(word for k, v in options.items() if v for word in (f"--{k}", v))]
+
+
+def test_diagnose_prints_a_table_and_writes_the_report(project, capsys):
+    assert main(arguments()) == 0
+    captured = capsys.readouterr()
+    report = json.loads((project / "out" / "report.json").read_text())
+    assert report["n_samples"] == 10
+    assert report["names"] == ["audio", "video"]
+    assert report["checkpoint"]["unexpected"] == ["old.weight"]
+    rows = [line.split("│") for line in captured.out.splitlines() if line.startswith("│")]
+    cells = [[cell.strip() for cell in row[1:-1]] for row in rows]
+    for above, below, name in zip(cells[:2], cells[2:4], ["audio", "video"], strict=True):
+        influence, dominance = report["influence"][name], report["dominance"][name]
+        assert above[:3] == [
+            name,
+            f"{influence['mean']:.4f}",
+            f"{influence['low']:.4f} to {influence['high']:.4f}",
+        ]
+        assert above[5] == f"{dominance['mean']:.1%}"
+        assert below == [
+            name,
+            {"audio": "5", "video": "3"}[name],
+            f"{report['shapley'][name]['mean']:.4f}",
+            f"{report['shapley_accuracy'][name]['mean']:.1%}",
+            f"{report['accuracy_without'][name]['mean']:.2%}",
+            f"{report['accuracy_alone'][name]['mean']:.2%}",
+        ]
+    assert "1 unexpected, ignored: old.weight" in captured.out
+    assert "written to out/" in captured.out
+    written = ["report.html", "report.json", "report.md", "samples.csv"]
+    assert sorted(path.name for path in Path("out").iterdir()) == written
+
+
+def test_a_chain_of_two_inputs_and_one_logit_in_the_training_branch_with_its_own_forward(project):
+    import their_code
+
+    torch.save(their_code.two_inputs().state_dict(), "two.pth")
+    options = arguments(
+        model="their_code:two_inputs",
+        checkpoint="two.pth",
+        data="their_code:records",
+        head="fusion,out",
+        splits="",
+        names="",
+        modalities="{a: 0, v: input2}",
+        measure="bernoulli",
+        forward="their_code:forward",
+    )
+    assert main([*options, "--training-branch"]) == 0
+    report = json.loads((project / "out" / "report.json").read_text())
+    assert report["head"] == "fusion -> out"
+    assert report["names"] == ["a", "v"]
+    assert report["splits"] == [[0], ["input2"]]
+    assert report["measure"] == "bernoulli"
+    model, (batch, _) = their_code.two_inputs(), their_code.records()
+    with torch.no_grad():
+        a, v = (model.encode(x) for x in batch["views"])
+        z, without = (model.out(model.fusion(one, v)) for one in (a, torch.zeros_like(a)))
+    p, q = z.sigmoid(), without.sigmoid()
+    expected = (p * (p / q).log() + (1 - p) * ((1 - p) / (1 - q)).log()).mean().item()
+    assert report["influence"]["a"]["mean"] == pytest.approx(expected, rel=1e-4)
+
+
+def read(project: Path, directory: str = "out") -> dict:
+    return json.loads((project / directory / "report.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("data", "code", "said"),
+    [("interrupted_half_way", 130, "interrupted"), ("raising_half_way", 3, "OSError: disk")],
+)
+def test_what_ends_early_leaves_a_partial_report(project, capsys, data, code, said):
+    assert main(arguments(data=f"their_code:{data}")) == code
+    captured = capsys.readouterr()
+    assert said in captured.err
+    assert "PARTIAL" in captured.out
+    report = read(project)
+    assert report["partial"] is True
+    assert report["n_samples"] == 5
+    assert "partial" in (project / "out" / "report.md").read_text().lower()
+
+
+def test_when_no_logit_is_finite_it_cannot_be_measured(project, capsys):
+    assert main([*arguments(data="their_code:not_a_number"), "--fail-share", "1"]) == 3
+    assert "no sample with finite logits" in capsys.readouterr().err
+    assert read(project)["non_finite"] == 4
+
+
+def test_infinite_thresholds_are_written_and_drawn(project):
+    assert main([*arguments(), "ABS_THR", ".inf"]) == 0
+    assert read(project)["thresholds"]["ABS_THR"] == "inf"
+    assert (project / "out" / "report.html").exists()
+
+
+@pytest.fixture
+def listening():
+    """Python's own handler, which a shell takes away from what runs in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_ends_the_collection_and_waits_for_the_report(project, monkeypatch, listening):
+    from cmiei_hooks.auditing import checkpoints
+
+    assert main(arguments(data="their_code:pressing")) == 130
+    report = read(project)
+    assert (report["partial"], report["n_samples"]) == (True, 5)
+    make = checkpoints.make_report
+
+    def pressed(*args, **kwargs):
+        signal.raise_signal(signal.SIGINT)
+        return make(*args, **kwargs)
+
+    monkeypatch.setattr(checkpoints, "make_report", pressed)
+    assert main(arguments(output="later")) == 130
+    report = read(project, "later")
+    assert (report["partial"], report["n_samples"]) == (False, 10)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.parametrize(
+    ("gate", "code"),
+    [
+        (["--fail-above", "audio=0.5"], 0),
+        (["--fail-above", "audio=0.0001"], 1),
+        (["--fail-above", "audio=0.5", "--fail-above", "video=0.0001"], 1),
+        (["--fail-share", "0.999"], 0),
+        (["--fail-share", "0.2"], 1),
+    ],
+)
+def test_as_a_gate(project, capsys, gate, code):
+    assert main([*arguments(), *gate]) == code
+    assert bool(capsys.readouterr().err) == bool(code)
+    assert read(project)["n_samples"] == 10
+
+
+def test_settings_come_from_a_file_then_the_options_then_the_end_of_the_line(project):
+    (project / "cmiei.yml").write_text(
+        "MODEL: {C_MIEI: {DROP: mean, ABS_THR: 0.2, REL_THR: 2.0, HEAD: classifier,"
+        " SPLITS: [5, 3], NAMES: [audio, video]}}"
+    )
+    options = arguments(head="", splits="", names="", config="cmiei.yml")
+    assert main(options) == 0
+    report = read(project)
+    assert (report["drop"], report["thresholds"]["ABS_THR"]) == ("mean", 0.2)
+    overrides = ["--drop", "zero", "ABS_THR", "0.1", "MODEL.C_MIEI.REL_THR", "1.5"]
+    assert main([*options, *overrides]) == 0
+    report = read(project)
+    assert (report["drop"], report["names"]) == ("zero", ["audio", "video"])
+    assert report["thresholds"] == {"ABS_THR": 0.1, "REL_THR": 1.5, "P_MAX": 0.5}
+    assert report["environment"]["config"]["ABS_THR"] == 0.1
+    assert main([*options, "ABS_TRH", "1"]) == 2
+    assert main([*options, "ABS_THR"]) == 2
+
+
+def test_the_report_can_be_repeated(project):
+    import hashlib
+
+    subprocess.run(
+        "git init -q && git add . && git -c user.name=a -c user.email=a@b commit -qm a",
+        shell=True,
+        check=True,
+    )
+    assert main(arguments(seed="4")) == 0
+    report = read(project)
+    environment = report["environment"]
+    digest = hashlib.sha256((project / "best.pth").read_bytes()).hexdigest()
+    assert report["checkpoint"]["sha256"] == digest
+    assert environment["seed"] == 4
+    assert environment["versions"]["torch"] == torch.__version__
+    assert environment["command"].startswith("cmiei diagnose --model their_code:model")
+    commit = subprocess.run(
+        ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True
+    )
+    assert environment["git"]["commit"] == commit.stdout.strip()
+    assert environment["git"]["dirty"] is False
+    assert main(arguments(seed="4", output="again")) == 0
+    again = read(project, "again")
+    assert again.pop("environment") != report.pop("environment")  # the directory is another
+    assert again == report
+
+
+def test_the_factory_may_take_arguments_and_the_loader_may_be_limited(project):
+    import their_code
+
+    torch.save(their_code.sized(4).state_dict(), "four.pth")
+    options = arguments(model="their_code:sized", checkpoint="four.pth", limit="5")
+    assert main([*options, "--model-args", "outputs=4"]) == 0
+    assert read(project)["n_samples"] == 5
+
+
+def test_saved_features_give_the_same_with_the_head_alone(project):
+    chain = {"head": "encode,classifier", "splits": "", "modalities": "{a: [[0, 4]], v: [[4, 6]]}"}
+    for name, where in (("single", {}), ("chain", {"names": "", **chain})):
+        kept = arguments(output=name, **where, **{"save-features": f"{name}.pt"})
+        assert main([*kept, "--labels", "1"]) == 0
+        again = arguments(output=f"{name}2", data="", **where, features=f"{name}.pt")
+        assert main(again) == 0
+        one, two = read(project, name), read(project, f"{name}2")
+        del one["environment"], two["environment"]
+        assert one == two
+    assert main(arguments(head="encode", data="", features="single.pt", splits="4,2")) == 3
+    import their_code
+
+    torch.manual_seed(9)
+    torch.save(their_code.model().state_dict(), "other.pth")
+    other = arguments(checkpoint="other.pth", data="", features="single.pt")
+    assert main(other) == 3
+    assert main([*arguments(data="", features="single.pt"), "--training-branch"]) == 3
+
+
+def test_a_directory_of_epochs_shows_the_trend(project):
+    import their_code
+
+    (project / "epochs").mkdir()
+    for epoch in (10, 9, 2):
+        torch.manual_seed(epoch)
+        state = their_code.model().state_dict()
+        torch.save(state, project / "epochs" / f"epoch_{epoch}.pth")
+    assert main(arguments(checkpoint="epochs")) == 0
+    report = read(project)
+    names = [point["checkpoint"] for point in report["trend"]]
+    assert names == ["epoch_2.pth", "epoch_9.pth", "epoch_10.pth"]
+    assert report["trend"][-1]["influence"]["audio"] == report["influence"]["audio"]["mean"]
+    assert report["checkpoint"]["path"].endswith("epoch_10.pth")
+    assert main(arguments(checkpoint="epochs/epoch_2.pth", output="two")) == 0
+    alone = read(project, "two")["influence"]["audio"]["mean"]
+    assert report["trend"][0]["influence"]["audio"] == alone
+    whole = torch.load("epochs/epoch_2.pth", weights_only=True)
+    head_only = {k: v for k, v in whole.items() if k.startswith("classifier")}
+    torch.save(head_only, "epochs/epoch_11.pth")
+    assert main(arguments(checkpoint="epochs", seed="3")) == 0
+    report = read(project)
+    assert report["trend"][-1]["missing"] == 2
+    assert main(arguments(checkpoint="epochs/epoch_11.pth", output="two", seed="3")) == 0
+    assert read(project, "two")["influence"] == report["influence"]
+    (project / "epochs" / "epoch_12.pth").write_bytes(b"broken")
+    assert main(arguments(checkpoint="epochs")) == 3
+    report = read(project)
+    assert report["partial"] is True
+    assert len(report["trend"]) == 4
+    assert main(arguments(checkpoint="epochs", features="single.pt", data="")) == 2
+    (project / "nothing").mkdir()
+    assert main(arguments(checkpoint="nothing")) == 3
+
+
+def test_safetensors(project):
+    safetensors = pytest.importorskip("safetensors.torch", reason="an optional extra")
+    weights = torch.load("best.pth", weights_only=True)["state_dict"]
+    safetensors.save_file(weights, "best.safetensors")
+    assert main(arguments(checkpoint="best.safetensors", output="other")) == 0
+    assert main(arguments()) == 0
+    assert read(project, "other")["influence"] == read(project)["influence"]
+
+
+def test_autocast_is_used_when_asked_for(project):
+    assert main([*arguments(), "--amp"]) == 0
+    half = read(project)
+    assert main(arguments()) == 0
+    full = read(project)
+    assert half["influence"] != full["influence"]
+    mean = full["influence"]["audio"]["mean"]
+    assert half["influence"]["audio"]["mean"] == pytest.approx(mean, rel=0.1)
+
+
+def in_two_processes(project: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    launcher = ["-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=0"]
+    launcher += ["--rdzv_backend=c10d", "--rdzv_endpoint=localhost:0"]
+    return subprocess.run(
+        [sys.executable, *launcher, str(ROOT / "tools" / "diagnose.py"), *options],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        env=os.environ | {"PYTHONPATH": f"{ROOT}:{project}", "OMP_NUM_THREADS": "1"},
+    )
+
+
+def test_under_torchrun_the_figures_are_those_of_one_process(project):
+    options = arguments(data="their_code:shuffled", limit="18")
+    assert main([*options, "--save-features", "f.pt"]) == 0
+    one = read(project)
+    done = in_two_processes(project, *options[1:], "--output", "two")
+    assert done.returncode == 0, done.stderr
+    two = read(project, "two")
+    assert one["n_samples"] == two["n_samples"] == 20
+    assert two.pop("environment")["processes"] == 2
+    del one["environment"]
+    assert one == two
+    assert done.stdout.count("Modality influence") == 1
+    again = arguments(data="", features="f.pt", output="three")
+    done = in_two_processes(project, *again[1:], "--fail-share", "0.01")
+    assert done.returncode == 1
+    assert "dominates" in done.stderr
+    three = read(project, "three")
+    del three["environment"]
+    assert one == three
+
+
+def test_discover_prints_a_line_that_attaches(project, capsys):
+    options = ["diagnose", "--discover", "--model", "their_code:parted", "--data"]
+    assert main([*options, "their_code:parted_loader"]) == 0
+    line = 'cmiei_hooks.attach(model, head="classifier", splits=[4, 3], names=["a", "v"])'
+    assert line in capsys.readouterr().out.splitlines()
+    assert main([*options, "their_code:loader"]) == 3
+    assert main([*options, "their_code:no_loader"]) == 3
+    assert main(options[:-1]) == 2
+    assert "missing --data" in capsys.readouterr().err
+    known = [*options, "their_code:parted_loader"]
+    assert main([*known, "--forward", "their_code:forward"]) == 2
+    assert main([*known, "--checkpoint", "worst.pth"]) == 3
+
+
+def test_drop_is_handed_on(project):
+    for drop in ("zero", "mean"):
+        assert main(arguments(drop=drop, output=drop)) == 0
+    zero, mean = (json.loads(Path(d, "report.json").read_text()) for d in ("zero", "mean"))
+    assert (zero["drop"], mean["drop"]) == ("zero", "mean")
+    assert zero["influence"] != mean["influence"]
+
+
+def test_names_are_not_taken_for_markup(project, capsys):
+    assert main(arguments(names="[red]a,[/b]")) == 0
+    assert "[red]a" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "message"),
+    [
+        ({"data": ""}, 2, "missing --data"),
+        ({"modalities": "{a: 0, v: 1}"}, 3, "both say where"),
+        ({"splits": "", "modalities": "{a: 0}"}, 3, "two or more modalities"),
+        ({"forward": "their_code:backward"}, 3, "no function 'backward'"),
+        ({"logits": "2.5"}, 3, "output= cannot say"),
+        ({"model": "", "head": ""}, 2, "missing --model, --head"),
+        ({"splits": ""}, 2, "missing --splits (or --modalities)"),
+        ({"fail-above": "vidoe=1"}, 2, "no modality 'vidoe'"),
+        ({"model-args": "depth=3"}, 3, "cannot be called with depth"),
+        ({"labels": "3"}, 3, "no column 3"),
+        ({"config": "none.yml"}, 2, "none.yml"),
+        ({"features": "none.pt"}, 3, "features cannot be read"),
+        ({"data": "their_code:raising"}, 3, "OSError: disk"),
+        ({"data": "their_code:empty"}, 3, "nothing to measure"),
+        ({"data": "their_code:exiting"}, 3, "sys.exit(0)"),
+        ({"save-features": "best.pth/f.pt"}, 3, "directory"),
+        ({"head": "clasifier"}, 3, "weights of the head|no module named 'clasifier'"),
+        ({"splits": "5,4"}, 3, "5 + 4 = 9"),
+        ({"names": "a"}, 2, "1 names"),
+        ({"checkpoint": "worst.pth"}, 3, "cannot be read"),
+        ({"model": "their_code:mdoel"}, 3, "did you mean 'model'"),
+        ({"model": "their_code:no_model"}, 3, "does not return a model"),
+        ({"data": "their_code:no_loader"}, 3, "cannot be iterated"),
+        ({"data": "their_code:other_batches"}, 3, "cannot be called with a batch"),
+        ({"model": "their_code:needs_arguments"}, 3, "cannot be called without arguments"),
+        ({"model": ".their_code:model"}, 3, "cannot be imported"),
+        ({"output": "best.pth"}, 3, "output directory"),
+        ({"data": "their_code:interrupted"}, 130, "interrupted"),
+        ({"device": "cuda:99"}, 3, "cannot be moved to 'cuda:99'"),
+        ({"device": "gpu"}, 3, "cannot be moved to 'gpu'"),
+    ],
+)
+def test_errors_have_a_message_and_an_exit_code(project, capsys, changes, code, message):
+    assert main(arguments(**changes)) == code
+    error = capsys.readouterr().err
+    assert any(part in error for part in message.split("|"))
+    assert "Traceback" not in error or "OSError" in message
+    assert not (project / "out" / "report.json").exists()
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [[], ["nonsense"], arguments(splits="5,x"), arguments(modalities="{a: ["), ["demo", "--no"]],
+)
+def test_a_wrong_command_line_exits_with_2(project, argv, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(argv)
+    assert caught.value.code == 2
+    assert "usage:" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("tool", ["diagnose", "demo"])
+def test_the_tools_run_from_anywhere_without_installation(tmp_path, tool):
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "tools" / f"{tool}.py"), "--help"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert f"cmiei {tool}" in done.stdout

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from helpers import Fused
+from torch import nn
+
+from cmiei_hooks import CMIEIError
+from cmiei_hooks.fusion.head import check_width, find_head
+from cmiei_hooks.fusion.modalities import Partition
+
+
+class Wrapper(nn.Module):
+    """Names its content as DistributedDataParallel does."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+
+def test_the_head_is_found_by_its_path():
+    model = nn.Sequential(Fused(), nn.Linear(7, 2))
+    assert find_head(model, "0.classifier", 12) is model[0].classifier
+    assert find_head(model, "", 12) is model
+
+
+@pytest.mark.parametrize("name", ["classifier", "module.classifier"])
+def test_wrappers_may_be_left_out_of_the_path(name):
+    model = Wrapper(Fused())
+    assert find_head(model, name, 12) is model.module.classifier
+
+
+def test_a_name_of_the_model_itself_wins_over_one_without_wrappers():
+    model = Wrapper(Fused())
+    model.classifier = nn.Linear(12, 2)
+    assert find_head(model, "classifier", 12) is model.classifier
+
+
+def test_a_compiled_model():
+    model = Fused()
+    assert find_head(torch.compile(model, backend="eager"), "classifier", 12) is model.classifier
+
+
+def test_an_unknown_head_gets_a_suggestion_and_the_modules_that_fit():
+    model = Fused()
+    model.other = nn.Linear(12, 2)
+    with pytest.raises(CMIEIError) as caught:
+        find_head(model, "clasifier", 12)
+    text = str(caught.value)
+    assert "did you mean 'classifier'?" in text
+    assert "'classifier' (12 -> 7), 'other' (12 -> 2)" in text
+    assert "encoders" not in text  # 6 -> 4 does not fit
+    with pytest.raises(CMIEIError, match="in_features 99: none"):
+        find_head(model, "zzz", 99)
+
+
+@pytest.mark.parametrize(
+    "container", [nn.ModuleList([nn.Linear(12, 3)]), nn.ModuleDict({"0": nn.Linear(12, 3)})]
+)
+def test_a_container_that_is_never_called_is_refused(container):
+    with pytest.raises(CMIEIError, match="never called"):
+        find_head(Fused(container), "classifier", 12)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        nn.Linear(12, 3),
+        nn.BatchNorm1d(12),
+        nn.LayerNorm(12),
+        nn.Sequential(nn.Dropout(), nn.ReLU(), nn.BatchNorm1d(12), nn.Linear(12, 3)),
+        nn.Sequential(nn.Sequential(nn.Linear(12, 3)), nn.Linear(3, 3)),
+    ],
+)
+def test_splits_must_sum_to_the_declared_width(head):
+    check_width(head, "head", Partition((4, 8), ("a", "b")))
+    with pytest.raises(CMIEIError) as caught:
+        check_width(head, "head", Partition((4, 4), ("a", "b")))
+    text = str(caught.value)
+    assert "4 + 4 = 8" in text
+    assert "12 (" in text
+    assert "[6, 6]" in text
+
+
+@pytest.mark.parametrize("head", [nn.LazyLinear(3), nn.Sequential(), nn.Bilinear(3, 3, 3)])
+def test_a_width_that_is_not_declared_is_not_checked_before_the_first_call(head):
+    check_width(head, "head", Partition((4, 4), ("a", "b")))

@@ -1,0 +1,252 @@
+"""No silent no-op: each way round the hook is refused or warned about, naming cause and remedy."""
+
+from __future__ import annotations
+
+import warnings
+
+import pytest
+import torch
+from helpers import WIDTHS, Fused
+from torch import Tensor, nn
+
+import cmiei_hooks
+from cmiei_hooks import CMIEIError, CMIEIWarning, Handle
+
+
+def attach(model: nn.Module, **settings) -> Handle:
+    options = {"head": "classifier", "splits": WIDTHS, "k": 1, "warmup_epochs": 0, "log": False}
+    return cmiei_hooks.attach(model, **(options | settings))
+
+
+class Functional(Fused):
+    """Uses the weight of the head without calling it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        head = self.classifier
+        return nn.functional.linear(self.features(x), head.weight, head.bias)
+
+
+def epochs(model: Fused, handle: Handle, count: int = 3) -> list[str]:
+    """The warnings in some epochs of training."""
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        for epoch in range(count):
+            handle.set_epoch(epoch)
+            model(torch.randn(4, 6))
+        handle.remove()
+    assert all(w.category is CMIEIWarning for w in seen)
+    return [str(w.message) for w in seen]
+
+
+def test_a_head_that_is_called_is_not_warned_about():
+    model = Fused()
+    assert epochs(model, attach(model)) == []
+
+
+def test_a_weight_that_is_used_without_calling_the_head():
+    model = Functional()
+    (message,) = epochs(model, attach(model))
+    assert "'classifier' was not called in training mode" in message
+    assert "F.linear(x, head.weight)" in message
+
+
+def test_in_a_single_epoch_it_is_said_at_the_removal():
+    model = Functional()
+    (message,) = epochs(model, attach(model), count=1)
+    assert "was not called" in message
+
+
+def test_without_epochs_it_is_said_at_the_removal_too():
+    model = Functional()
+    handle = attach(model)
+    model(torch.randn(4, 6)).sum().backward()
+    torch.optim.SGD(model.parameters(), 0.1).step()
+    with pytest.warns(CMIEIWarning, match="was not called"):
+        handle.remove()
+
+
+class SometimesFunctional(Functional):
+    """Calls its head until it is told not to."""
+
+    calls = True
+
+    def forward(self, x: Tensor) -> Tensor:
+        return Fused.forward(self, x) if self.calls else super().forward(x)
+
+
+def test_a_head_that_is_not_called_any_more_in_a_later_epoch():
+    model = SometimesFunctional()
+    handle = attach(model)
+    handle.set_epoch(0)
+    model(torch.randn(4, 6))
+    model.calls = False
+    handle.set_epoch(1)
+    model(torch.randn(4, 6))
+    with pytest.warns(CMIEIWarning, match="was not called in training mode"):
+        handle.set_epoch(2)
+
+
+def test_resuming_and_stopping_early_are_no_silence():
+    model = Fused()
+    handle = attach(model)
+    handle.set_epoch(0)
+    model(torch.randn(4, 6))
+    state = handle.state_dict()
+    handle.set_epoch(1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        handle.remove()
+        resumed = attach(model)
+        resumed.load_state_dict(state)
+        resumed.set_epoch(1)
+        model(torch.randn(4, 6))
+        resumed.remove()
+
+
+def test_a_head_replaced_after_attach():
+    model = Fused()
+    handle = attach(model)
+    model.classifier = nn.Linear(12, 7)
+    (message,) = epochs(model, handle)
+    assert "no longer part of the model: attach again" in message
+
+
+def test_a_model_or_head_left_in_eval_mode():
+    model = Fused()
+    handle = attach(model)
+    model.classifier.eval()
+    (message,) = epochs(model, handle)
+    assert "eval mode: call model.train()" in message
+
+
+def test_a_suspended_epoch_is_no_silence():
+    model = Fused()
+    handle = attach(model)
+    with handle.suspend():
+        assert epochs(model, handle) == []
+
+
+@pytest.mark.parametrize("container", [nn.ModuleList, nn.Sequential])
+def test_a_module_list_is_refused_and_a_sequential_is_not(container):
+    model = Fused(
+        container([nn.Linear(12, 7)]) if container is nn.ModuleList else container(nn.Linear(12, 7))
+    )
+    if container is nn.Sequential:
+        attach(model)
+        return
+    with pytest.raises(CMIEIError, match=r"never called[\s\S]*'classifier.0'"):
+        attach(model)
+
+
+def test_the_output_projection_of_attention_is_refused():
+    model = nn.Sequential(nn.MultiheadAttention(12, 2))
+    with pytest.raises(CMIEIError, match=r"never called: MultiheadAttention[\s\S]*'0'"):
+        attach(model, head="0.out_proj")
+
+
+def test_data_parallel_is_refused():
+    with pytest.raises(CMIEIError, match=r"DataParallel[\s\S]*DistributedDataParallel"):
+        attach(nn.DataParallel(Fused()))
+
+
+def test_data_parallel_applied_after_attach_is_refused_at_the_first_call():
+    model = Fused()
+    attach(model)
+    replica = model.classifier._replicate_for_data_parallel()  # what it does for every device
+    with pytest.raises(CMIEIError, match="DistributedDataParallel"):
+        replica(torch.randn(4, 12))
+
+
+@pytest.mark.parametrize(
+    "script", [torch.jit.script, lambda m: torch.jit.trace(m, torch.randn(2, 12))]
+)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_scripted_head_is_refused(script):
+    with pytest.raises(CMIEIError, match="scripted or traced"):
+        attach(Fused(script(nn.Linear(12, 7))))
+
+
+def test_a_head_that_holds_a_scripted_part_is_refused_and_a_scripted_backbone_is_not(x):
+    with pytest.raises(CMIEIError, match="holds one"):
+        attach(Fused(nn.Sequential(nn.Flatten(), torch.jit.script(nn.Linear(12, 7)))))
+    model = Fused()
+    model.encoders[0] = torch.jit.script(nn.Linear(6, 4))
+    cmiei_hooks.verify(model, x, head="classifier", splits=WIDTHS, strict=True)
+    handle = attach(model)
+    model(x)
+    assert handle.step == 1
+
+
+def test_a_lazy_part_of_the_head_is_refused_until_it_was_called(x):
+    model = Fused(nn.Sequential(nn.Flatten(), nn.LazyLinear(7)))
+    with pytest.raises(CMIEIError, match=r"classifier.1[\s\S]*run one batch"):
+        attach(model)
+    model(x)
+    attach(model)
+
+
+def test_a_model_with_lazy_modules_outside_and_as_the_head(x):
+    model = Fused(nn.LazyLinear(7))
+    model.encoders[0] = nn.LazyLinear(4)
+    handle = attach(model)
+    model(x)
+    assert handle.step == 1
+
+
+def compiled_and_run(x: Tensor) -> tuple[Fused, nn.Module]:
+    model = Fused()
+    compiled = torch.compile(model, backend="eager")
+    compiled(x)
+    return model, compiled
+
+
+def test_a_model_that_was_compiled_and_run_is_compiled_once_more(x):
+    model, compiled = compiled_and_run(x)
+    with pytest.warns(CMIEIWarning, match=r"Fused.forward was compiled and run before attach"):
+        handle = attach(model)
+    compiled(x)
+    assert handle.step == 1
+
+
+def test_another_instance_of_the_class_or_a_function_around_it(x):
+    model = Fused()
+
+    def around(x: Tensor) -> Tensor:
+        return model(x) * 2
+
+    function = torch.compile(around, backend="eager")
+    function(x)
+    handle = attach(model)
+    function(x)
+    assert handle.step == 1
+
+
+@pytest.mark.negative_control
+@pytest.mark.skipif(
+    torch.__version__ < "2.13", reason="torch 2.4 is known to notice the hook itself, 2.13 not to"
+)
+def test_without_the_reset_compiled_code_ignores_the_hook(x, monkeypatch):
+    model, compiled = compiled_and_run(x)
+    module = cmiei_hooks.training.attachment
+    monkeypatch.setattr(module, "drop_compiled_code", lambda model: None)
+    handle = attach(model)
+    compiled(x)
+    assert handle.step == 0
+
+
+def test_compiled_code_that_is_older_than_the_removal_is_harmless(x):
+    model = Fused()
+    handle = attach(model)
+    compiled = torch.compile(model, backend="eager")
+    compiled(x)
+    handle.remove()
+    compiled(x)
+    assert handle.step == 1
+
+
+def test_a_head_that_is_itself_compiled(x):
+    model = Fused()
+    model.classifier = torch.compile(model.classifier, backend="eager")
+    handle = attach(model)
+    model(x)
+    assert handle.step == 1

@@ -1,0 +1,89 @@
+"""Which part of what a head returns is the logits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import Tensor
+
+from cmiei_hooks import CMIEIError
+from cmiei_hooks.fusion.logits import outputs_of, read_logits, read_tensor
+
+
+@dataclass
+class Answer:
+    logits: Tensor
+
+
+LOGITS = torch.randn(4, 3)
+
+
+@pytest.mark.parametrize(
+    ("returned", "output"),
+    [
+        (LOGITS, None),
+        ((1, LOGITS), 1),
+        ([LOGITS, 1], 0),
+        ({"logits": LOGITS}, "logits"),
+        (SimpleNamespace(logits=LOGITS), "logits"),
+        (Answer(LOGITS), "logits"),
+        (LOGITS, 0),
+        (LOGITS, "logits"),
+        ((1, (2, LOGITS)), lambda out: out[1][1]),
+    ],
+)
+def test_logits_are_picked_out_of_what_the_head_returns(returned, output):
+    assert read_logits(returned, output, 4) is LOGITS
+
+
+@pytest.mark.parametrize(
+    ("returned", "output", "message"),
+    [
+        ((LOGITS, 1), None, "tuple of"),
+        (torch.zeros(4, 3, 2), None, r"\[4, 3, 2\]"),
+        (torch.zeros(5, 3), None, r"\[5, 3\]"),
+        (torch.zeros(4, 1), None, r"\[4, 1\]"),
+        (torch.zeros(4, 3, dtype=torch.int64), None, "int64"),
+        ((LOGITS,), 2, "no part 2"),
+        ({"score": LOGITS}, "logits", "no part 'logits'"),
+        (LOGITS, lambda out: "text", "str"),
+    ],
+)
+def test_what_is_not_logits_is_refused(returned, output, message):
+    with pytest.raises(CMIEIError, match=message):
+        read_logits(returned, output, 4)
+
+
+def test_axes_that_models_squeeze_away_are_understood():
+    assert read_logits(torch.zeros(3), None, 1).shape == (1, 3)
+    assert read_logits(torch.zeros(4), None, 4, least=1).shape == (4, 1)
+    assert read_logits(torch.zeros(1), None, 1, least=1).shape == (1, 1)
+    with pytest.raises(CMIEIError, match="bernoulli"):
+        read_logits(torch.zeros(4), None, 4)
+    with pytest.raises(CMIEIError, match=r"\[3\]"):
+        read_logits(torch.zeros(3), None, 4, least=1)
+
+
+def test_a_link_passes_one_tensor_on():
+    assert read_tensor((LOGITS, 1.0), 0, "fuse") is LOGITS
+    assert read_tensor(LOGITS, 0, "fuse") is LOGITS  # eval mode: the features alone
+    with pytest.raises(CMIEIError, match=r"'fuse'[\s\S]*tuple of[\s\S]*output=\[0, None\]"):
+        read_tensor((LOGITS, 1.0), None, "fuse")
+
+
+def test_one_output_is_that_of_the_last_link():
+    assert outputs_of(2, ["a", "b", "c"]) == (None, None, 2)
+    assert outputs_of("logits", ["a"]) == ("logits",)
+    assert outputs_of([0, None], ["a", "b"]) == (0, None)
+    assert outputs_of(len, ["a", "b"]) == (None, len)
+
+
+@pytest.mark.parametrize(
+    ("output", "message"), [([0], "1 entries for 2 links"), (True, "True"), ([None, 1.5], "1.5")]
+)
+def test_an_output_that_says_nothing_is_refused(output, message):
+    with pytest.raises(CMIEIError, match=message):
+        outputs_of(output, ["a", "b"])

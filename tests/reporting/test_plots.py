@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+from xml.etree import ElementTree
+
+from cmiei_hooks.reporting.formatting import DASH
+from cmiei_hooks.reporting.plots import Row, dots, histogram, lines
+
+
+def elements(picture: str, tag: str, kind: str = "") -> list[dict]:
+    found = ElementTree.fromstring(picture).iter(tag)
+    return [e.attrib for e in found if kind in e.attrib.get("class", "").split() or not kind]
+
+
+def test_a_dot_plot_is_drawn_to_scale():
+    row = Row("a", "0.5", 0.5, 0.25, 1.0, band=(0.1, 0.2))
+    picture = dots("label", [row, Row("b", DASH, None)], bounds=(0.0, 1.0))
+    (bar,) = elements(picture, "rect", "bar")
+    assert (bar["x"], bar["width"]) == ("0.00%", "50.00%")
+    (band,) = elements(picture, "rect", "band")
+    assert (band["x"], band["width"]) == ("10.00%", "10.00%")
+    whisker, left, right = elements(picture, "line", "whisker")
+    assert (whisker["x1"], whisker["x2"]) == ("25.00%", "100.00%")
+    assert (left["x1"], right["x1"]) == ("25.00%", "100.00%")
+    assert [e["x"] for e in elements(picture, "svg")[1:]] == ["50.00%"]
+    below = dots("label", [Row("a", "", -1.0), Row("b", "", 3.0)])
+    assert [(e["x"], e["width"]) for e in elements(below, "rect")] == [
+        ("0.00%", "25.00%"),
+        ("25.00%", "75.00%"),
+    ]
+
+
+def test_a_histogram_has_a_bar_for_each_bin_and_names_the_edges():
+    picture = histogram("label", [0.1, 0.3, 1.0], [2, 8, 4, 0], 0)
+    bars = elements(picture, "rect")
+    assert [bar["height"] for bar in bars] == ["21.0", "84.0", "42.0", "0.0"]
+    assert [float(bar["y"]) + float(bar["height"]) for bar in bars] == [90.0] * 4
+    assert [bar["x"] for bar in bars] == ["0.40%", "25.40%", "50.40%", "75.40%"]
+    ticks = ElementTree.fromstring(picture).iter("text")
+    assert [(e.attrib["x"], e.text) for e in ticks] == [("25.00%", "0.1"), ("75.00%", "1")]
+
+
+def test_a_line_plot_has_gaps_where_nothing_is_known():
+    picture = lines("label", ["a", "b", "c", "d"], [[0.0, 1.0, None, 0.5]])
+    (drawn,) = elements(picture, "line", "line")
+    assert (drawn["x1"], drawn["y1"], drawn["x2"], drawn["y2"]) == (
+        "2.00%",
+        "180.0",
+        "34.00%",
+        "0.0",
+    )
+    assert [e["x"] for e in elements(picture, "svg")[1:]] == ["2.00%", "34.00%", "98.00%"]
+    assert elements(lines("label", ["a"], [[0.5]]), "svg")[1]["x"] == "50.00%"

@@ -1,0 +1,60 @@
+"""What users may import, and that every module can be reached by its dotted name."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import subprocess
+import sys
+from functools import reduce
+
+import cmiei_hooks
+
+PUBLIC = {
+    "AuditReport",
+    "CMIEIError",
+    "CMIEIWarning",
+    "Candidate",
+    "Config",
+    "Console",
+    "DiscoverReport",
+    "Handle",
+    "JSONLines",
+    "LogRecord",
+    "Measurement",
+    "RuledOut",
+    "Scalars",
+    "StandardLogging",
+    "VerifyReport",
+    "add_cmiei_config",
+    "attach",
+    "audit",
+    "discover",
+    "functional",
+    "verify",
+}
+
+
+def test_the_public_names():
+    assert set(cmiei_hooks.__all__) == PUBLIC
+    assert all(hasattr(cmiei_hooks, name) for name in PUBLIC)
+
+
+def test_no_name_hides_a_module():
+    modules = [
+        module.name
+        for module in pkgutil.walk_packages(cmiei_hooks.__path__, "cmiei_hooks.")
+        if module.name != "cmiei_hooks.__main__"
+    ]
+    assert len(modules) > 50
+    for name in modules:
+        _, *path = name.split(".")
+        module = importlib.import_module(name)
+        assert reduce(getattr, path, cmiei_hooks) is module, name
+
+
+def test_python_m_cmiei_hooks_is_the_command():
+    done = subprocess.run(
+        [sys.executable, "-m", "cmiei_hooks", "--help"], capture_output=True, text=True, check=True
+    )
+    assert "diagnose" in done.stdout

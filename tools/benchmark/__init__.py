@@ -1,0 +1,1 @@
+"""What the tool costs: whole estimates, training steps and audits, timed in turns."""

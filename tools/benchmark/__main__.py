@@ -1,0 +1,100 @@
+"""``python -m tools.benchmark``: measure on this machine what the tool costs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from .audit import backbone_and_audit, backbone_and_hook, head_and_audit
+from .head import Functions, Shape, between_estimates, estimates, training
+from .memory import peak_memory
+from .plot import plot
+from .timing import Timing, in_turns
+
+_LINEAR = tuple(Shape(b, 512, c) for b, c in ((64, 171), (64, 1000), (256, 10_000), (64, 100_000)))
+_MLP = Shape(64, 512, 1000, hidden=512)
+_GROWING = (
+    *(Shape(64, width, 1000) for width in (128, 2048)),
+    *(Shape(64, 512, 1000, modalities) for modalities in (2, 6)),
+    Shape(512, 512, 1000),
+)
+"""Each of the other numbers smaller and larger than in (64, 3x512, 1000)."""
+_CALLS = 1000
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tools.benchmark", description=__doc__)
+    parser.add_argument("--device", default="cpu", help="where to run: cpu, cuda")
+    parser.add_argument("--rounds", type=int, default=7, help="how often each is timed (7)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="write a picture there (SVG)")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Time everything in turns, print medians, quartiles and ratios; then the memory."""
+    args = _arguments()
+    device, console = torch.device(args.device), Console()
+    times = Table(title=f"Times on {device}, {torch.get_num_threads()} threads")
+    for header in ("", "what", "median ms", "quartiles", "ratio"):
+        times.add_column(header)
+    figures: dict[str, Any] = {}
+    for row, make in _rows(device).items():
+        timings = in_turns(make(), args.rounds, device)
+        base = next(iter(timings.values()))
+        figures[row] = {
+            name: {
+                "median_s": timing.median,
+                "quartiles_s": [timing.low, timing.high],
+                "ratio": timing.times(base),
+            }
+            for name, timing in timings.items()
+        }
+        for name, timing in timings.items():
+            label = row if timing is base else ""
+            times.add_row(label, name, *_shown(timing), f"{timing.times(base):.3f}")
+    console.print(times)
+    memory = Table(title="Extra memory of one estimate, in units of the logits of the batch")
+    for header in ("head", "the hook's estimate", "the head run again"):
+        memory.add_column(header)
+    for shape in (*_LINEAR, _MLP):
+        peaks = [peak_memory(shape, general, device) for general in (False, True)]
+        figures[f"memory {shape}"] = dict(zip(("hook", "general"), peaks, strict=True))
+        memory.add_row(str(shape), *("unknown" if p is None else f"{p:.2f}" for p in peaks))
+    console.print(memory)
+    if args.json is not None:
+        args.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    if args.plot is not None:
+        shown = {str(shape): figures[f"estimate {shape}"] for shape in (*_LINEAR, _MLP)}
+        args.plot.write_text(plot(shown), encoding="utf-8")
+
+
+def _rows(device: torch.device) -> dict[str, Callable[[], Functions]]:
+    transformer = "transformer, batch 16"
+    return {
+        **{f"estimate {s}": partial(estimates, s, device) for s in (*_LINEAR, _MLP, *_GROWING)},
+        **{f"training {s}": partial(training, s, device) for s in (*_LINEAR, _MLP)},
+        f"training {transformer}": partial(backbone_and_hook, 16, 171, device),
+        f"{_CALLS} calls between estimates": partial(between_estimates, _CALLS),
+        **{
+            f"audit {transformer}, {c} classes": partial(backbone_and_audit, 16, c, device)
+            for c in (171, 1000)
+        },
+        **{f"audit {s}": partial(head_and_audit, s, device) for s in _LINEAR[1:3]},
+    }
+
+
+def _shown(timing: Timing) -> tuple[str, str]:
+    return f"{1e3 * timing.median:.1f}", f"{1e3 * timing.low:.1f} to {1e3 * timing.high:.1f}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Trainings to validate on: each module has a ``train(attach, seed, ...)``."""
