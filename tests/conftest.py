@@ -1,4 +1,4 @@
-"""What several tests need: a small three-modality model, and a seed for each test."""
+"""Fixtures and options for all tests: a seed for each test, golden files, the count of cells."""
 
 from __future__ import annotations
 
@@ -9,6 +9,10 @@ import pytest
 import torch
 from helpers import Fused
 from torch import Tensor
+
+pytest.register_assert_rewrite("golden")
+
+from golden import golden, write_renewed  # noqa: E402  # after the line above
 
 # The models are tiny: threads would only wait for each other.
 torch.set_num_threads(1)
@@ -33,9 +37,21 @@ def x() -> Tensor:
     return torch.randn(16, 6)
 
 
+__all__ = ["golden"]  # a fixture
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--renew-golden", action="store_true", help="write the golden files again")
+
+
+def pytest_sessionfinish() -> None:
+    write_renewed()
+
+
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "cell: one cell of the matrix of bit identity")
     config.addinivalue_line("markers", "negative_control: shows that a guard is needed")
+    config.addinivalue_line("markers", "slow: long matrices; left out with -m 'not slow'")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -54,7 +54,11 @@ def nothing(*_: object) -> contextlib.AbstractContextManager[object]:
 
 GUARDS = {
     "buffers are lent": ("batch norm, dropout", "counterfactual.isolation._buffers_lent", nothing),
-    "buffers of instance norm": ("instance norm", "counterfactual.isolation._buffers_lent", nothing),
+    "buffers of instance norm": (
+        "instance norm",
+        "counterfactual.isolation._buffers_lent",
+        nothing,
+    ),
     "power iteration": ("spectral norm", "counterfactual.isolation._buffers_lent", nothing),
     "random numbers are rewound": (
         "batch norm, dropout",
