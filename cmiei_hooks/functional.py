@@ -15,7 +15,7 @@ from torch.nn.functional import logsigmoid
 
 from .errors import ConfigError, InputError, OutputError, did_you_mean
 
-__all__ = ["counterfactual_influence", "dominant", "select", "substitute"]
+__all__ = ["counterfactual_influence", "dominant", "mean_influence", "select", "substitute"]
 
 KEPT = -1
 """In a selection: this sample keeps all its modalities."""
@@ -159,32 +159,45 @@ def select(
     rel_thr: float,
     p_max: float,
     sample_level: bool,
-    usual: Tensor | None = None,
+    relative: bool = False,
+    mean: Tensor | None = None,
 ) -> Tensor:
-    """Which modality of which sample is to be substituted.
+    """Decide which modality of which sample is substituted.
 
     A sample is triggered when its dominant influence exceeds ``abs_thr`` and is more than
-    ``rel_thr`` times the second largest. Of the triggered samples the ``floor(p_max * B)`` with the
-    largest dominant influence are selected (of equals, the earlier). With ``sample_level=False``
-    the rule is applied once, to the batch means, and selects the batch's dominant modality in every
-    sample; ``p_max`` does not apply. Samples with NaN or infinite influence are never selected and
-    do not enter the batch means.
+    ``rel_thr`` times the second largest. Of the triggered samples, the ``floor(p_max * B)`` with
+    the largest dominant influence are selected; of equal ones, the earlier. With
+    ``sample_level=False`` the rule is applied once, to the mean influences, and selects the batch's
+    dominant modality in every sample; ``p_max`` does not apply. Samples with NaN or infinite
+    influence are never selected and do not enter the means.
 
-    With ``usual`` (``RELATIVE``) the dominant modality of a sample is the one whose influence is
-    the most times what is usual for it; ``rel_thr`` and the order of the samples go by this ratio,
-    ``abs_thr`` goes by the influence. So a modality that is strong everywhere is not weakened
-    everywhere.
+    With ``relative`` the dominant modality of a sample is the one whose influence is the largest
+    multiple of its mean influence. ``rel_thr`` and the order of the samples refer to these
+    multiples, ``abs_thr`` to the influence itself. So a modality that is strong in every sample is
+    not weakened in every sample.
 
     Args:
         influence: ``[B, M]`` with ``M >= 2``.
-        usual: ``[M]``, the mean influence of each modality; at sample level only.
+        abs_thr: ``ABS_THR``, in the units of the influence.
+        rel_thr: ``REL_THR``, without a unit.
+        p_max: ``P_MAX``, a share of the batch from 0 to 1.
+        sample_level: ``SAMPLE_LEVEL``.
+        relative: ``RELATIVE``; at sample level only.
+        mean: ``[M]``, the mean influences that the batch-level rule and ``relative`` use; None:
+            those of this batch.
 
     Returns:
         int64 ``[B]``: the index of the modality, -1 for a sample that is kept.
 
     Raises:
-        InputError: the influence is not ``[B, M]`` with two or more modalities.
-        ConfigError: ``p_max`` is not a share, or ``usual`` is given without ``sample_level``.
+        InputError: the influence is not ``[B, M]`` with two or more modalities, or ``mean`` is not
+            ``[M]``.
+        ConfigError: ``p_max`` is not a share, or ``relative`` without ``sample_level``.
+
+    Example:
+        >>> influence = torch.tensor([[0.50, 0.10], [0.02, 0.01]])
+        >>> select(influence, abs_thr=0.03, rel_thr=1.25, p_max=0.5, sample_level=True)
+        tensor([ 0, -1])
     """
     if influence.dim() != 2 or influence.shape[1] < 2:
         raise InputError(
@@ -200,47 +213,65 @@ def select(
             expected="a number from 0 to 1",
             remedy="1 substitutes every triggered sample",
         )
-    if usual is not None and not sample_level:
+    if relative and not sample_level:
         raise relative_needs_samples()
-    if usual is not None and usual.shape != influence.shape[1:]:
+    if mean is not None and mean.shape != influence.shape[1:]:
         raise InputError(
-            "usual is one mean influence for each modality",
-            got=f"shape {list(usual.shape)}",
+            "mean has one influence for each modality",
+            got=f"shape {list(mean.shape)}",
             expected=f"{list(influence.shape[1:])}",
-            remedy="pass influence.mean(0), without samples that are not finite",
+            remedy="pass mean_influence(influence), or leave it out",
         )
+    if mean is None and (relative or not sample_level):
+        mean = mean_influence(influence)
     finite = influence.isfinite().all(-1)
     known = influence.masked_fill(~finite[:, None], 0)
-    if not sample_level:
-        mean = known.sum(0) / finite.sum().clamp_min(1)
-        return select_batch(influence, mean, abs_thr=abs_thr, rel_thr=rel_thr)
-    judged = known if usual is None else known / (usual + _TINY)
-    first, triggered = _trigger(known, judged, abs_thr, rel_thr)
-    size = judged.amax(-1).masked_fill(~(triggered & finite), -math.inf)
+    if mean is not None and not sample_level:
+        mean = mean.to(influence.dtype)
+        first, triggered, _ = _trigger(mean[None], mean[None], abs_thr, rel_thr)
+        return first.where(triggered & finite, KEPT)
+    judged = known / (mean.to(influence.dtype) + _TINY) if relative and mean is not None else known
+    first, triggered, largest = _trigger(known, judged, abs_thr, rel_thr)
+    size = largest.masked_fill(~(triggered & finite), -math.inf)
     # A stable sort, not topk: of equal influences the same rows are taken on every device.
     allowed = size.argsort(descending=True, stable=True)[: cap(p_max, len(influence))]
     within = torch.zeros_like(triggered).index_fill(0, allowed, True)
     return first.where(triggered & finite & within, KEPT)
 
 
-def select_batch(influence: Tensor, mean: Tensor, *, abs_thr: float, rel_thr: float) -> Tensor:
-    """Batch level: one decision, from the mean influence ``[M]``, for every finite sample."""
-    first, triggered = _trigger(mean[None], mean[None], abs_thr, rel_thr)
-    return first.where(triggered & influence.isfinite().all(-1), KEPT)
-
-
 def _trigger(
     influence: Tensor, judged: Tensor, abs_thr: float, rel_thr: float
-) -> tuple[Tensor, Tensor]:
-    """The dominant modality, and whether it is triggered; ``judged`` decides between them."""
-    first = judged.argmax(-1)
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The dominant modality by ``judged``, whether it is triggered, and its ``judged`` value."""
+    largest, first = judged.max(-1)
     second = judged.scatter(-1, first[:, None], -math.inf).amax(-1)
     large = influence.gather(-1, first[:, None])[:, 0] > abs_thr
-    return first, large & (judged.amax(-1) / (second + _TINY) > rel_thr)
+    return first, large & (largest / (second + _TINY) > rel_thr), largest
+
+
+def mean_influence(influence: Tensor, total: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+    """Mean influence of each modality ``[M]`` over the finite rows of ``[B, M]``; 0 without any.
+
+    Args:
+        influence: ``[B, M]``.
+        total: sums a tensor over several batches, those of all ranks for example.
+    """
+    sums = finite_sums(influence)
+    sums = sums if total is None else total(sums)
+    return sums[:-1] / sums[-1].clamp_min(1)
+
+
+def finite_sums(influence: Tensor) -> Tensor:
+    """``[M + 1]``: the sums of the finite rows of ``[B, M]``, and the number of these rows."""
+    finite = influence.isfinite().all(-1)
+    # float64, because an epoch adds up many of them; Apple's mps has none.
+    dtype = torch.float32 if influence.device.type == "mps" else torch.float64
+    sums = influence.masked_fill(~finite[:, None], 0).sum(0, dtype=dtype)
+    return torch.cat([sums, finite.sum()[None].to(dtype)])
 
 
 def relative_needs_samples() -> ConfigError:
-    """Of the batch means every modality is as influential as usual."""
+    """The refusal of RELATIVE at batch level, where every modality equals its own mean."""
     return ConfigError(
         "RELATIVE compares the samples of a batch",
         got="SAMPLE_LEVEL False",

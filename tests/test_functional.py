@@ -39,13 +39,13 @@ def reference_select(
     rel_thr: float,
     p_max: str,
     sample_level: bool,
-    usual: list[float] | None = None,
+    mean: list[float] | None = None,
 ) -> list[int]:
     """The rule of the method, row by row; ``p_max`` is the decimal as it was written."""
 
     def rule(row: list[float]) -> tuple[int, float, bool]:
         scaled = (
-            row if usual is None else [v / (u + 1e-12) for v, u in zip(row, usual, strict=True)]
+            row if mean is None else [v / (u + 1e-12) for v, u in zip(row, mean, strict=True)]
         )
         m1 = scaled.index(max(scaled))
         m2 = max(v for m, v in enumerate(scaled) if m != m1)
@@ -249,27 +249,29 @@ def test_select_follows_the_rule(ci, abs_thr, rel_thr, p_max, sample_level):
 
 @settings(deadline=None, max_examples=200)
 @given(influences, st.sampled_from([0.0, 1 / 32, 0.5]), st.sampled_from([0.0, 1.0, 1.25, 4.0]))
-def test_relative_to_what_is_usual_the_rule_is_the_same(ci, abs_thr, rel_thr):
+def test_relative_to_the_mean_the_rule_is_the_same(ci, abs_thr, rel_thr):
     finite = [row for row in ci if all(map(math.isfinite, row))]
-    usual = [math.fsum(column) / len(finite) for column in zip(*finite, strict=True)]
-    usual = usual or [0.0] * len(ci[0])
+    means = [math.fsum(column) / len(finite) for column in zip(*finite, strict=True)]
+    means = means or [0.0] * len(ci[0])
     rule = {"abs_thr": abs_thr, "rel_thr": rel_thr, "sample_level": True}
-    influence, mean = (torch.tensor(v, dtype=torch.float64) for v in (ci, usual))
-    got = select(influence, p_max=0.7, usual=mean, **rule)
-    assert got.tolist() == reference_select(ci, p_max="0.7", usual=usual, **rule)
+    influence, mean = (torch.tensor(v, dtype=torch.float64) for v in (ci, means))
+    got = select(influence, p_max=0.7, relative=True, mean=mean, **rule)
+    assert got.tolist() == reference_select(ci, p_max="0.7", mean=means, **rule)
+    if all(map(math.isfinite, means)):
+        assert select(influence, p_max=0.7, relative=True, **rule).equal(got)
 
 
 def test_a_modality_that_is_strong_everywhere_is_not_dominant_relative_to_itself():
     ci = torch.tensor([[0.9, 0.1], [0.9, 0.3], [0.9, 0.1], [1.8, 0.1]])
     rule = {"abs_thr": 0.03, "rel_thr": 1.1, "p_max": 1.0, "sample_level": True}
     assert select(ci, **rule).tolist() == [0, 0, 0, 0]
-    assert select(ci, usual=ci.mean(0), **rule).tolist() == [0, 1, 0, 0]
+    assert select(ci, relative=True, **rule).tolist() == [0, 1, 0, 0]
     never_used = torch.tensor([[0.9, 0.0], [0.4, 0.0]])
-    assert select(never_used, usual=never_used.mean(0), **rule).tolist() == [0, 0]
-    with pytest.raises(CMIEIError, match="one mean influence for each modality"):
-        select(ci, usual=ci.mean(0)[:1], **rule)
+    assert select(never_used, relative=True, **rule).tolist() == [0, 0]
+    with pytest.raises(CMIEIError, match="mean has one influence"):
+        select(ci, relative=True, mean=ci.mean(0)[:1], **rule)
     with pytest.raises(CMIEIError, match="RELATIVE"):
-        select(ci, usual=ci.mean(0), **rule | {"sample_level": False})
+        select(ci, relative=True, **rule | {"sample_level": False})
 
 
 @pytest.mark.parametrize(

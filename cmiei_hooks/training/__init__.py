@@ -1,18 +1,23 @@
-"""What ``attach`` registers: in each training call of the head estimate, select, substitute and
-add up.
+"""What ``attach`` registers: in each training call of the head estimate, choose, replace, add up.
 
 This is the only room with hooks and state that outlive one call.
 """
 
-from .attachment import Handle, attach
+from .attachment import Handle, InertHandle, attach
 from .pre_hook import PreHook, paused
+from .selection import HeadCall, Published, Strategy
 from .step import Measurement
-from .substitution import noise_generator, substituted
+from .substitution import Noise, noise_generator, substituted
 
 __all__ = [
     "Handle",
+    "HeadCall",
+    "InertHandle",
     "Measurement",
+    "Noise",
     "PreHook",
+    "Published",
+    "Strategy",
     "attach",
     "noise_generator",
     "paused",

@@ -1,18 +1,16 @@
-"""attach() and Handle: the life of one attachment."""
+"""attach() and Handle: an attachment from its beginning to its end."""
 
 from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from types import TracebackType
 from typing import Any
 
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
-from ..counterfactual import ChainCheck
 from ..errors import ConfigError, HeadError, StateError
 from ..fusion import (
     Head,
@@ -27,11 +25,13 @@ from ..fusion import (
 from ..logs import Console, LogRecord, Reporter, Sink
 from ..settings import Config, ConfigSource
 from .pre_hook import PreHook, active_hooks
+from .selection import Published, Strategy
 from .state import load_state, save_state
 from .statistics import metric_names
-from .step import Measurement, Pipeline
+from .step import Measurement, Step
+from .substitution import Noise
 
-__all__ = ["Handle", "attach"]
+__all__ = ["Handle", "InertHandle", "attach"]
 
 
 def attach(
@@ -45,43 +45,53 @@ def attach(
     output: Outputs = None,
     config: ConfigSource = None,
     log: bool | Sink | Sequence[Sink] = True,
+    strategy: Callable[[Config, Noise], Strategy] = Published,
     **settings: Any,
 ) -> Handle:
     """Attach C-MIEI to the fusion head of an unmodified model, as a forward pre-hook.
 
-    On every K-th training-mode call of the head the influence of each modality is measured (the
-    head is run again without it, the backbone is not); after the warm-up, samples that one modality
+    On every K-th training call of the head, the influence of each modality is estimated: the head
+    is run again without it, the backbone is not. After the warm-up, samples that one modality
     dominates get that modality's features replaced by the batch mean plus noise, in this call only.
-    In eval mode nothing happens.
+    Nothing happens in eval mode.
 
     Args:
-        model: any module; DDP and compiled models too.
-        head: name of the fusion head in ``model.named_modules()``, or of several modules that run
-            one after the other: captured at the first, logits ``[B, C]`` from the last. What stands
-            between them must only pass the tensor on; that is checked in the first step.
+        model: any module, also one in DDP or compiled.
+        head: name of the fusion head in ``model.named_modules()``, or the names of several modules
+            that run one after the other (a chain): captured at the first, logits ``[B, C]`` from
+            the last. Between them the model must only pass the tensor on; the first step checks it.
         splits: widths of the modalities, in the order of their concatenation, if the first tensor
             argument of the head is their concatenation ``[B, ..., sum(splits)]``.
         names: names of the modalities; default ``r, n, t`` for three, else ``m0, m1, ...``.
         modalities: instead of ``splits`` and ``names``, where each modality is in the arguments of
-            the head: ``{name: place}`` or ``{name: [place, ...]}``. A place is an argument position
-            or an index of a list argument (``0``), a keyword or a key of a dict argument
-            (``"rgb"``), or a block ``(start, stop)`` of the first tensor on ``dim``. It wins over
+            the head: ``{name: location}`` or ``{name: [location, ...]}``. A location is an argument
+            position or an index of a list argument (``0``), a keyword or a key of a dict argument
+            (``"rgb"``), or a block ``(start, stop)`` of the first tensor on ``dim``. It overrides
             ``SPLITS`` of a configuration.
         dim: the axis on which the modalities are concatenated.
         output: which part of the head's return value is the logits: an index, a key, a function;
-            for a chain one for the last link, or a list with one for each link.
+            for a chain, that of the last link, or a list with one entry for each link.
         config: a Config or anything that ``Config.load`` takes. Without it the tool is enabled;
-            with it, it obeys ``ENABLED`` (False: nothing at all is registered). Its ``HEAD``,
-            ``SPLITS`` and ``NAMES`` stand in for arguments that are not given.
-        log: True: the rich console logger; False: nothing; or one or several callables that take a
-            ``LogRecord`` (``JSONLines``, ``Scalars``, ``StandardLogging``, your own).
+            with it, it obeys ``ENABLED`` (False: nothing is registered). Its ``HEAD``, ``SPLITS``
+            and ``NAMES`` are used where the arguments are not given.
+        log: True for the rich console logger, False for none, or one or several callables that take
+            a ``LogRecord`` (``JSONLines``, ``Scalars``, ``StandardLogging``, your own).
+        strategy: makes what decides which samples are replaced and by what, from the settings and
+            the source of the noise; another one than the method's is for comparisons.
         **settings: any field of Config by its lower-case name (``k=1, sigma=0.1``); they win.
 
     Returns:
         The Handle: tell it the epoch, ask it for the metrics, remove it.
 
     Raises:
-        CMIEIError: anything that can be known to be wrong now; never later what can be said here.
+        CMIEIError: whatever can be known to be wrong before the first call.
+
+    Example:
+        >>> handle = attach(model, head="classifier", splits=[512, 512, 512], log=False)
+        >>> for epoch in range(epochs):
+        ...     handle.set_epoch(epoch)
+        ...     train_one_epoch(model, loader)
+        >>> handle.remove()
     """
     resolved = Config.resolve(config, settings, head=head, splits=splits, names=names)
     refuse_both(splits, modalities)
@@ -92,10 +102,11 @@ def attach(
     where = locate(model, resolved, modalities=modalities, dim=dim, output=output)
     _refuse_second(model, where)
     reporter = Reporter(sinks, resolved.log_period)
-    pipeline = Pipeline(model, where, resolved, reporter)
     drop_compiled_code(model)
-    reporter.emit(pipeline.record("start"))  # before anything is registered: a logger may raise
-    return Handle(resolved, where.partition.names, pipeline, model)
+    partition = where.partition
+    start = LogRecord("start", where.name, partition.names, tuple(partition.plain), resolved)
+    reporter.emit(start)  # before anything is registered: a logger may raise
+    return Handle(Step(model, where, resolved, reporter, strategy))
 
 
 def _refuse_idle(config: Config) -> None:
@@ -111,7 +122,7 @@ def _refuse_idle(config: Config) -> None:
 
 
 def _refuse_second(model: nn.Module, head: Head) -> None:
-    """One attachment for each head, and none inside another: the inner one would count re-runs."""
+    """Refuse a second attachment to a head, and one inside another, which would count re-runs."""
     for path, hook in active_hooks(model):
         for name, link in zip(head.names, head.links, strict=True):
             if any(link is other for other in hook.links):
@@ -153,55 +164,47 @@ def _disabled(config: Config, sinks: Sequence[Sink], modalities: object) -> Hand
     links = (config.head,) if isinstance(config.head, str) else config.head or ()
     record = LogRecord("disabled", " -> ".join(links), names, splits, config)
     Reporter(sinks, config.log_period).emit(record)
-    return Handle(config, names, None)
+    return InertHandle(config, names)
 
 
 class Handle:
     """One attachment. Use it as a context manager, or call ``remove()`` at the end.
 
-    Made by ``attach``. With ``ENABLED False`` it is inert: it measures nothing and can be used in
-    the same way.
+    ``attach`` makes it. A copy of it (``deepcopy``, pickle, ``torch.save`` of a model that holds
+    it) is inert, as the copy of the hook is.
     """
 
-    def __init__(
-        self,
-        config: Config,
-        names: tuple[str, ...],
-        pipeline: Pipeline | None,
-        model: nn.Module | None = None,
-    ) -> None:
-        self._config, self._names, self._pipeline = config, names, pipeline
-        self._pre_hook = PreHook(pipeline)
-        self._hook: RemovableHandle | None = None
-        if pipeline is not None:
-            first = pipeline.head.first
-            self._hook = first.register_forward_pre_hook(self._pre_hook, with_kwargs=True)
-            pipeline.chain = ChainCheck(pipeline.head, model)
+    def __init__(self, step: Step) -> None:
+        self._step = step
+        self._pre_hook = PreHook(step)
+        self._hook: RemovableHandle | None = step.head.first.register_forward_pre_hook(
+            self._pre_hook, with_kwargs=True
+        )
 
     @property
     def config(self) -> Config:
         """The settings in force."""
-        return self._config
+        return self._step.config
 
     @property
     def names(self) -> tuple[str, ...]:
         """The names of the modalities."""
-        return self._names
+        return self._step.head.partition.names
 
     @property
     def step(self) -> int:
-        """Training-mode calls of the head so far, which is the number of the next one."""
-        return self._pipeline.schedule.step if self._pipeline else 0
+        """The number of training calls of the head so far, which is the number of the next one."""
+        return self._step.schedule.step
 
     @property
     def epoch(self) -> int:
         """The epoch that was set last; ``FIRST_EPOCH`` before that."""
-        return self._pipeline.schedule.epoch if self._pipeline else self._config.first_epoch
+        return self._step.schedule.epoch
 
     @property
     def last(self) -> Measurement | None:
-        """The newest measurement; None before the first."""
-        return self._pipeline.last if self._pipeline else None
+        """The newest estimate; None before the first."""
+        return self._step.last
 
     def set_epoch(self, epoch: int) -> None:
         """Say which epoch begins, as with ``DistributedSampler.set_epoch``; it ends the warm-up.
@@ -211,82 +214,126 @@ class Handle:
         Raises:
             ConfigError: the epoch is not an integer >= 0.
         """
-        if self._pipeline is not None:
-            self._pipeline.begin_epoch(epoch)
+        self._step.begin_epoch(epoch)
 
     def metrics(self, reduce: bool = False) -> dict[str, float]:
         """``C_MIEI_Ratio, CI_<name>, ..., Hist_<name>, ...``, averaged over the estimation steps
         since the last epoch began; NaN before the first. Waits for the device.
 
         Args:
-            reduce: average over all ranks, weighted by samples; then every rank must call it.
+            reduce: average over all ranks, weighted by samples; every rank must then call it.
         """
-        if self._pipeline is not None:
-            return self._pipeline.metrics(reduce)
-        return dict.fromkeys(metric_names(self._names), math.nan)
+        return self._step.metrics(reduce)
 
     @property
     def non_finite(self) -> int:
-        """Samples left out so far: their logits were NaN or infinite. Waits for the device."""
-        return self._pipeline.statistics.left_out if self._pipeline else 0
+        """Samples left out so far because their logits were NaN or infinite. Waits for the
+        device.
+        """
+        return self._step.statistics.left_out
 
     @contextmanager
     def suspend(self) -> Iterator[None]:
-        """Inside, the hook passes everything through: nothing measured, substituted or counted."""
-        if self._pipeline is None:
-            yield
-            return
-        before, self._pipeline.suspended = self._pipeline.suspended, True
+        """Inside, the hook passes everything through: no estimate, no substitution, no count."""
+        before, self._step.suspended = self._step.suspended, True
         try:
             yield
         finally:
-            self._pipeline.suspended = before
+            self._step.suspended = before
 
     def remove(self) -> None:
-        """Take the hook off; the figures stay readable. May be called again."""
-        if self._hook is not None and self._pipeline is not None:
+        """Take the hook off; the metrics stay readable. It may be called again."""
+        if self._hook is not None:
             self._hook.remove()
-            self._pre_hook.stop()
             self._hook = None
-            self._pipeline.end()
+            self._pre_hook.stop()
+            self._step.end()
 
     def __enter__(self) -> Handle:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *reason: object) -> None:
         self.remove()
 
     def __repr__(self) -> str:
-        if self._pipeline is None:
-            return "<Handle disabled: ENABLED is False, nothing is attached>"
         state = "attached to" if self._hook is not None else "removed from"
-        head = self._pipeline.head.name
-        return f"<Handle {state} {head!r}, epoch {self.epoch}, step {self.step}>"
+        return f"<Handle {state} {self._step.head.name!r}, epoch {self.epoch}, step {self.step}>"
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run needs: plain tensors, numbers and strings (``weights_only=True``)."""
-        return save_state(self._live("saved"))
+        return save_state(self._step)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on where ``state_dict`` was taken: step, epoch, noise and figures.
+        """Continue where ``state_dict`` was taken: step, epoch, noise and averages.
 
         Raises:
             StateError: it is not such a state, or was taken with another head, names, splits or
-                SEED. Then nothing is changed.
+                SEED. Nothing is changed then.
         """
-        load_state(self._live("loaded"), state)
+        load_state(self._step, state)
 
-    def _live(self, verb: str) -> Pipeline:
-        if self._pipeline is None:
-            raise StateError(
-                f"an inert handle has no state to be {verb}",
-                got="ENABLED False",
-                expected="an attached handle",
-                remedy="save and load the state only if handle.config.enabled",
-            )
-        return self._pipeline
+    def __deepcopy__(self, memo: dict[int, Any]) -> InertHandle:
+        return self._copy()
+
+    def __reduce__(self) -> tuple[type[InertHandle], tuple[Config, tuple[str, ...]]]:
+        return InertHandle, (self._copy().config, self.names)
+
+    def _copy(self) -> InertHandle:
+        return InertHandle(self.config.override(enabled=False), self.names)
+
+
+class InertHandle(Handle):
+    """A Handle that is attached to nothing: with ``ENABLED False``, or a copy of one."""
+
+    def __init__(self, config: Config, names: tuple[str, ...]) -> None:
+        self._config, self._names = config, names
+
+    config = property(lambda self: self._config, doc="The settings.")
+    names = property(lambda self: self._names, doc="The names of the modalities.")
+    step = property(lambda self: 0, doc="Always 0.")
+    epoch = property(lambda self: self._config.first_epoch, doc="Always ``FIRST_EPOCH``.")
+    last = property(lambda self: None, doc="Always None.")
+    non_finite = property(lambda self: 0, doc="Always 0.")
+
+    def set_epoch(self, epoch: int) -> None:
+        """Do nothing."""
+
+    def metrics(self, reduce: bool = False) -> dict[str, float]:
+        """Return NaN for every metric."""
+        return dict.fromkeys(metric_names(self._names), math.nan)
+
+    @contextmanager
+    def suspend(self) -> Iterator[None]:
+        """Do nothing."""
+        yield
+
+    def remove(self) -> None:
+        """Do nothing."""
+
+    def __repr__(self) -> str:
+        return "<InertHandle: ENABLED is False or this is a copy, nothing is attached>"
+
+    def state_dict(self) -> dict[str, Any]:
+        """Refuse: there is no state.
+
+        Raises:
+            StateError: always.
+        """
+        raise _no_state("saved")
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Refuse: there is no state.
+
+        Raises:
+            StateError: always.
+        """
+        raise _no_state("loaded")
+
+
+def _no_state(verb: str) -> StateError:
+    return StateError(
+        f"an inert handle has no state to be {verb}",
+        got="a handle that is attached to nothing (ENABLED False, or a copy)",
+        expected="an attached handle",
+        remedy="save and load the state only if handle.config.enabled",
+    )

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from ..fusion import Call, refuse_replica
-from .step import Pipeline
+from .step import Step
 
 __all__ = ["PreHook", "active_hooks", "paused"]
 
@@ -18,15 +18,15 @@ __all__ = ["PreHook", "active_hooks", "paused"]
 class PreHook:
     """What is registered on the head. Copies of it (deepcopy, pickle) do nothing."""
 
-    def __init__(self, pipeline: Pipeline | None = None) -> None:
-        self._pipeline = pipeline
+    def __init__(self, step: Step | None = None) -> None:
+        self._step = step
         self.paused = False
         """During a dry run the hook does nothing."""
-        # Dynamo must not trace the pipeline: one graph break in front of the head. (Disabling
+        # Dynamo must not trace the step: one graph break in front of the head. (Disabling
         # imports Dynamo, which is slow; hence here and not when this module is imported.)
         self._run: Callable[..., Call | None] | None = (
-            torch.compiler.disable(pipeline)  # type: ignore[no-untyped-call]  # no types in torch
-            if pipeline is not None
+            torch.compiler.disable(step)  # type: ignore[no-untyped-call]  # no types in torch
+            if step is not None
             else None
         )
 
@@ -34,20 +34,20 @@ class PreHook:
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Call | None:
         """The signature of a forward pre-hook registered with ``with_kwargs=True``."""
-        # Here and not in the pipeline: in eval mode there is no graph break either.
-        if not module.training or self.paused or self._run is None or self._pipeline is None:
+        # Here and not in the step: in eval mode there is no graph break either.
+        if not module.training or self.paused or self._run is None or self._step is None:
             return None
-        refuse_replica(module, self._pipeline.head.first)
+        refuse_replica(module, self._step.head.first)
         return self._run(args, kwargs)
 
     @property
     def links(self) -> tuple[nn.Module, ...]:
         """The modules of the head; none if the hook does nothing."""
-        return () if self._pipeline is None else self._pipeline.head.links
+        return () if self._step is None else self._step.head.links
 
     def stop(self) -> None:
         """Do nothing from now on: compiled code may go on calling a hook that was removed."""
-        self._pipeline = self._run = None
+        self._step = self._run = None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> PreHook:
         return PreHook()

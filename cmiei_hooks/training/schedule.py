@@ -1,23 +1,14 @@
-"""Step and epoch, warm-up and end: what is to happen in this call."""
+"""Step and epoch, warm-up and end: whether a call is an estimation step, and whether it acts."""
 
 from __future__ import annotations
 
-import enum
 import operator
 from dataclasses import dataclass, field
 
 from ..errors import ConfigError
 from ..settings import Config
 
-__all__ = ["Action", "Schedule"]
-
-
-class Action(enum.Enum):
-    """What one training-mode call of the head does."""
-
-    SKIP = enum.auto()
-    MEASURE = enum.auto()
-    INTERVENE = enum.auto()
+__all__ = ["Schedule"]
 
 
 @dataclass
@@ -32,15 +23,13 @@ class Schedule:
     def __post_init__(self) -> None:
         self.epoch = self.config.first_epoch
 
-    def advance(self) -> Action:
-        """Count one training-mode call and say what it does."""
+    def advance(self) -> tuple[int, bool]:
+        """Count one training call; return its number and whether it is an estimation step."""
         step, self.step = self.step, self.step + 1
-        if step % self.config.k:
-            return Action.SKIP
-        return Action.INTERVENE if self.intervenes else Action.MEASURE
+        return step, step % self.config.k == 0
 
     @property
-    def intervenes(self) -> bool:
+    def acts(self) -> bool:
         """Whether this epoch is after the warm-up and before ``END_EPOCH``."""
         end = self.config.end_epoch
         return not self.in_warmup and (end is None or self.epoch < end)
@@ -51,7 +40,7 @@ class Schedule:
         return self.epoch < self.config.first_epoch + self.config.warmup_epochs
 
     def set_epoch(self, epoch: int) -> bool:
-        """Enter an epoch; returns whether it is another one than before.
+        """Enter an epoch; return whether it differs from the one before.
 
         Raises:
             ConfigError: the epoch is not an integer >= 0.
@@ -61,6 +50,11 @@ class Schedule:
         except TypeError:
             number = -1
         if number < 0:
-            raise ConfigError("epochs are counted", got=repr(epoch), expected="an integer >= 0")
+            raise ConfigError(
+                "the epoch is not a number of an epoch",
+                got=repr(epoch),
+                expected="an integer >= 0",
+                remedy="pass the loop's counter; int(epoch) if it is a whole float",
+            )
         changed, self.epoch, self.epoch_was_set = number != self.epoch, number, True
         return changed

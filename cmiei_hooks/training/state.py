@@ -1,4 +1,4 @@
-"""What of an attachment is saved beside a checkpoint, and how it is checked when it comes back."""
+"""The state of an attachment that a resumed run needs, and the checks when it is loaded."""
 
 from __future__ import annotations
 
@@ -8,36 +8,37 @@ from typing import Any
 from torch import Tensor
 
 from ..errors import StateError
-from .step import Pipeline
+from .step import Step
 
 __all__ = ["load_state", "save_state"]
 
 _VERSION = 1
 
 
-def save_state(pipeline: Pipeline) -> dict[str, Any]:
-    """Step, epoch, seed and figures: plain tensors, numbers and strings."""
+def save_state(running: Step) -> dict[str, Any]:
+    """Step, epoch, seed and sums: plain tensors, numbers and strings."""
     return {
         "version": _VERSION,
-        "head": pipeline.head.name,
-        "names": list(pipeline.head.partition.names),
-        "splits": pipeline.head.partition.plain,
-        "seed": pipeline.seed,
-        "step": pipeline.schedule.step,
-        "epoch": pipeline.schedule.epoch,
-        "epoch_was_set": pipeline.schedule.epoch_was_set,
-        "next_log_step": pipeline.reporter.next_step,
-        **pipeline.statistics.state_dict(),
+        "head": running.head.name,
+        "names": list(running.head.partition.names),
+        "splits": running.head.partition.plain,
+        "seed": running.noise.seed,
+        "step": running.schedule.step,
+        "epoch": running.schedule.epoch,
+        "epoch_was_set": running.schedule.epoch_was_set,
+        "next_log_step": running.reporter.next_step,
+        **running.statistics.state_dict(),
     }
 
 
-def load_state(pipeline: Pipeline, state: Mapping[str, Any]) -> None:
+def load_state(running: Step, state: Mapping[str, Any]) -> None:
     """Go on where the state was saved.
 
     Raises:
-        StateError: it is no such state, or that of another attachment. Then nothing is changed.
+        StateError: it is not the state of a handle, or that of another attachment. Nothing is
+            changed then.
     """
-    mine = save_state(pipeline)
+    mine = save_state(running)
     if wrong := _unlike(mine, state):
         raise StateError(
             "this is not the state of a handle",
@@ -46,7 +47,7 @@ def load_state(pipeline: Pipeline, state: Mapping[str, Any]) -> None:
             remedy="pass that, unchanged",
         )
     fixed = ["version", "head", "names", "splits"]
-    fixed += [] if pipeline.config.seed is None else ["seed"]
+    fixed += [] if running.config.seed is None else ["seed"]
     other = [key for key in fixed if mine[key] != state[key]]
     if other:
         raise StateError(
@@ -55,16 +56,16 @@ def load_state(pipeline: Pipeline, state: Mapping[str, Any]) -> None:
             expected="; ".join(f"{key} {mine[key]!r}" for key in other),
             remedy="attach as it was when the state was saved",
         )
-    schedule = pipeline.schedule
+    schedule = running.schedule
     schedule.step, schedule.epoch = state["step"], state["epoch"]
     schedule.epoch_was_set = state["epoch_was_set"]
-    pipeline.seed, pipeline.reporter.next_step = state["seed"], state["next_log_step"]
+    running.noise.seed, running.reporter.next_step = state["seed"], state["next_log_step"]
     sums: dict[str, Tensor] = {key: state[key] for key in ("sums", "left_out")}
-    pipeline.statistics.load_state_dict(sums)
+    running.statistics.load_state_dict(sums)
 
 
 def _unlike(mine: Mapping[str, Any], state: object) -> list[str]:
-    """What in a state is missing or of another kind than in one's own."""
+    """What a state lacks, or holds in another type or shape than ``mine``."""
     if not isinstance(state, Mapping):
         return [type(state).__name__]
     wrong = [f"no {key}" for key in mine if key not in state]

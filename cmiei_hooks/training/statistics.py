@@ -1,4 +1,4 @@
-"""Running figures: added up on the device, read only when somebody asks."""
+"""Running averages of the metrics: added up on the device, read only when somebody asks."""
 
 from __future__ import annotations
 
@@ -7,23 +7,22 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from ..functional import KEPT, dominant
+from ..functional import KEPT, dominant, finite_sums
 
-__all__ = ["Statistics", "finite_sums", "metric_names"]
+__all__ = ["Statistics", "metric_names"]
 
 
 def metric_names(modalities: Sequence[str]) -> list[str]:
-    """The method's names of its figures, in the order of the log."""
-    figures = [f"{figure}_{name}" for figure in ("CI", "Hist") for name in modalities]
-    return ["C_MIEI_Ratio", *figures]
+    """The names of the metrics in the order of the log."""
+    return ["C_MIEI_Ratio", *(f"{kind}_{name}" for kind in ("CI", "Hist") for name in modalities)]
 
 
 class Statistics:
     """Averages over the estimation steps since the last reset, of M modalities.
 
-    The figures of one step are shares and means over its samples with finite logits; a step without
-    any does not count. One vector on the device adds them up: steps, samples, then the 1 + 2 M
-    figures; another number counts the samples that were left out since the start.
+    The metrics of one step are shares and means over its samples with finite logits; a step without
+    such samples does not count. One vector on the device holds the sums: steps, samples, then the
+    1 + 2 M metrics. Another number counts the samples left out since the start.
     """
 
     def __init__(self, names: Sequence[str]) -> None:
@@ -32,11 +31,11 @@ class Statistics:
         self._left_out: Tensor | None = None
 
     def reset(self) -> None:
-        """Begin a new average; the count of samples left out goes on."""
+        """Begin a new average; the number of samples left out is kept."""
         self._sums = None
 
     def add(self, influence: Tensor, substituted: Tensor) -> None:
-        """Add one measurement: influence ``[B, M]``, substituted int64 ``[B]`` (-1: kept)."""
+        """Add one estimate: influence ``[B, M]``, substituted int64 ``[B]`` (-1 for kept)."""
         first = dominant(influence)
         finite = first != KEPT
         samples = finite.sum()
@@ -46,37 +45,38 @@ class Statistics:
             finite_sums(influence)[:-1],
             (first[:, None] == modalities).sum(0),
         ]
-        figures = torch.cat([t.to(_float(influence)) for t in totals]) / samples.clamp_min(1)
-        counts = torch.stack([samples > 0, samples]).to(figures.dtype)
-        new = torch.cat([counts, figures])
+        dtype = totals[1].dtype
+        metrics = torch.cat([total.to(dtype) for total in totals]) / samples.clamp_min(1)
+        counts = torch.stack([samples > 0, samples]).to(dtype)
+        new = torch.cat([counts, metrics])
         self._sums = new if self._sums is None else self._sums.to(new.device) + new
         count = (~finite).sum()
         self._left_out = count if self._left_out is None else self._left_out.to(new.device) + count
 
     @property
     def sums(self) -> Tensor:
-        """``[3 + 2 M]``; zeros before the first measurement."""
+        """``[3 + 2 M]``; zeros before the first estimate."""
         if self._sums is None:
             return torch.zeros(3 + 2 * len(self.names), dtype=torch.float64)
         return self._sums
 
     @property
     def left_out(self) -> int:
-        """Samples with NaN or infinite logits since the start (waits for the device)."""
+        """Samples with NaN or infinite logits since the start; waits for the device."""
         return 0 if self._left_out is None else int(self._left_out)
 
     def metrics(self, over_ranks: Callable[[Tensor], Tensor] | None = None) -> dict[str, float]:
-        """The averages under the method's names; NaN before the first measurement.
+        """The averages under the method's names; NaN before the first estimate.
 
         Args:
             over_ranks: sums a tensor over all ranks; then their averages are weighted by samples.
         """
-        steps, samples, figures = self.sums[0], self.sums[1], self.sums[2:] / self.sums[0]
+        steps, samples, means = self.sums[0], self.sums[1], self.sums[2:] / self.sums[0]
         if over_ranks is not None:
-            weighted = torch.where(steps > 0, figures * samples, 0)
+            weighted = torch.where(steps > 0, means * samples, 0)
             total = over_ranks(torch.cat([samples[None], weighted]))
-            figures = total[1:] / total[0]
-        return dict(zip(metric_names(self.names), figures.tolist(), strict=True))
+            means = total[1:] / total[0]
+        return dict(zip(metric_names(self.names), means.tolist(), strict=True))
 
     def state_dict(self) -> dict[str, Tensor]:
         """The sums, on the CPU."""
@@ -85,15 +85,3 @@ class Statistics:
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Go on from saved sums."""
         self._sums, self._left_out = state["sums"].clone(), state["left_out"].clone()
-
-
-def finite_sums(influence: Tensor) -> Tensor:
-    """``[M + 1]``: the sums of the finite rows of ``[B, M]``, and how many there are."""
-    finite = influence.isfinite().all(-1)
-    sums = influence.masked_fill(~finite[:, None], 0).sum(0, dtype=_float(influence))
-    return torch.cat([sums, finite.sum()[None].to(sums.dtype)])
-
-
-def _float(tensor: Tensor) -> torch.dtype:
-    # Apple's mps has no float64; elsewhere an epoch's sums are exact enough in it.
-    return torch.float32 if tensor.device.type == "mps" else torch.float64

@@ -1,10 +1,10 @@
-"""The substituted input of one call: noise, prototypes, and where it is written."""
+"""The substituted input of one call: its noise, its prototypes, and where it is written."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -15,28 +15,41 @@ from ..functional import batch_mean, blend
 from ..fusion import Captured, Path
 from ..settings import Config
 
-__all__ = ["noise_generator", "refuse_in_place", "substituted", "write_in_place"]
+__all__ = ["Noise", "noise_generator", "refuse_in_place", "substituted", "write_in_place"]
 
 
-def noise_generator(device: torch.device, *words: Any) -> torch.Generator:
-    """A generator that depends on nothing but the words: seed, rank, head, step.
-
-    So a resumed run and a recompute draw the same noise, and ranks and heads different ones.
-    """
+def noise_generator(device: torch.device, *words: object) -> torch.Generator:
+    """A generator whose seed is a hash of the words, and depends on nothing else."""
     text = " ".join(map(str, words)).encode()
-    # Four bytes: of its seed the CPU's generator uses no more.
+    # The CPU's generator uses only four bytes of its seed.
     seed = int.from_bytes(hashlib.blake2b(text, digest_size=4).digest(), "little")
     return torch.Generator(device).manual_seed(seed)
+
+
+@dataclass
+class Noise:
+    """The noise of one attachment: of its own, and the same whenever a step is repeated.
+
+    It depends on the seed, the rank, the head and the step alone. So a resumed run and a recompute
+    draw the same noise, and ranks and heads draw different noise.
+    """
+
+    seed: int
+    head: str
+
+    def generator(self, device: torch.device, step: int) -> torch.Generator:
+        """The generator of one step."""
+        return noise_generator(device, self.seed, distributed.rank(), self.head, step)
 
 
 def substituted(
     captured: Captured, chosen: Tensor, config: Config, generator: torch.Generator
 ) -> dict[Path, Tensor]:
-    """The tensors of a call with the chosen modality of each sample replaced.
+    """The tensors of a call with the chosen modality of each sample replaced by mean plus noise.
 
     Args:
         captured: the call.
-        chosen: int64 ``[B]``; -1: none.
+        chosen: int64 ``[B]``, the index of a modality, -1 for none.
         config: ``SIGMA`` and ``SYNC``.
         generator: source of the noise.
     """
@@ -51,7 +64,7 @@ def substituted(
 
 
 def write_in_place(captured: Captured, tensors: Mapping[Path, Tensor]) -> None:
-    """``INPLACE``: every holder of the captured tensors sees the substitution.
+    """Write the substitution into the captured tensors, where all their consumers see it (INPLACE).
 
     Raises:
         InputError: autograd forbids it.
@@ -64,11 +77,11 @@ def write_in_place(captured: Captured, tensors: Mapping[Path, Tensor]) -> None:
 
 
 def refuse_in_place(captured: Captured) -> None:
-    """Refuse, before it is needed, what can be known to fail or to give wrong gradients.
+    """Refuse tensors that cannot be written into without an error or wrong gradients (INPLACE).
 
     Raises:
-        InputError: a tensor is a leaf, or its producer needs it in backward, or it is the input of
-            a reentrant checkpoint.
+        InputError: a tensor is a leaf, its producer needs it in backward, or it is the input of a
+            reentrant checkpoint.
     """
     storages = {tensor.untyped_storage().data_ptr() for tensor in captured.tensors.values()}
     if len(storages) < len(captured.tensors):
@@ -80,7 +93,7 @@ def refuse_in_place(captured: Captured) -> None:
             raise _forbidden("the input of a reentrant checkpoint, or of a call under no_grad")
         for tensor in (features, features._base):
             producer = None if tensor is None else tensor.grad_fn
-            # Only whether it is there: reading it would make checkpointing recompute it.
+            # Only ask whether it exists: reading it would make checkpointing recompute it.
             if hasattr(producer, "_raw_saved_result"):
                 kind = type(producer).__name__
                 raise _forbidden(f"the output of {kind}, which keeps it for its backward")
@@ -90,6 +103,6 @@ def _forbidden(got: str) -> InputError:
     return InputError(
         "INPLACE: autograd forbids writing into the captured tensor",
         got=got,
-        expected="a tensor that nobody needs as it is",
+        expected="a tensor whose old values nobody needs",
         remedy="leave INPLACE False: the head then gets a new tensor",
     )

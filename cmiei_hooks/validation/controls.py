@@ -3,65 +3,69 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..functional import KEPT
 from ..fusion import Captured, Path
 from ..settings import Config
-from ..training import Handle, noise_generator, substituted
+from ..training import HeadCall, Noise, Published, noise_generator, substituted
 
 __all__ = ["Counting", "Replacing", "drawn", "zeroed"]
 
 
 class Counting:
-    """A pre-hook behind that of the Handle: how many samples it replaced in each of its steps."""
+    """The method, with a list of how many samples it replaced in each training call."""
 
-    def __init__(self, handle: Handle, counts: list[int]) -> None:
-        self._handle, self._counts = handle, counts
+    every_step = True
 
-    def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> None:
-        """The signature of a forward pre-hook; a recompute of checkpointing is not a step."""
-        handle, last = self._handle, self._handle.last
-        if not module.training or handle.step == len(self._counts):
-            return
-        measured = len(self._counts) % handle.config.k == 0 and last is not None
-        self._counts.append(int((last.substituted != KEPT).sum()) if measured and last else 0)
+    def __init__(self, config: Config, noise: Noise, counts: list[int]) -> None:
+        self._method, self._counts = Published(config, noise), counts
+
+    def choose(self, call: HeadCall) -> Tensor | None:
+        """See ``training.Strategy``."""
+        chosen = self._method.choose(call)
+        self._counts.append(0 if chosen is None else int((chosen != KEPT).sum()))
+        return chosen
+
+    def replace(self, captured: Captured, chosen: Tensor, step: int) -> dict[Path, Tensor]:
+        """See ``training.Strategy``."""
+        return self._method.replace(captured, chosen, step)
 
 
 class Replacing:
-    """In place of the selection: random samples, as many as another run replaced in that step.
+    """Random samples instead of triggered ones, as many as another run replaced in each call.
 
     Args:
-        counts: of the other run, for each step.
-        kind: ``random``: a random modality of each, replaced as the method would; ``dropout``: set
-            to zero, as modality dropout does.
+        config: the settings in force.
+        counts: of the other run, for each call.
+        kind: ``random``: a random modality of each sample, replaced as the method would;
+            ``dropout``: set to zero, as modality dropout does.
         seed: of what is drawn.
-        together: one modality for the whole batch (``SAMPLE_LEVEL False``).
     """
 
-    def __init__(self, counts: Sequence[int], kind: str, seed: int, together: bool = False) -> None:
-        self._counts, self._kind, self._seed = list(counts), kind, seed
-        self._together = together
+    every_step = True
 
-    def chosen(self, step: int, captured: Captured) -> Tensor | None:
-        """See ``pipeline.Control``."""
-        count = self._counts[step] if step < len(self._counts) else 0
-        return self._drawn(step, captured)[0] if count else None
+    def __init__(self, config: Config, counts: Sequence[int], kind: str, seed: int) -> None:
+        self._config, self._counts, self._kind, self._seed = config, list(counts), kind, seed
 
-    def replaced(self, step: int, captured: Captured, config: Config) -> dict[Path, Tensor]:
-        """See ``pipeline.Control``; the same in a recompute."""
-        chosen, generator = self._drawn(step, captured)
+    def choose(self, call: HeadCall) -> Tensor | None:
+        """See ``training.Strategy``."""
+        count = self._counts[call.step] if call.step < len(self._counts) else 0
+        return self._drawn(call.step, call.captured)[0] if count else None
+
+    def replace(self, captured: Captured, chosen: Tensor, step: int) -> dict[Path, Tensor]:
+        """See ``training.Strategy``."""
         if self._kind == "random":
-            return substituted(captured, chosen, config, generator)
+            return substituted(captured, chosen, self._config, self._drawn(step, captured)[1])
         return zeroed(captured, chosen)
 
     def _drawn(self, step: int, captured: Captured) -> tuple[Tensor, torch.Generator]:
         generator = noise_generator(captured.device, "control", self._seed, step)
         modalities, count = len(captured.groups), self._counts[step]
-        return drawn(captured.batch, modalities, count, generator, self._together), generator
+        together = not self._config.sample_level
+        return drawn(captured.batch, modalities, count, generator, together), generator
 
 
 def drawn(

@@ -12,7 +12,7 @@ from torch import nn
 from ..errors import ValidationError
 from ..fusion import locate
 from ..settings import Config
-from ..training import Handle, attach
+from ..training import Handle, InertHandle, Noise, Strategy, attach
 from .arms import Arm
 from .controls import Counting, Replacing
 
@@ -61,14 +61,14 @@ class Recorder:
         if self.arm.kind == "plain":
             self._handle = _never_attached(model, *args, **settings)
         else:
-            self._handle = attach(model, *args, **settings)
-        self.config, pipeline = self._handle.config, self._handle._pipeline
-        if pipeline is not None and self.arm.follows:
-            together = not self.config.sample_level
-            pipeline.control = Replacing(self.counts, self.arm.kind, self.seed, together)
-        elif pipeline is not None:
-            pipeline.head.first.register_forward_pre_hook(Counting(self._handle, self.counts))
+            self._handle = attach(model, *args, strategy=self._strategy, **settings)
+        self.config = self._handle.config
         return _Noted(self._handle, self)
+
+    def _strategy(self, config: Config, noise: Noise) -> Strategy:
+        if self.arm.follows:
+            return Replacing(config, self.counts, self.arm.kind, self.seed)
+        return Counting(config, noise, self.counts)
 
     def note(self) -> None:
         """End an epoch: keep its figures."""
@@ -139,4 +139,4 @@ def _never_attached(
     """An inert Handle that has never seen the model. What ``attach`` would refuse is refused."""
     resolved = Config.resolve(config, settings, head=head, splits=splits, names=names)
     where = locate(model, resolved, modalities=modalities, dim=dim, output=output)
-    return Handle(resolved, where.partition.names, None)
+    return InertHandle(resolved, where.partition.names)

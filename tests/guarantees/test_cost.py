@@ -16,7 +16,7 @@ from helpers import WIDTHS, Fused
 from torch import nn
 
 import cmiei_hooks
-import cmiei_hooks.training.step
+import cmiei_hooks.training.substitution
 from tools.benchmark.head import Shape
 from tools.benchmark.memory import peak_memory
 
@@ -40,7 +40,7 @@ SETTINGS = {
 def test_an_estimation_step_reads_nothing_from_the_device(make, settings, monkeypatch):
     """Tensors on meta hold no values: whatever asks for one fails."""
     monkeypatch.setattr(
-        cmiei_hooks.training.step, "noise_generator", lambda *_: None
+        cmiei_hooks.training.substitution, "noise_generator", lambda *_: None
     )  # meta has none
     model = Fused(make()).to("meta")
     common = {"k": 1, "warmup_epochs": 0, "log": False}

@@ -146,7 +146,7 @@ def test_the_noise_has_a_generator_of_its_own(x):
 @pytest.mark.negative_control
 def test_noise_from_the_global_generator_would_move_it(x, monkeypatch):
     monkeypatch.setattr(
-        "cmiei_hooks.training.step.noise_generator", lambda *_: torch.default_generator
+        "cmiei_hooks.training.substitution.noise_generator", lambda *_: torch.default_generator
     )
     assert generator_moves(x)
 
@@ -196,7 +196,7 @@ def test_an_ordinary_copy_of_the_hook_would_act(name, x, monkeypatch):
     def ordinary(
         self: cmiei_hooks.training.pre_hook.PreHook, memo: dict
     ) -> cmiei_hooks.training.pre_hook.PreHook:
-        return cmiei_hooks.training.pre_hook.PreHook(self._pipeline)
+        return cmiei_hooks.training.pre_hook.PreHook(self._step)
 
     monkeypatch.setattr(cmiei_hooks.training.pre_hook.PreHook, "__deepcopy__", ordinary)
     monkeypatch.setattr(cmiei_hooks.training.pre_hook, "refuse_replica", lambda *_: None)

@@ -7,22 +7,24 @@ from cmiei_hooks.training.schedule import Schedule
 
 
 def actions(schedule: Schedule, calls: int) -> str:
-    return "".join(schedule.advance().name[0] for _ in range(calls))
+    """S: skipped; M: an estimation step; A: one that acts."""
+    estimates = (schedule.advance()[1] for _ in range(calls))
+    return "".join(("A" if schedule.acts else "M") if e else "S" for e in estimates)
 
 
 def test_every_kth_call_is_an_estimation_step_beginning_with_the_first():
     assert actions(Schedule(Config(k=3)), 8) == "MSSMSSMS"
-    assert actions(Schedule(Config(k=1, warmup_epochs=0)), 3) == "III"
+    assert actions(Schedule(Config(k=1, warmup_epochs=0)), 3) == "AAA"
 
 
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
-        ({"warmup_epochs": 2}, "MMIIIIII"),
-        ({"warmup_epochs": 0}, "IIIIIIII"),
-        ({"warmup_epochs": 2, "first_epoch": 1}, "MMMIIIII"),  # epochs 1 and 2; 0 is before them
-        ({"warmup_epochs": 2, "end_epoch": 5}, "MMIIIMMM"),
-        ({"warmup_epochs": 1, "first_epoch": 1, "end_epoch": 3}, "MMIMMMMM"),
+        ({"warmup_epochs": 2}, "MMAAAAAA"),
+        ({"warmup_epochs": 0}, "AAAAAAAA"),
+        ({"warmup_epochs": 2, "first_epoch": 1}, "MMMAAAAA"),  # epochs 1 and 2; 0 is before them
+        ({"warmup_epochs": 2, "end_epoch": 5}, "MMAAAMMM"),
+        ({"warmup_epochs": 1, "first_epoch": 1, "end_epoch": 3}, "MMAMMMMM"),
     ],
 )
 def test_warm_up_and_end(settings, expected):

@@ -1,0 +1,88 @@
+"""Which modality of which sample is replaced in a call of the head, and by what.
+
+A ``Strategy`` answers both. ``Published`` is the method; a validation passes others to compare it
+with: ``attach(..., strategy=make)``, where ``make(config, noise)`` returns one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+from .. import distributed
+from ..functional import cap, mean_influence, select
+from ..fusion import Captured, Path
+from ..settings import Config
+from .substitution import Noise, substituted
+
+__all__ = ["HeadCall", "Published", "Strategy"]
+
+
+@dataclass(frozen=True, slots=True)
+class HeadCall:
+    """One training call of the head, as a strategy sees it."""
+
+    step: int
+    acts: bool
+    """Whether the call is after the warm-up and before the end."""
+    captured: Captured
+    influence: Tensor | None
+    """``[B, M]`` in an estimation step; None between two."""
+
+
+class Strategy(Protocol):
+    """What is replaced in a call of the head."""
+
+    every_step: bool
+    """Whether it is asked in every training call, and not only in estimation steps."""
+
+    def choose(self, call: HeadCall) -> Tensor | None:
+        """int64 ``[B]``: the modality to replace in each sample, -1 for none.
+
+        None leaves the call alone: the very same tensors go on to the head.
+        """
+
+    def replace(self, captured: Captured, chosen: Tensor, step: int) -> dict[Path, Tensor]:
+        """The tensors of the call with the chosen modalities replaced.
+
+        When activation checkpointing computes the call again, this is called again with the same
+        ``chosen`` and ``step``, and must return equal tensors.
+        """
+
+
+class Published:
+    """The method as published: the dominant modality of triggered samples, by mean plus noise."""
+
+    every_step = False
+
+    def __init__(self, config: Config, noise: Noise) -> None:
+        self._config, self._noise = config, noise
+
+    def choose(self, call: HeadCall) -> Tensor | None:
+        """See ``functional.select``."""
+        c = self._config
+        if call.influence is None or not call.acts:
+            return None
+        # With SYNC the answer must not depend on the size of this rank's batch: the other ranks
+        # would wait for it.
+        most = c.p_max if c.sync else cap(c.p_max, call.captured.batch)
+        if c.sample_level and not most:
+            return None
+        over_ranks = distributed.sum_over_ranks if c.sync else None
+        of_batch = c.relative or not c.sample_level
+        return select(
+            call.influence,
+            abs_thr=c.abs_thr,
+            rel_thr=c.rel_thr,
+            p_max=c.p_max,
+            sample_level=c.sample_level,
+            relative=c.relative,
+            mean=mean_influence(call.influence, over_ranks) if of_batch else None,
+        )
+
+    def replace(self, captured: Captured, chosen: Tensor, step: int) -> dict[Path, Tensor]:
+        """See ``functional.substitute``."""
+        generator = self._noise.generator(captured.device, step)
+        return substituted(captured, chosen, self._config, generator)
