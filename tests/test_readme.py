@@ -6,17 +6,9 @@ import re
 from pathlib import Path
 
 import pytest
-import yaml
-
-from cmiei_hooks import Config
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-
-
-def test_the_configuration_table_has_every_key_with_its_default():
-    rows = re.findall(r"^\| `([A-Z_]+)` \| `([^`]+)` \| \S", README, re.M)
-    assert {key: yaml.safe_load(default) for key, default in rows} == Config().to_dict()
 
 
 @pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\(([^)#:]+)\)", README))))

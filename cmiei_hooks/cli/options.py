@@ -6,12 +6,10 @@ import argparse
 import math
 from typing import Any
 
-import yaml
-
 from ..counterfactual import BASELINES
 from ..errors import ConfigError
 from ..functional import MEASURES
-from ..settings import SECTION, Config
+from ..settings import SECTION, Config, parse_value
 
 __all__ = ["add_arguments", "configuration", "overrides", "pair", "words"]
 
@@ -155,7 +153,10 @@ def overrides(opts: list[str]) -> dict[str, Any]:
                 expected="a key of the configuration in capitals, such as ABS_THR",
                 remedy=f"write {name.upper()}",
             )
-        settings[name.lower()] = _yaml(value)
+        try:
+            settings[name.lower()] = parse_value(value)
+        except ConfigError as error:
+            raise error.at(name) from None
     return settings
 
 
@@ -214,6 +215,6 @@ def words(text: str) -> list[str]:
 
 def _yaml(text: str) -> Any:
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise argparse.ArgumentTypeError(f"{text!r} cannot be read as YAML") from None
+        return parse_value(text)
+    except ConfigError:
+        raise argparse.ArgumentTypeError(f"{text[:80]!r} cannot be read as YAML") from None

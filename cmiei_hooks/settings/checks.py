@@ -1,174 +1,158 @@
-"""What each setting may be: one check for each field of Config."""
+"""The checks that settings are built from: what a value may be, in words and as a function."""
 
 from __future__ import annotations
 
 import math
 import operator
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-import yaml
-
 from ..errors import CMIEIError, ConfigError, SplitsError, did_you_mean
-from ..functional import MEASURES
+from .yaml import is_number
 
-__all__ = ["CHECKS"]
-
-
-def _refuse(
-    field: str,
-    value: object,
-    expected: str,
-    remedy: str = "",
-    kind: type[CMIEIError] = ConfigError,
-) -> CMIEIError:
-    got = f"{value!r} ({type(value).__name__})"
-    return kind(
-        f"{field.upper()} cannot take this value",
-        got=got,
-        expected=expected,
-        remedy=remedy,
-    )
+__all__ = [
+    "BOOLEAN",
+    "MODULE",
+    "NAMES",
+    "WIDTHS",
+    "Check",
+    "CheckError",
+    "choice",
+    "integer",
+    "number",
+]
 
 
-def _boolean(field: str, value: Any) -> bool:
+class CheckError(Exception):
+    """A value fails its check. The message is a remedy, or empty."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """What a setting may be."""
+
+    expected: str
+    """The allowed values in words, for errors and the documentation."""
+    convert: Callable[[Any], Any]
+    """Returns the value as the plain type of the setting, or raises ``CheckError``."""
+    error: type[CMIEIError] = ConfigError
+
+
+def _boolean(value: Any) -> bool:
     if not isinstance(value, bool):
-        raise _refuse(field, value, "True or False")
+        raise CheckError
     return value
 
 
-def _integer(least: int, *, optional: bool = False) -> Callable[[str, Any], int | None]:
-    def check(field: str, value: Any) -> int | None:
+def integer(least: int, *, optional: bool = False) -> Check:
+    """An integer from ``least`` on; with ``optional`` also None."""
+
+    def convert(value: Any) -> int | None:
         if value is None and optional:
             return None
         try:
-            number = None if isinstance(value, bool) else operator.index(value)
+            whole = None if isinstance(value, bool) else operator.index(value)
         except TypeError:
-            number = None
-        if number is None or number < least:
-            none = " or null" if optional else ""
-            raise _refuse(field, value, f"an integer >= {least}{none}")
-        return number
+            whole = None
+        if whole is None or whole < least:
+            raise CheckError
+        return whole
 
-    return check
+    return Check(f"an integer >= {least}" + (" or null" if optional else ""), convert)
 
 
-def _number(most: float = math.inf) -> Callable[[str, Any], float]:
-    expected = "a number >= 0" if most == math.inf else f"a number from 0 to {most:g}"
+def number(most: float = math.inf, *, finite: bool = False) -> Check:
+    """A number from 0 to ``most``; infinity is one unless ``finite``."""
 
-    def check(field: str, value: Any) -> float:
-        if isinstance(value, str):
-            raise _refuse(field, value, expected, _number_in_text(value))
+    def convert(value: Any) -> float:
         try:
-            number = math.nan if isinstance(value, bool) else float(value)
-        except (TypeError, ValueError, RuntimeError):  # an array of several numbers, say
-            number = math.nan
-        if not 0 <= number <= most:  # NaN fails both
-            raise _refuse(field, value, expected)
-        return number
+            real = math.nan if isinstance(value, bool) else float(value)
+        except (ArithmeticError, RuntimeError, TypeError, ValueError):  # an array, a huge integer
+            real = math.nan
+        if not 0 <= real <= most or (finite and math.isinf(real)):  # NaN fails the comparison
+            raise CheckError
+        if isinstance(value, str):
+            raise CheckError(_as_number(value, real))
+        return real
 
-    return check
+    if most < math.inf:
+        return Check(f"a number from 0 to {most:g}", convert)
+    return Check("a finite number >= 0" if finite else "a number >= 0", convert)
 
 
-def _number_in_text(text: str) -> str:
-    """What to write for a number that came as text."""
-    try:
-        number = float(text)
-    except ValueError:
-        return ""
-    written = repr(number)
+def _as_number(text: str, real: float) -> str:
+    """How to write a number that came as text."""
+    written = ".inf" if math.isinf(real) else repr(real)
     if "e" in written and "." not in written:
         written = written.replace("e", ".0e")  # 1e-05 is text in YAML, 1.0e-05 is a number
-    if isinstance(yaml.safe_load(text), float):
+    if is_number(text):
         return f"write the number without quotes: {written}"
     return f"YAML reads {text} as text: write {written}"
 
 
-def _finite(check: Callable[[str, Any], float]) -> Callable[[str, Any], float]:
-    def finite(field: str, value: Any) -> float:
-        number = check(field, value)
-        if math.isinf(number):
-            raise _refuse(field, value, "a finite number >= 0")
-        return number
+def choice(*allowed: str) -> Check:
+    """One of several words."""
 
-    return finite
-
-
-def _choice(*allowed: str) -> Callable[[str, Any], str]:
-    def check(field: str, value: Any) -> str:
+    def convert(value: Any) -> str:
+        if not isinstance(value, str):
+            raise CheckError
         if value not in allowed:
-            guess = did_you_mean(value, allowed) if isinstance(value, str) else ""
-            raise _refuse(field, value, " or ".join(map(repr, allowed)), guess)
+            raise CheckError(did_you_mean(value, allowed))
         return str(value)
 
-    return check
+    return Check("one of " + ", ".join(map(repr, allowed)), convert)
 
 
-def _head(field: str, value: Any) -> str | tuple[str, ...] | None:
+def _module(value: Any) -> str | tuple[str, ...] | None:
     if value is None or isinstance(value, str):
         return value
-    expected = "the name of a module, such as 'classifier', or the different names of a chain, "
-    expected += "such as ['bottleneck', 'classifier']"
     links = list(value) if isinstance(value, Sequence) and not isinstance(value, bytes) else []
     named = all(isinstance(link, str) for link in links)
     if not links or not named or len(set(links)) < len(links):
-        raise _refuse(field, value, expected)
+        raise CheckError
     return links[0] if len(links) == 1 else tuple(links)
 
 
-def _sequence(field: str, value: Any, expected: str) -> list[Any] | None:
-    if value is None:
-        return None
+def _list(value: Any) -> list[Any]:
     # OmegaConf's list is a Sequence of its own; yacs hands over lists and tuples.
     if isinstance(value, (str, bytes)) or not isinstance(value, Sequence):
-        raise _refuse(field, value, expected, kind=SplitsError)
+        raise CheckError
     return list(value)
 
 
-def _widths(field: str, value: Any) -> tuple[int, ...] | None:
-    expected = "two or more integers >= 1, the width of each modality, such as [512, 512, 512]"
-    widths = _sequence(field, value, expected)
-    if widths is None:
+def _widths(value: Any) -> tuple[int, ...] | None:
+    if value is None:
         return None
+    widths = _list(value)
     whole = [not isinstance(width, bool) and hasattr(width, "__index__") for width in widths]
     if len(widths) < 2 or not all(whole) or min(widths) < 1:
-        hint = "the method compares modalities: give the width of each one in the head's input"
-        raise _refuse(field, value, expected, hint, SplitsError)
+        raise CheckError(
+            "the method compares modalities: give the width of each one in the head's input"
+        )
     return tuple(operator.index(width) for width in widths)
 
 
-def _names(field: str, value: Any) -> tuple[str, ...] | None:
-    expected = "names that are text and all different, such as [r, n, t]"
-    names = _sequence(field, value, expected)
-    if names is None:
+def _names(value: Any) -> tuple[str, ...] | None:
+    if value is None:
         return None
+    names = _list(value)
     if any(isinstance(name, bool) for name in names):
-        hint = "YAML reads yes, no, on and off as truth values: put the name in quotes"
-        raise _refuse(field, value, expected, hint, SplitsError)
+        raise CheckError("YAML reads yes, no, on and off as truth values: put the name in quotes")
     if not all(isinstance(name, str) and name for name in names) or len(set(names)) < len(names):
-        raise _refuse(field, value, expected, kind=SplitsError)
+        raise CheckError
     return tuple(names)
 
 
-CHECKS: dict[str, Callable[[str, Any], Any]] = {
-    "enabled": _boolean,
-    "k": _integer(1),
-    "sigma": _finite(_number()),
-    "abs_thr": _number(),
-    "rel_thr": _number(),
-    "sample_level": _boolean,
-    "p_max": _number(1.0),
-    "warmup_epochs": _integer(0),
-    "drop": _choice("zero", "mean"),
-    "measure": _choice(*MEASURES),
-    "first_epoch": _integer(0),
-    "end_epoch": _integer(1, optional=True),
-    "relative": _boolean,
-    "seed": _integer(0, optional=True),
-    "log_period": _integer(1),
-    "inplace": _boolean,
-    "sync": _boolean,
-    "head": _head,
-    "splits": _widths,
-    "names": _names,
-}
+BOOLEAN = Check("True or False", _boolean)
+MODULE = Check(
+    "the name of a module, such as 'classifier', or the different names of a chain, "
+    "such as ['bottleneck', 'classifier']",
+    _module,
+)
+WIDTHS = Check(
+    "two or more integers >= 1, the width of each modality, such as [512, 512, 512]",
+    _widths,
+    SplitsError,
+)
+NAMES = Check("different, non-empty names, such as [r, n, t]", _names, SplitsError)

@@ -1,4 +1,4 @@
-"""The settings: one frozen dataclass, its limits, and where it can be loaded from."""
+"""The settings: one frozen dataclass, and the sources it can be loaded from."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from ..errors import CMIEIError, ConfigError, SplitsError, did_you_mean
-from ..functional import relative_needs_samples
-from .checks import CHECKS
+from ..functional import MEASURES, relative_needs_samples
+from .checks import BOOLEAN, MODULE, NAMES, WIDTHS, choice, integer, number
+from .section import SECTION, find_section
+from .setting import checked, refusal, setting
 from .yaml import LinedDict, read_yaml
 
 __all__ = ["Config", "ConfigSource", "add_cmiei_config"]
-
-SECTION = ("MODEL", "C_MIEI")
 
 ConfigSource: TypeAlias = "Config | str | os.PathLike[str] | Mapping[str, Any] | object | None"
 """What ``attach``, ``audit`` and ``verify`` take as ``config=``."""
@@ -24,59 +24,113 @@ ConfigSource: TypeAlias = "Config | str | os.PathLike[str] | Mapping[str, Any] |
 
 @dataclass(frozen=True)
 class Config:
-    """All settings of C-MIEI. In YAML: the same words in upper case, under ``MODEL.C_MIEI``.
+    """All settings of C-MIEI. In YAML they have the same names in upper case.
+
+    Each field carries its check and its description; ``docs/configuration.md`` and
+    ``configs/default.yml`` are generated from them.
 
     Raises:
-        ConfigError: a value is of the wrong type or out of range.
+        ConfigError: a value is of the wrong type or out of range, or two settings contradict each
+            other.
+        SplitsError: ``splits`` or ``names`` are wrong.
+
+    Example:
+        >>> Config(k=1, sigma=0.1).to_dict()["SIGMA"]
+        0.1
     """
 
-    enabled: bool = False
-    """Whether ``attach(..., config=...)`` registers anything at all."""
-    k: int = 3
-    """Estimate on every k-th training step."""
-    sigma: float = 0.05
-    """Standard deviation of the noise on a substituted modality, in units of the features."""
-    abs_thr: float = 0.03
-    """The dominant influence must be larger than this, in nats."""
-    rel_thr: float = 1.25
-    """The dominant influence must be larger than this many times the second largest."""
-    sample_level: bool = True
-    """Decide for each sample; False: once for the batch, from the batch means."""
-    p_max: float = 0.5
-    """At most this share of the batch is substituted (sample level only)."""
-    warmup_epochs: int = 5
-    """For so many epochs influence is measured and nothing is substituted."""
-    drop: str = "zero"
-    """What stands in for a dropped modality: ``zero``, or the batch ``mean``."""
-    measure: str = "kl"
-    """How the change of the prediction is measured: ``kl``, ``js`` or ``ted`` for classes,
-    ``bernoulli`` for sigmoid heads, ``squared`` for regression. ``abs_thr`` is in its units."""
-    first_epoch: int = 0
-    """The number that the training script gives to its first epoch."""
-    end_epoch: int | None = None
-    """From this epoch on nothing is substituted any more; None: never stop."""
-    relative: bool = False
-    """Judge dominance by how many times its usual influence (the batch mean) a modality has in a
-    sample; False: by the influence itself, as published (sample level only)."""
-    seed: int | None = None
-    """Seed of the noise; None: torch's initial seed."""
-    log_period: int = 50
-    """Training steps between two log lines."""
-    inplace: bool = False
-    """Write the substitution into the captured tensor, where every later consumer sees it."""
-    sync: bool = False
-    """Take batch-level decisions and prototypes from all ranks of torch.distributed. (The mean of
-    ``DROP mean`` stays that of the rank.)"""
-    head: str | tuple[str, ...] | None = None
-    """Name of the fusion head, as in ``model.named_modules()``; several are a chain."""
-    splits: tuple[int, ...] | None = None
-    """Widths of the modalities in the concatenated input of the head."""
-    names: tuple[str, ...] | None = None
-    """Names of the modalities, as they appear in the log."""
+    enabled: bool = setting(
+        False, BOOLEAN, "Whether `attach(config=...)` registers anything at all."
+    )
+    k: int = setting(3, integer(1), "Estimate the influence on every K-th training step.")
+    sigma: float = setting(
+        0.05,
+        number(finite=True),
+        "Standard deviation of the noise on a substituted modality, in units of the features.",
+    )
+    abs_thr: float = setting(
+        0.03,
+        number(),
+        "The dominant influence must be larger than this (nats, or the units of `MEASURE`).",
+    )
+    rel_thr: float = setting(
+        1.25,
+        number(),
+        "The dominant influence must be more than this many times the second largest.",
+    )
+    sample_level: bool = setting(
+        True,
+        BOOLEAN,
+        "Decide for each sample. `False`: decide once for the batch, from its mean influences.",
+    )
+    p_max: float = setting(
+        0.5, number(1.0), "At most this share of a batch is substituted (sample level only)."
+    )
+    warmup_epochs: int = setting(
+        5, integer(0), "Epochs at the start in which influence is measured, nothing substituted."
+    )
+    drop: str = setting(
+        "zero",
+        choice("zero", "mean"),
+        "Baseline that replaces a dropped modality: `zero`, or the batch `mean`.",
+    )
+    measure: str = setting(
+        "kl",
+        choice(*MEASURES),
+        "How the change of the prediction is measured: `kl`, `js` or `ted` for classes, "
+        "`bernoulli` for sigmoid heads, `squared` for regression.",
+    )
+    first_epoch: int = setting(
+        0, integer(0), "The number that your training script gives to its first epoch."
+    )
+    end_epoch: int | None = setting(
+        None,
+        integer(1, optional=True),
+        "From this epoch on nothing is substituted. `null`: never stop.",
+    )
+    relative: bool = setting(
+        False,
+        BOOLEAN,
+        "Judge dominance by each influence divided by its batch mean: this weakens what a sample "
+        "uses more than usual, not what is strong everywhere (sample level only). `False`: judge "
+        "by the influence itself, as published.",
+    )
+    seed: int | None = setting(
+        None, integer(0, optional=True), "Seed of the noise. `null`: torch's initial seed."
+    )
+    log_period: int = setting(50, integer(1), "Training steps between two log lines.")
+    inplace: bool = setting(
+        False,
+        BOOLEAN,
+        "Write the substitution into the captured tensor, so that every later consumer sees it.",
+    )
+    sync: bool = setting(
+        False,
+        BOOLEAN,
+        "Take batch-level decisions and prototypes from the batches of all ranks. The mean of "
+        "`DROP mean` is still that of the rank.",
+    )
+    head: str | tuple[str, ...] | None = setting(
+        None,
+        MODULE,
+        "Name of the fusion head in `model.named_modules()`, or the names of a chain. Used when "
+        "`attach` is called without `head`.",
+    )
+    splits: tuple[int, ...] | None = setting(
+        None,
+        WIDTHS,
+        "Widths of the modalities in the head's input. Used when `attach` is called without "
+        "`splits`.",
+    )
+    names: tuple[str, ...] | None = setting(
+        None,
+        NAMES,
+        "Names of the modalities, as in the log. `null`: r, n, t for three, else m0, m1, ...",
+    )
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
-            object.__setattr__(self, field.name, _checked(field.name, getattr(self, field.name)))
+            object.__setattr__(self, field.name, checked(field, getattr(self, field.name)))
         if self.relative and not self.sample_level:
             raise relative_needs_samples()
         if self.splits and self.names and len(self.splits) != len(self.names):
@@ -92,22 +146,22 @@ class Config:
     def load(cls, source: ConfigSource) -> Config:
         """Build a Config from a YAML path, a mapping (yacs, OmegaConf), or a namespace.
 
-        A path or mapping may be a whole configuration that holds ``MODEL.C_MIEI`` (everything
-        beside that section is left alone), or the section itself. Of an ``argparse.Namespace`` the
-        attributes with the name of a field are taken (``args.sigma``).
+        A path or mapping is either a whole configuration that holds ``MODEL.C_MIEI`` (all other
+        sections are ignored) or the section itself. From an ``argparse.Namespace`` the attributes
+        that are named like a field are taken (``args.sigma``).
 
         Raises:
-            ConfigError: an unknown or duplicate key, a value of the wrong type or out of range (for
-                a file with its line number), a missing section or file.
+            ConfigError: a key is unknown or repeated, a value is of the wrong type or out of range,
+                or the section or the file is missing. For a file, the error has the line number.
+            SplitsError: ``SPLITS`` or ``NAMES`` are wrong.
         """
         if isinstance(source, cls):
             return source
         if isinstance(source, (str, os.PathLike)):
             where = os.fspath(source)
-            return cls._from_section(_section(read_yaml(where), where), where)
+            return cls._from_section(find_section(read_yaml(where), where), where)
         if isinstance(source, argparse.Namespace):
-            fields = {f.name for f in dataclasses.fields(cls)}
-            known = {key: value for key, value in vars(source).items() if key in fields}
+            known = {k: v for k, v in vars(source).items() if k in _field_names()}
             if not known:
                 raise ConfigError(
                     "the namespace holds no setting of C-MIEI",
@@ -117,7 +171,7 @@ class Config:
                 )
             return cls._from_section(known, "namespace")
         if isinstance(source, Mapping):
-            return cls._from_section(_section(source, "mapping"), "mapping")
+            return cls._from_section(find_section(source, "mapping"), "mapping")
         raise ConfigError(
             "no configuration can be read from this",
             got=type(source).__name__,
@@ -127,12 +181,12 @@ class Config:
 
     @classmethod
     def resolve(cls, source: ConfigSource, settings: Mapping[str, Any], **where: Any) -> Config:
-        """The settings in force: the source (None: the defaults, enabled), then what is given.
+        """The settings in force: those of the source, overridden by those that are given.
 
         Args:
-            source: as for ``load``.
+            source: as for ``load``. None: the defaults, enabled.
             settings: fields by their lower-case names.
-            **where: ``head``, ``splits`` and ``names``; None does not count as given.
+            **where: ``head``, ``splits`` and ``names``; None means not given.
 
         Raises:
             ConfigError, SplitsError: as ``load`` and ``override``.
@@ -142,9 +196,10 @@ class Config:
 
     @classmethod
     def _from_section(cls, section: Mapping[Any, Any], where: str) -> Config:
-        fields = [f.name for f in dataclasses.fields(cls)]
+        fields = _field_names()
         lines = section.lines if isinstance(section, LinedDict) else {}
         settings: dict[str, Any] = {}
+        places: dict[str, str] = {}
         for key in section:
             at = f"{where}:{lines[key]}" if key in lines else where
             field = str(key).lower()
@@ -165,14 +220,11 @@ class Config:
                     expected="every setting once",
                     remedy="remove one of the two",
                 )
-            try:
-                settings[field] = _checked(field, section[key])
-            except CMIEIError as error:
-                raise error.at(at) from None
+            settings[field], places[refusal(field)] = section[key], at
         try:
             return cls(**settings)
-        except CMIEIError as error:  # settings that contradict each other: no one line
-            raise error.at(where) from None
+        except CMIEIError as error:  # of one setting, or of two that contradict each other
+            raise error.at(places.get(error.problem, where)) from None
 
     def override(self, **settings: Any) -> Config:
         """Return a copy with some fields replaced, as the keywords of ``attach`` do.
@@ -180,7 +232,7 @@ class Config:
         Raises:
             ConfigError: an unknown field, or a value that is refused.
         """
-        fields = [f.name for f in dataclasses.fields(self)]
+        fields = _field_names()
         for key in settings:
             if key not in fields:
                 raise ConfigError(
@@ -197,11 +249,15 @@ class Config:
         return {k.upper(): list(v) if isinstance(v, tuple) else v for k, v in plain}
 
 
+def _field_names() -> list[str]:
+    return [field.name for field in dataclasses.fields(Config)]
+
+
 def add_cmiei_config(cfg: Any) -> Any:
     """Register the section ``MODEL.C_MIEI`` with its defaults in a yacs ``CfgNode``.
 
-    After it ``cfg.merge_from_file`` accepts the section. Settings that the section already has are
-    kept. Returns ``cfg``.
+    After that, ``cfg.merge_from_file`` accepts the section. Settings that the section already has
+    are kept. Returns ``cfg``.
 
     Raises:
         ConfigError: ``cfg`` is not a yacs node, or it is frozen.
@@ -217,7 +273,7 @@ def add_cmiei_config(cfg: Any) -> Any:
         raise ConfigError(
             "the configuration is frozen",
             got="a frozen CfgNode",
-            expected="one that can still be changed",
+            expected="a CfgNode that is not frozen",
             remedy="call add_cmiei_config(cfg) before cfg.freeze()",
         )
     node = cfg
@@ -235,65 +291,3 @@ def add_cmiei_config(cfg: Any) -> Any:
     for key, value in Config().to_dict().items():
         node.setdefault(key, value)
     return cfg
-
-
-def _checked(field: str, value: Any) -> Any:
-    try:
-        return CHECKS[field](field, value)
-    except CMIEIError as error:
-        if error.remedy:
-            raise
-        default = {f.name: f.default for f in dataclasses.fields(Config)}[field]
-        remedy = f"the default is {default!r}"
-        raise type(error)(
-            error.problem, got=error.got, expected=error.expected, remedy=remedy
-        ) from None
-
-
-def _no_section(where: str, name: str, value: object) -> ConfigError:
-    return ConfigError(
-        f"{where}: {name} is not a section",
-        got=repr(value),
-        expected="a mapping of settings",
-        remedy=f"indent the settings below {name}:",
-    )
-
-
-def _section(source: Mapping[Any, Any], where: str) -> Mapping[Any, Any]:
-    """The settings in a mapping: its ``MODEL.C_MIEI``, its ``C_MIEI``, or the mapping itself."""
-    outer, inner = SECTION
-    _refuse_repeated(source, where, outer, inner)
-    holder = source.get(outer, source)
-    if not isinstance(holder, Mapping):
-        raise _no_section(where, outer, holder)
-    if holder is source and inner not in holder:
-        _refuse_repeated(source, where)
-        return source
-    _refuse_repeated(holder, where, inner)
-    if inner not in holder:
-        raise ConfigError(
-            f"{where}: no section {outer}.{inner}",
-            got=f"{outer} with " + (", ".join(map(str, holder)) or "nothing in it"),
-            expected=f"{outer}.{inner}",
-            remedy="add the section; with yacs: add_cmiei_config(cfg)",
-        )
-    section = holder[inner]
-    if section is None:  # a header with nothing below it
-        return {}
-    if not isinstance(section, Mapping):
-        raise _no_section(where, f"{outer}.{inner}", section)
-    _refuse_repeated(section, where)
-    return section
-
-
-def _refuse_repeated(mapping: Mapping[Any, Any], where: str, *keys: str) -> None:
-    """Refuse keys that a file has twice: the given ones, or all."""
-    repeated = mapping.repeated if isinstance(mapping, LinedDict) else []
-    for key, first, second in repeated:
-        if key in keys or not keys:
-            raise ConfigError(
-                f"{where}:{second}: duplicate key {key!r}",
-                got=f"{key!r} in line {first} and again in line {second}",
-                expected="every key once (YAML would silently keep the last one)",
-                remedy="remove one of the two",
-            )
