@@ -110,36 +110,33 @@ def _module(value: Any) -> str | tuple[str, ...] | None:
     links = list(value) if isinstance(value, Sequence) and not isinstance(value, bytes) else []
     named = all(isinstance(link, str) for link in links)
     if not links or not named or len(set(links)) < len(links):
-        raise CheckError
+        raise CheckError("take the names from model.named_modules()")
     return links[0] if len(links) == 1 else tuple(links)
 
 
-def _list(value: Any) -> list[Any]:
+def _is_list(value: Any) -> bool:
     # OmegaConf's list is a Sequence of its own; yacs hands over lists and tuples.
-    if isinstance(value, (str, bytes)) or not isinstance(value, Sequence):
-        raise CheckError
-    return list(value)
+    return isinstance(value, Sequence) and not isinstance(value, (str, bytes))
 
 
 def _widths(value: Any) -> tuple[int, ...] | None:
     if value is None:
         return None
-    widths = _list(value)
+    widths = list(value) if _is_list(value) else []
     whole = [not isinstance(width, bool) and hasattr(width, "__index__") for width in widths]
     if len(widths) < 2 or not all(whole) or min(widths) < 1:
-        raise CheckError(
-            "the method compares modalities: give the width of each one in the head's input"
-        )
+        raise CheckError("give the width of each modality in the head's input")
     return tuple(operator.index(width) for width in widths)
 
 
 def _names(value: Any) -> tuple[str, ...] | None:
     if value is None:
         return None
-    names = _list(value)
+    names = list(value) if _is_list(value) else []
     if any(isinstance(name, bool) for name in names):
         raise CheckError("YAML reads yes, no, on and off as truth values: put the name in quotes")
-    if not all(isinstance(name, str) and name for name in names) or len(set(names)) < len(names):
+    named = all(isinstance(name, str) and name for name in names)
+    if not _is_list(value) or not named or len(set(names)) < len(names):
         raise CheckError
     return tuple(names)
 

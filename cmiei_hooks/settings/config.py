@@ -208,7 +208,7 @@ class Config:
                     f"{at}: unknown setting {key!r}",
                     got=repr(key),
                     expected="one of " + ", ".join(name.upper() for name in fields),
-                    remedy="it is an argument of attach()"
+                    remedy="pass it to attach() as an argument"
                     if field in ("modalities", "dim", "output", "log")
                     else did_you_mean(str(key), [name.upper() for name in fields])
                     or "remove it, or correct its name",
