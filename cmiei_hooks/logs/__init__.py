@@ -1,11 +1,13 @@
-"""What is logged during training, and the sinks it goes to.
+"""What is logged during training, and where it goes.
 
-A sink is any callable that takes a ``LogRecord``.
+A ``LogRecord`` holds the settings or the metrics; a sink is any callable that takes one; the
+``Reporter`` hands out the records.
 """
 
 from .console import Console
 from .record import LogRecord, Sink
-from .sinks import JSONLines, Reporter, Scalars, StandardLogging
+from .reporter import Reporter
+from .sinks import JSONLines, Scalars, StandardLogging
 
 __all__ = [
     "Console",

@@ -1,4 +1,4 @@
-"""The rich console logger: plain lines, no live display, so pipes and progress bars are safe."""
+"""The console logger: plain lines and no live display, for pipes and beside progress bars."""
 
 from __future__ import annotations
 
@@ -14,32 +14,47 @@ __all__ = ["Console"]
 
 
 class Console:
-    """Prints every record as one line on stdout, coloured where the terminal can."""
+    """Prints every record as one line on stdout, in colour if the terminal has it.
+
+    Args:
+        console: print on this console of rich instead.
+
+    Example:
+        >>> attach(model, head="classifier", splits=[512, 512], log=Console())
+    """
 
     def __init__(self, console: RichConsole | None = None) -> None:
         # The default console looks up sys.stdout when it prints, so redirections keep working.
-        self._console, self._own = console or RichConsole(highlight=False), console is None
+        self._console = RichConsole(highlight=False) if console is None else console
+        self._on_stdout = console is None
 
     def __call__(self, record: LogRecord) -> None:
         """Print one record."""
-        line = Text(record.text())
+        line = Text(record.text())  # not markup: names may contain brackets
         line.highlight_regex(r"^C-MIEI \S+", "bold")
         line.highlight_regex(r"\b(C_MIEI_Ratio|CI_\S+|Hist\[.*?\])", "cyan")
-        if self._own and hasattr(sys.stdout, "rich_proxied_file"):
-            # A rich progress bar is running: it takes what is printed and draws itself below.
+        try:
+            self._print(line)
+        except SystemExit as error:  # rich's way to report a pipe that the reader has closed
+            raise BrokenPipeError("the reader of the output is gone") from error
+
+    def _print(self, line: Text) -> None:
+        if self._on_stdout and hasattr(sys.stdout, "rich_proxied_file"):
+            # A rich progress bar is running. It prints what is written and redraws itself below.
             with self._console.capture() as captured:
                 self._console.print(line, soft_wrap=True)
             sys.stdout.write(captured.get())
             return
-        with self._beside_tqdm():
+        with _beside_tqdm(self._console):
             self._console.print(line, soft_wrap=True)
 
-    def _beside_tqdm(self) -> contextlib.AbstractContextManager[object]:
-        # tqdm clears its bars and draws them again below the line; only asked if it is in use.
-        tqdm = sys.modules.get("tqdm")
-        if tqdm is None:
-            return contextlib.nullcontext()
-        bars: contextlib.AbstractContextManager[object] = tqdm.tqdm.external_write_mode(
-            file=self._console.file
-        )
-        return bars
+
+def _beside_tqdm(console: RichConsole) -> contextlib.AbstractContextManager[object]:
+    """Let tqdm, if the program uses it, clear its bars and redraw them below the line."""
+    tqdm = sys.modules.get("tqdm")
+    if tqdm is None:
+        return contextlib.nullcontext()
+    bars: contextlib.AbstractContextManager[object] = tqdm.tqdm.external_write_mode(
+        file=console.file
+    )
+    return bars

@@ -1,7 +1,4 @@
-"""What is logged: one record for each line, and the line itself.
-
-A sink is any callable that takes a :class:`LogRecord`.
-"""
+"""A record of what is logged, and the line of text that it becomes."""
 
 from __future__ import annotations
 
@@ -16,27 +13,29 @@ __all__ = ["LogRecord", "Sink"]
 
 @dataclass(frozen=True)
 class LogRecord:
-    """One thing to log."""
+    """One thing to log: the start with its settings, or the metrics of an estimation step."""
 
     event: Literal["start", "disabled", "figures"]
-    """``start``: attached; ``disabled``: not attached, ENABLED is False; ``figures``: metrics."""
+    """``start``: attached. ``disabled``: not attached, since ENABLED is False. ``figures``: the
+    record holds metrics."""
     head: str
     names: tuple[str, ...]
     splits: tuple[Any, ...]
-    """What each modality is in the input of the head: a width, or a list of places."""
+    """For each modality its width, or the list of its positions in the arguments of the head."""
     config: Config
     step: int = 0
-    """The training-mode call of the head that was measured last."""
+    """The newest estimation step: a training-mode call of the head, counted from 0."""
     epoch: int = 0
     metrics: dict[str, float] = field(default_factory=dict)
     """As ``Handle.metrics()``; empty unless the event is ``figures``."""
 
     def text(self) -> str:
         """The record as one line."""
-        return _start(self) if self.event != "figures" else _figures(self)
+        return _metrics(self) if self.event == "figures" else _start(self)
 
 
 Sink = Callable[[LogRecord], Any]
+"""Anything that takes a record. What it returns is ignored."""
 
 
 def _start(record: LogRecord) -> str:
@@ -54,7 +53,7 @@ def _start(record: LogRecord) -> str:
     return f"C-MIEI attached | {settings} | head {record.head} | {kind} {parts}"
 
 
-def _figures(record: LogRecord) -> str:
+def _metrics(record: LogRecord) -> str:
     m, names = record.metrics, record.names
     influence = " / ".join(f"CI_{n} {_number(m[f'CI_{n}'])}" for n in names)
     dominance = " / ".join(f"{m[f'Hist_{n}']:.2f}" for n in names)

@@ -1,4 +1,4 @@
-"""The sinks that need nothing but the standard library, and who hands them the records."""
+"""Sinks for files, curves and the ``logging`` module."""
 
 from __future__ import annotations
 
@@ -6,50 +6,31 @@ import json
 import logging
 import math
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from ..distributed import rank
 from ..errors import ConfigError
-from .record import LogRecord, Sink
+from .record import LogRecord
 
-__all__ = ["JSONLines", "Reporter", "ScalarWriter", "Scalars", "StandardLogging"]
-
-
-class Reporter:
-    """Hands records to the sinks, on rank 0 only."""
-
-    def __init__(self, sinks: Sequence[Sink], period: int) -> None:
-        self.sinks, self.period = tuple(sinks), period
-        self.next_step = 0
-
-    def due(self, step: int) -> bool:
-        """Whether the measurement of this step is to be logged: the first one of each period."""
-        if not self.sinks or step < self.next_step:
-            return False
-        self.next_step = (step // self.period + 1) * self.period
-        return rank() == 0
-
-    def emit(self, record: LogRecord) -> None:
-        """Give a record to every sink."""
-        if rank() == 0:
-            for sink in self.sinks:
-                sink(record)
+__all__ = ["JSONLines", "ScalarWriter", "Scalars", "StandardLogging"]
 
 
 class JSONLines:
-    """Appends one JSON object a record to a file; not-a-number becomes null.
+    """Appends each record to a file, as one line of JSON.
 
-    The keys of the figures are ``event, head, epoch, step`` and those of ``Handle.metrics()``; the
-    line of the start has the settings instead. A file that exists is continued.
+    A line with metrics has the keys ``event, head, epoch, step`` and those of ``Handle.metrics()``;
+    NaN and infinity become null. The first line has the settings instead. An existing file is
+    continued.
+
+    Example:
+        >>> attach(model, head="classifier", splits=[512, 512], log=JSONLines("runs/cmiei.jsonl"))
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
 
     def __call__(self, record: LogRecord) -> None:
-        """Log one record."""
+        """Write one record."""
         row: dict[str, Any] = {"event": record.event, "head": record.head}
         if record.event == "figures":
             row |= {"epoch": record.epoch, "step": record.step}
@@ -64,16 +45,23 @@ class JSONLines:
 
 
 class ScalarWriter(Protocol):
-    """TensorBoard's ``SummaryWriter`` and whatever else has this method."""
+    """What ``Scalars`` needs of a writer, such as TensorBoard's ``SummaryWriter``."""
 
     def add_scalar(self, tag: str, value: float, step: int, /) -> Any:
-        """Record one value of a curve."""
+        """Add one value to a curve."""
 
 
 class Scalars:
-    """Writes every figure with ``writer.add_scalar(prefix + name, value, step)``.
+    """Writes every metric with ``writer.add_scalar(prefix + name, value, step)``.
 
-    For TensorBoard and others. Give every attachment a prefix of its own if there are several.
+    This works with TensorBoard's ``SummaryWriter`` and others. If there are several attachments,
+    give each its own prefix.
+
+    Raises:
+        ConfigError: the writer has no ``add_scalar``.
+
+    Example:
+        >>> attach(model, head="classifier", splits=[512, 512], log=Scalars(SummaryWriter()))
     """
 
     def __init__(self, writer: ScalarWriter, prefix: str = "C_MIEI/") -> None:
@@ -82,22 +70,26 @@ class Scalars:
                 "the writer cannot take scalars",
                 got=type(writer).__name__,
                 expected="an object with add_scalar(tag, value, step)",
-                remedy="pass torch.utils.tensorboard.SummaryWriter(), or a callable as log= itself",
+                remedy="pass a torch.utils.tensorboard.SummaryWriter, or your own callable as log=",
             )
         self.writer, self.prefix = writer, prefix
 
     def __call__(self, record: LogRecord) -> None:
-        """Log one record."""
+        """Write one record."""
         for key, value in record.metrics.items():
             self.writer.add_scalar(self.prefix + key, value, record.step)
 
 
 class StandardLogging:
-    """Sends the lines of the console to the ``logging`` module, at level INFO."""
+    """Sends the lines that ``Console`` prints to the ``logging`` module, at level INFO.
+
+    Example:
+        >>> attach(model, head="classifier", splits=[512, 512], log=StandardLogging("train"))
+    """
 
     def __init__(self, logger: logging.Logger | str = "cmiei_hooks") -> None:
         self.logger = logging.getLogger(logger) if isinstance(logger, str) else logger
 
     def __call__(self, record: LogRecord) -> None:
-        """Log one record."""
+        """Write one record."""
         self.logger.info("%s", record.text())

@@ -152,4 +152,4 @@ WIDTHS = Check(
     _widths,
     SplitsError,
 )
-NAMES = Check("different, non-empty names, such as [r, n, t]", _names, SplitsError)
+NAMES = Check("non-empty names, all different, such as [r, n, t]", _names, SplitsError)

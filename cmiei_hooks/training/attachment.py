@@ -105,7 +105,7 @@ def attach(
     drop_compiled_code(model)
     partition = where.partition
     start = LogRecord("start", where.name, partition.names, tuple(partition.plain), resolved)
-    reporter.emit(start)  # before anything is registered: a logger may raise
+    reporter.emit(start)  # before anything is registered: it may be interrupted
     return Handle(Step(model, where, resolved, reporter, strategy))
 
 

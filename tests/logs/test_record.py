@@ -1,0 +1,15 @@
+"""The lines that people read, to the letter."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from cmiei_hooks import Config, LogRecord
+
+
+def test_the_lines(start, figures, golden):
+    golden(start.text())
+    golden(replace(start, config=Config(relative=True)).text())
+    golden(replace(start, head="a -> b", splits=(0, ["rgb", 2], [[0, 4], [8, 12]])).text())
+    golden(LogRecord("disabled", config=Config(), head="", names=(), splits=()).text())
+    golden(figures.text())
