@@ -1,4 +1,4 @@
-"""Every refusal of this package: what is wrong, what was got, what was expected, what to do."""
+"""The errors of this package. Each says what is wrong, what was got and expected, what to do."""
 
 from __future__ import annotations
 
@@ -23,8 +23,15 @@ __all__ = [
 class CMIEIError(ValueError):
     """Base of every error that this package raises on purpose.
 
-    The message has one line each for the problem, what was got, what was expected and the remedy;
-    the same four parts are attributes (empty strings where a part does not apply).
+    The message has a line for each of four parts: the problem, what was got, what was expected and
+    the remedy. The parts are attributes too: ``problem``, ``got``, ``expected`` and ``remedy``. A
+    part that does not apply is an empty string, and has no line.
+
+    Example:
+        >>> print(CMIEIError("K cannot take this value", got=0, expected="an integer >= 1"))
+        K cannot take this value
+          got:      0
+          expected: an integer >= 1
     """
 
     def __init__(
@@ -37,13 +44,13 @@ class CMIEIError(ValueError):
         super().__init__("\n".join([problem, *lines]))
 
     def at(self, place: str) -> CMIEIError:
-        """The same error, saying where it was found."""
+        """The same error, with the place where it was found in front of the problem."""
         return _rebuild(
             type(self), f"{place}: {self.problem}", self.got, self.expected, self.remedy
         )
 
     def __reduce__(self) -> tuple[object, ...]:
-        # Errors of worker processes are pickled; by default without keyword arguments.
+        # Worker processes pickle their errors. The default would lose the keyword arguments.
         return _rebuild, (
             type(self),
             self.problem,
@@ -60,39 +67,39 @@ def _rebuild(
 
 
 class ConfigError(CMIEIError):
-    """A setting is unknown, of the wrong type or out of range."""
+    """A setting or an argument is unknown, of the wrong type, out of range or contradictory."""
 
 
 class HeadError(CMIEIError):
-    """The fusion head cannot be found, or cannot be hooked."""
+    """The fusion head cannot be found, hooked or run again."""
 
 
 class SplitsError(CMIEIError):
-    """The modalities (splits, names, dim) contradict each other or the head."""
+    """The description of the modalities is wrong, or does not fit the head."""
 
 
 class InputError(CMIEIError):
-    """The head was called with something that does not hold the modalities."""
+    """An input does not have what is needed: a call of the head, a batch or a tensor."""
 
 
 class OutputError(CMIEIError):
-    """The head did not return logits of shape [B, C]."""
+    """The output of the head has no logits of shape ``[B, C]``."""
 
 
 class StateError(CMIEIError):
-    """A saved state does not belong to this attachment."""
+    """A saved state is not one of this attachment, or there is none."""
 
 
 class CheckpointError(CMIEIError):
-    """A model, checkpoint or loader of an audit cannot be used."""
+    """A model, checkpoint, data loader or file of saved features cannot be used."""
 
 
 class ValidationError(CMIEIError):
-    """A training function, task or data set of a validation cannot be used."""
+    """A training function, metric or data set of a validation cannot be used."""
 
 
 class CMIEIWarning(UserWarning):
-    """Something that does not stop training but that the user must know; given once."""
+    """A problem that the user must know about, but that does not stop training. Given once."""
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+import os
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -13,6 +16,7 @@ import torch.multiprocessing as mp
 from helpers import WIDTHS, Fused, record_head_input
 
 import cmiei_hooks
+from cmiei_hooks import distributed
 
 RANKS = 2
 SETTINGS = {
@@ -148,3 +152,77 @@ def test_reduced_metrics_are_those_of_all_samples(ranks):
     for key, value in one["reduced"].items():
         weighted = (8 * one["metrics"][key] + 12 * two["metrics"][key]) / 20
         assert value == pytest.approx(weighted, rel=1e-6)
+
+
+LAUNCHED = ("RANK", "LOCAL_RANK", "GROUP_RANK", "NODE_RANK", "LOCAL_WORLD_SIZE", "SLURM_PROCID")
+
+
+@pytest.mark.parametrize(
+    ("variables", "rank"),
+    [
+        ({}, 0),
+        ({"RANK": "5", "LOCAL_RANK": "1", "GROUP_RANK": "2", "LOCAL_WORLD_SIZE": "2"}, 5),
+        ({"RANK": "0", "LOCAL_RANK": "1", "SLURM_PROCID": "3"}, 0),
+        ({"LOCAL_RANK": "1", "GROUP_RANK": "2", "LOCAL_WORLD_SIZE": "4"}, 9),
+        ({"LOCAL_RANK": "0", "NODE_RANK": "1", "LOCAL_WORLD_SIZE": "4"}, 4),
+        ({"LOCAL_RANK": "0", "NODE_RANK": "1"}, 1),
+        ({"LOCAL_RANK": "0", "NODE_RANK": "0"}, 0),
+        ({"LOCAL_RANK": "0", "SLURM_PROCID": "8"}, 8),
+        ({"LOCAL_RANK": "3", "SLURM_PROCID": "0"}, 3),
+        ({"LOCAL_RANK": "3"}, 3),
+        ({"SLURM_PROCID": "3"}, 3),
+        ({"RANK": "", "LOCAL_RANK": "none", "SLURM_PROCID": "2"}, 2),
+    ],
+    ids=str,
+)
+def test_the_rank_before_there_is_a_process_group(monkeypatch, variables, rank):
+    for name in LAUNCHED:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert distributed.rank() == rank
+
+
+def test_attached_is_said_once_when_a_script_starts_itself_again(tmp_path):
+    """As Lightning does: the first process has no variables, its children have LOCAL_RANK."""
+    script = tmp_path / "train.py"
+    script.write_text(
+        "import os, subprocess, sys\n"
+        "from helpers import Fused\n"
+        "import cmiei_hooks\n"
+        "cmiei_hooks.attach(Fused(), head='classifier', splits=[4, 3, 5])\n"
+        "if 'LOCAL_RANK' not in os.environ:\n"
+        "    child = os.environ | {'LOCAL_RANK': '1', 'NODE_RANK': '0', 'WORLD_SIZE': '2'}\n"
+        "    subprocess.run([sys.executable, __file__], env=child, check=True)\n"
+    )
+    tests = Path(__file__).parent
+    clean = {name: value for name, value in os.environ.items() if name not in LAUNCHED}
+    done = subprocess.run(
+        [sys.executable, str(script)],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=clean | {"PYTHONPATH": f"{tests.parent}{os.pathsep}{tests}"},
+    )
+    assert done.stdout.count("C-MIEI attached") == 1
+
+
+def test_alone_everything_works_without_a_process_group(x):
+    assert not distributed.active()
+    assert distributed.world_size() == 1
+    assert distributed.sum_over_ranks(x) is x
+    assert distributed.sum_over_ranks_with_grad(x) is x
+    assert distributed.gather_objects("mine") == ["mine"]
+    distributed.wait_for_all()
+    with distributed.joined():
+        assert not dist.is_initialized()
+
+
+def test_joined_makes_a_process_group_and_ends_it(monkeypatch):
+    made = []
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(dist, "init_process_group", made.append)
+    monkeypatch.setattr(dist, "destroy_process_group", lambda: made.append("destroyed"))
+    with distributed.joined():
+        assert made == ["gloo"]
+    assert made == ["gloo", "destroyed"]
