@@ -1,11 +1,12 @@
-"""The settings of C-MIEI: one frozen dataclass, the checks of its fields, and how YAML is read.
+"""The settings of C-MIEI: ``Config``, the checks of its fields, and the files it is read from.
 
 Every other room takes a ``Config``; none reads a setting from anywhere else.
 """
 
-from .config import Config, ConfigSource, add_cmiei_config
+from .config import Config, ConfigSource
 from .section import SECTION
 from .setting import describe
+from .yacs import add_cmiei_config
 from .yaml import parse_value
 
 __all__ = [

@@ -12,11 +12,11 @@ from typing import Any, TypeAlias
 from ..errors import CMIEIError, ConfigError, SplitsError, did_you_mean
 from ..functional import MEASURES, relative_needs_samples
 from .checks import BOOLEAN, MODULE, NAMES, WIDTHS, choice, integer, number
-from .section import SECTION, find_section
+from .section import find_section
 from .setting import checked, refusal, setting
 from .yaml import LinedDict, read_yaml
 
-__all__ = ["Config", "ConfigSource", "add_cmiei_config"]
+__all__ = ["Config", "ConfigSource"]
 
 ConfigSource: TypeAlias = "Config | str | os.PathLike[str] | Mapping[str, Any] | object | None"
 """What ``attach``, ``audit`` and ``verify`` take as ``config=``."""
@@ -251,43 +251,3 @@ class Config:
 
 def _field_names() -> list[str]:
     return [field.name for field in dataclasses.fields(Config)]
-
-
-def add_cmiei_config(cfg: Any) -> Any:
-    """Register the section ``MODEL.C_MIEI`` with its defaults in a yacs ``CfgNode``.
-
-    After that, ``cfg.merge_from_file`` accepts the section. Settings that the section already has
-    are kept. Returns ``cfg``.
-
-    Raises:
-        ConfigError: ``cfg`` is not a yacs node, or it is frozen.
-    """
-    if not (isinstance(cfg, dict) and hasattr(cfg, "is_frozen")):
-        raise ConfigError(
-            "the section can only be registered in a yacs node",
-            got=type(cfg).__name__,
-            expected="a yacs.config.CfgNode",
-            remedy="other configurations need no registration: pass them to attach(config=...)",
-        )
-    if cfg.is_frozen():
-        raise ConfigError(
-            "the configuration is frozen",
-            got="a frozen CfgNode",
-            expected="a CfgNode that is not frozen",
-            remedy="call add_cmiei_config(cfg) before cfg.freeze()",
-        )
-    node = cfg
-    for name in SECTION:
-        if name not in node:
-            node[name] = type(cfg)()
-        node = node[name]
-        if not isinstance(node, type(cfg)) or node.is_frozen():
-            raise ConfigError(
-                f"{name} is not a section that can be changed",
-                got="a frozen node" if isinstance(node, type(cfg)) else repr(node),
-                expected="a CfgNode that is not frozen",
-                remedy="call add_cmiei_config(cfg) first, and freeze afterwards",
-            )
-    for key, value in Config().to_dict().items():
-        node.setdefault(key, value)
-    return cfg
