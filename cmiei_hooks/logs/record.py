@@ -42,9 +42,11 @@ def _start(record: LogRecord) -> str:
     if record.event == "disabled":
         return "C-MIEI disabled: ENABLED is False, nothing is attached"
     c = record.config
+    in_epochs = c.warmup_steps is None
+    warmup = f"WARMUP_EPOCHS {c.warmup_epochs}" if in_epochs else f"WARMUP_STEPS {c.warmup_steps}"
     settings = (
         f"K {c.k} | SIGMA {c.sigma} | ABS_THR {c.abs_thr} | REL_THR {c.rel_thr} | "
-        f"SAMPLE_LEVEL {c.sample_level} | P_MAX {c.p_max} | WARMUP_EPOCHS {c.warmup_epochs}"
+        f"SAMPLE_LEVEL {c.sample_level} | P_MAX {c.p_max} | {warmup}"
     )
     settings += " | RELATIVE True" if c.relative else ""
     parts = " ".join(f"{n}:{w}" for n, w in zip(record.names, record.splits, strict=True))

@@ -88,6 +88,18 @@ class Config:
         integer(1, optional=True),
         "From this epoch on nothing is substituted. `null`: never stop.",
     )
+    warmup_steps: int | None = setting(
+        None,
+        integer(0, optional=True),
+        "Length of the warm-up in training calls of the head, in place of `WARMUP_EPOCHS`. `null`: "
+        "it is counted in epochs.",
+    )
+    end_step: int | None = setting(
+        None,
+        integer(1, optional=True),
+        "From this training call of the head on nothing is substituted, in place of `END_EPOCH`. "
+        "`null`: `END_EPOCH` decides.",
+    )
     relative: bool = setting(
         False,
         BOOLEAN,
@@ -133,6 +145,10 @@ class Config:
             object.__setattr__(self, field.name, checked(field, getattr(self, field.name)))
         if self.relative and not self.sample_level:
             raise relative_needs_samples()
+        if self.warmup_steps is not None and self.warmup_epochs != type(self).warmup_epochs:
+            raise _both_set("WARMUP_EPOCHS", self.warmup_epochs, "WARMUP_STEPS", self.warmup_steps)
+        if self.end_step is not None and self.end_epoch is not None:
+            raise _both_set("END_EPOCH", self.end_epoch, "END_STEP", self.end_step)
         if self.splits and self.names and len(self.splits) != len(self.names):
             raise SplitsError(
                 "every modality needs one name",
@@ -247,6 +263,15 @@ class Config:
         """The settings under their YAML keys, as plain values."""
         plain = dataclasses.asdict(self).items()
         return {k.upper(): list(v) if isinstance(v, tuple) else v for k, v in plain}
+
+
+def _both_set(epochs: str, epoch: int, steps: str, step: int) -> ConfigError:
+    return ConfigError(
+        f"{epochs} and {steps} are both set",
+        got=f"{epochs} {epoch}, {steps} {step}",
+        expected="one of the two",
+        remedy=f"leave {epochs} out to count steps, or {steps} to count epochs",
+    )
 
 
 def _field_names() -> list[str]:

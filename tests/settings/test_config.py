@@ -31,6 +31,8 @@ TOOL = {
     "MEASURE": "kl",
     "FIRST_EPOCH": 0,
     "END_EPOCH": None,
+    "WARMUP_STEPS": None,
+    "END_STEP": None,
     "SEED": None,
     "LOG_PERIOD": 50,
     "INPLACE": False,
@@ -82,6 +84,8 @@ OUT_OF_RANGE = {
     "measure": ["KL", "l2", None],
     "first_epoch": [-1, 0.0],
     "end_epoch": [0, -3, 7.5, "5"],
+    "warmup_steps": [-1, 1.5, "5", True],
+    "end_step": [0, -3, 7.5, "5"],
     "seed": [-1, 1.0, "0"],
     "log_period": [0, None],
     "inplace": [0],
@@ -140,6 +144,7 @@ def test_a_setting_is_validated_once_per_construction(monkeypatch, tmp_path):
 
 def test_limits_are_inclusive_where_they_should_be():
     Config(k=1, sigma=0, abs_thr=0, rel_thr=0, p_max=0, warmup_epochs=0, end_epoch=1, seed=0)
+    Config(warmup_steps=0, end_step=1)
     assert Config(p_max=1).p_max == 1.0
     assert Config(abs_thr=math.inf).abs_thr == math.inf  # never triggered: only observe
 
@@ -246,3 +251,28 @@ def test_relative_and_batch_level_contradict_each_other(golden):
     with pytest.raises(ConfigError) as error:
         Config(relative=True, sample_level=False)
     golden(error.value)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"warmup_steps": 100, "warmup_epochs": 3}, {"end_step": 900, "end_epoch": 40}],
+    ids=["warm-up", "end"],
+)
+def test_steps_and_epochs_contradict_each_other(settings, golden, tmp_path):
+    with pytest.raises(ConfigError) as error:
+        Config(**settings)
+    golden(error.value)
+    (step, _), (epoch, _) = settings.items()
+    for left_out in (step, epoch):  # the remedy
+        Config(**{key: value for key, value in settings.items() if key != left_out})
+    text = "".join(f"{key.upper()}: {value}\n" for key, value in settings.items())
+    path = write(tmp_path / "c.yml", text)
+    with pytest.raises(ConfigError) as error:
+        Config.load(path)
+    assert error.value.problem.startswith(f"{path}: ")
+
+
+def test_steps_go_with_the_default_of_the_epochs_and_with_the_other_pair():
+    Config(warmup_steps=100, warmup_epochs=5)
+    Config(warmup_steps=100, end_epoch=40)
+    Config(warmup_epochs=3, end_step=900)
