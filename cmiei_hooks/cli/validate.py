@@ -21,11 +21,7 @@ from .options import overrides, pair, words
 
 __all__ = ["add_arguments", "run"]
 
-_TASKS = {
-    "digits": "tools.experiments.digits:train",
-    "reid": "tools.experiments.reid:train",
-}
-_VIEWS = "cmiei_hooks.validation.npz:train"
+_NPZ = "cmiei_hooks.validation.npz:train"
 _FAILED = 1
 
 
@@ -35,34 +31,43 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument(
         "--train",
         metavar="MODULE:FUNCTION",
-        help="train(attach, seed, ...) calls attach as cmiei_hooks.attach and returns metrics",
+        help="your function train(attach, seed, ...): it calls attach like cmiei_hooks.attach and "
+        "returns a dict of metrics",
     )
-    what.add_argument("--task", choices=[*_TASKS], help="a training of this package")
-    what.add_argument("--npz", metavar="FILE", help="views of the same rows, y and split")
+    what.add_argument(
+        "--npz",
+        metavar="FILE",
+        help="train a small classifier on the arrays in this file; see docs/validation.md",
+    )
     how = parser.add_argument_group("how")
-    how.add_argument("--views", type=words, metavar="A,B,C", help="of the file, for --npz")
+    how.add_argument("--views", type=words, metavar="A,B,C", help="with --npz: which arrays")
     how.add_argument(
         "--args",
         type=pair,
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="keyword argument of the training function (YAML value); may be given several times",
-    )
-    how.add_argument("--seeds", type=_seeds, default=range(5), metavar="N", help="so many (5)")
-    how.add_argument("--first-seed", type=int, default=0, metavar="N", help="the first one (0)")
-    how.add_argument(
-        "--lower", type=words, default=[], metavar="M,M", help="metrics of which less is better"
+        help="keyword argument for the training function (YAML value); may be repeated",
     )
     how.add_argument(
-        "--no-sensitivity", action="store_true", help="without runs with other settings"
+        "--seeds", type=_seeds, default=range(5), metavar="N", help="number of seeds (5)"
+    )
+    how.add_argument("--first-seed", type=int, default=0, metavar="N", help="the first seed (0)")
+    how.add_argument(
+        "--lower", type=words, default=[], metavar="M,M", help="metrics for which lower is better"
+    )
+    how.add_argument(
+        "--no-sensitivity",
+        action="store_true",
+        help="skip the runs that change one setting at a time",
     )
     how.add_argument(
         "--jobs",
         type=int,
         default=1 if torch.cuda.is_available() else min(torch.get_num_threads(), 4),
         metavar="N",
-        help="runs at a time; they share the cores (one for each core, at most 4; with cuda 1)",
+        help="number of runs at the same time, which share the cores (without CUDA one for each "
+        "core, at most 4; with CUDA 1)",
     )
     how.add_argument(
         "opts", nargs="*", metavar="KEY VALUE", help="settings: ABS_THR 0.05 WARMUP_EPOCHS 3"
@@ -72,15 +77,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         default=Path("runs/validation"),
         metavar="DIR",
-        help="where records and report go; what is there is not run again (runs/validation)",
+        help="directory for records and report; recorded runs are not repeated (runs/validation)",
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run, print the verdicts, write the report. 1: a check failed."""
+    """Run, print the verdicts, write the report; return 1 if a check failed."""
     console = Console()
     experiment = _experiment(args)
-    make_directory(args.output)
+    output = args.output.absolute()  # now: what is imported may change the directory
+    make_directory(output)
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -101,11 +107,11 @@ def run(args: argparse.Namespace) -> int:
 
             return done
 
-        report = validate(experiment, args.output, args.jobs, stage)
+        report = validate(experiment, output, args.jobs, stage)
     report["environment"]["command"] = shlex.join(["cmiei", *args.words])
     written = json.dumps(report, indent=2, allow_nan=False, default=str) + "\n"
-    write_files(args.output, {"report.json": written})
-    write_files(args.output, {"report.html": to_html(report)})
+    write_files(output, {"report.json": written})
+    write_files(output, {"report.html": to_html(report)})
     _show(console, report)
     console.print(f"report: {args.output / 'report.html'}", soft_wrap=True)
     return 0 if all(check["passed"] for check in report["checks"]) else _FAILED
@@ -113,15 +119,14 @@ def run(args: argparse.Namespace) -> int:
 
 def _experiment(args: argparse.Namespace) -> Experiment:
     if (args.npz is None) != (args.views is None):
-        raise argparse.ArgumentError(None, "--npz and --views need each other")
+        raise argparse.ArgumentError(None, "--npz and --views must be given together")
     arguments = dict(args.args)
     if args.npz is not None:
         arguments |= {"npz": args.npz, "views": args.views}
-    train = args.train or (_VIEWS if args.npz else _TASKS[args.task])
     if args.jobs < 1:
-        raise argparse.ArgumentError(None, f"--jobs {args.jobs}: one or more")
+        raise argparse.ArgumentError(None, f"--jobs {args.jobs}: must be 1 or more")
     return Experiment(
-        train,
+        args.train or _NPZ,
         arguments,
         overrides(args.opts),
         [args.first_seed + seed for seed in args.seeds],
@@ -157,5 +162,5 @@ def _cell(found: Any) -> str:
 
 def _seeds(text: str) -> range:
     if not text.isdecimal() or int(text) < 2:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seeds, 2 or more")
+        raise argparse.ArgumentTypeError(f"{text!r} is not an integer >= 2")
     return range(int(text))

@@ -1,14 +1,18 @@
-"""What the runs of one seed differ in: nothing attached, the method, its settings, controls."""
+"""The arms: what the runs of one seed differ in (nothing attached, C-MIEI, its settings, controls).
+
+To add an arm, put it into ``arms_of``, and what it is compared with into ``COMPARISONS``.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from ..errors import CMIEIError
 from ..settings import Config
 
-__all__ = ["COMPARISONS", "Arm", "arms_of", "sensitivity_of"]
+__all__ = ["COMPARISONS", "Arm", "arms_of", "refuse_settings", "sensitivity_of"]
 
 _NEVER = 10**9
 
@@ -19,12 +23,12 @@ class Arm:
 
     name: str
     kind: Literal["plain", "disabled", "attached", "random", "dropout"] = "attached"
-    """Nothing attached; ``ENABLED False``; attached; or a control."""
+    """Nothing attached; attached with ``ENABLED False``; attached; or one of the two controls."""
     settings: Mapping[str, Any] = field(default_factory=dict)
-    """Of ``attach``; they win over those of the user."""
-
+    """Settings of C-MIEI that override those of the user."""
     follows: str | None = None
-    """A control replaces, step by step, as many samples as this arm did with the same seed."""
+    """The arm that a control follows: in every step it replaces as many samples as that arm did
+    with the same seed."""
 
 
 COMPARISONS = (
@@ -43,17 +47,17 @@ COMPARISONS = (
     ("strong", "plain"),
     ("strong", "strong random"),
 )
-"""The differences that are reported, first minus second."""
+"""The differences in the report: the first arm minus the second."""
 
 
 def arms_of(config: Config, begin: int, epochs: int) -> list[Arm]:
-    """The runs of every seed besides the plain one.
+    """The arms that run with every seed, without the plain one.
 
     Args:
-        config: the user's settings. If they have an ``END_EPOCH``, the arm to compare with never
-            ends; else one stops at 70 % of the epochs.
+        config: the user's settings. With an ``END_EPOCH`` there is an arm that never ends; without
+            one there is an arm that stops after 70 % of the epochs.
         begin: the number of the first epoch of a training.
-        epochs: how many there are.
+        epochs: the number of epochs.
     """
     inert = {"warmup_epochs": _NEVER, "end_epoch": None}
     arms = [
@@ -66,7 +70,7 @@ def arms_of(config: Config, begin: int, epochs: int) -> list[Arm]:
     if config.end_epoch is not None:
         arms.append(Arm("never ending", settings={"end_epoch": None}))
         stop = config.end_epoch
-    # (An attachment that would never act is refused.)
+    # attach refuses an end before the warm-up is over.
     if stop > config.first_epoch + config.warmup_epochs:
         if config.end_epoch is None:
             arms.append(Arm("stopped", settings={"end_epoch": stop}))
@@ -87,7 +91,7 @@ def sensitivity_of(config: Config) -> list[Arm]:
         "sigma": (0.02, 0.05, 0.1),
         "p_max": (0.2, 0.5),
         "abs_thr": (config.abs_thr / 2, config.abs_thr * 2),
-        "rel_thr": (1 + excess / 2, 1 + excess * 2),
+        "rel_thr": (1 + excess / 2, max(1 + excess * 2, 0.0)),
     }
     return [
         Arm(f"{key.upper()} {value:g}", settings={key: value})
@@ -95,3 +99,16 @@ def sensitivity_of(config: Config) -> list[Arm]:
         for value in tried
         if value != getattr(config, key)
     ]
+
+
+def refuse_settings(config: Config, arms: Iterable[Arm]) -> None:
+    """Refuse an arm whose settings contradict those of the user, before it runs.
+
+    Raises:
+        ConfigError: its message names the arm.
+    """
+    for arm in arms:
+        try:
+            config.override(**arm.settings)
+        except CMIEIError as error:
+            raise error.at(f"arm {arm.name!r}") from None

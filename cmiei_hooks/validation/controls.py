@@ -1,4 +1,4 @@
-"""The controls: as many samples as the method replaces, but others and in another modality."""
+"""The controls: strategies that replace as many samples as the method, chosen at random."""
 
 from __future__ import annotations
 
@@ -10,80 +10,93 @@ from torch import Tensor
 from ..functional import KEPT
 from ..fusion import Captured, Path
 from ..settings import Config
-from ..training import HeadCall, Noise, Published, noise_generator, substituted
+from ..training import HeadCall, Strategy, noise_generator, substituted
 
-__all__ = ["Counting", "Replacing", "drawn", "zeroed"]
+__all__ = ["Counting", "Dropout", "Random", "draw"]
 
 
 class Counting:
-    """The method, with a list of how many samples it replaced in each training call."""
-
-    every_step = True
-
-    def __init__(self, config: Config, noise: Noise, counts: list[int]) -> None:
-        self._method, self._counts = Published(config, noise), counts
-
-    def choose(self, call: HeadCall) -> Tensor | None:
-        """See ``training.Strategy``."""
-        chosen = self._method.choose(call)
-        self._counts.append(0 if chosen is None else int((chosen != KEPT).sum()))
-        return chosen
-
-    def replace(self, captured: Captured, chosen: Tensor, step: int) -> dict[Path, Tensor]:
-        """See ``training.Strategy``."""
-        return self._method.replace(captured, chosen, step)
-
-
-class Replacing:
-    """Random samples instead of triggered ones, as many as another run replaced in each call.
+    """Do as another strategy does, and count how many samples it replaces in each step.
 
     Args:
-        config: the settings in force.
-        counts: of the other run, for each call.
-        kind: ``random``: a random modality of each sample, replaced as the method would;
-            ``dropout``: set to zero, as modality dropout does.
-        seed: of what is drawn.
+        strategy: is asked when it wants to be.
+        counts: gets one number for each training call of the head.
     """
 
     every_step = True
 
-    def __init__(self, config: Config, counts: Sequence[int], kind: str, seed: int) -> None:
-        self._config, self._counts, self._kind, self._seed = config, list(counts), kind, seed
+    def __init__(self, strategy: Strategy, counts: list[int]) -> None:
+        self._strategy, self._counts = strategy, counts
+        self.replace = strategy.replace
 
     def choose(self, call: HeadCall) -> Tensor | None:
-        """See ``training.Strategy``."""
+        """The choice of the other strategy. Waits for the device."""
+        asked = call.influence is not None or self._strategy.every_step
+        chosen = self._strategy.choose(call) if asked else None
+        self._counts.append(0 if chosen is None else int((chosen != KEPT).sum()))
+        return chosen
+
+
+class Random:
+    """A random modality of random samples, replaced in the way of the method.
+
+    With ``SAMPLE_LEVEL False`` it is the same modality for the whole batch, as with the method.
+
+    Args:
+        config: the settings in force.
+        counts: how many samples to replace in each step.
+        seed: decides which.
+    """
+
+    every_step = True
+
+    def __init__(self, config: Config, counts: Sequence[int], seed: int) -> None:
+        self._config, self._counts, self._seed = config, counts, seed
+
+    def choose(self, call: HeadCall) -> Tensor | None:
+        """As many samples as the count of the step, also in the warm-up."""
         count = self._counts[call.step] if call.step < len(self._counts) else 0
-        return self._drawn(call.step, call.captured)[0] if count else None
+        return self._draw(call.captured, call.step)[0] if count else None
 
     def replace(self, captured: Captured, chosen: Tensor, step: int) -> dict[Path, Tensor]:
-        """See ``training.Strategy``."""
-        if self._kind == "random":
-            return substituted(captured, chosen, self._config, self._drawn(step, captured)[1])
-        return zeroed(captured, chosen)
+        """Mean plus noise, as in ``functional.substitute``."""
+        return substituted(captured, chosen, self._config, self._draw(captured, step)[1])
 
-    def _drawn(self, step: int, captured: Captured) -> tuple[Tensor, torch.Generator]:
+    def _draw(self, captured: Captured, step: int) -> tuple[Tensor, torch.Generator]:
+        """The choice, and the generator of the noise that is drawn after it."""
         generator = noise_generator(captured.device, "control", self._seed, step)
-        modalities, count = len(captured.groups), self._counts[step]
-        together = not self._config.sample_level
-        return drawn(captured.batch, modalities, count, generator, together), generator
+        modalities, together = len(captured.groups), not self._config.sample_level
+        chosen = draw(captured.batch, modalities, self._counts[step], generator, together)
+        return chosen, generator
 
 
-def drawn(
+class Dropout(Random):
+    """A random modality of random samples, set to zero: modality dropout."""
+
+    def replace(self, captured: Captured, chosen: Tensor, step: int) -> dict[Path, Tensor]:
+        """Zeros."""
+        tensors = captured.copies()
+        for m in range(len(captured.groups)):
+            for piece in captured.views(tensors, m):
+                rows = (chosen == m).view(-1, *(1,) * (piece.dim() - 1))
+                piece.copy_(piece.masked_fill(rows, 0))
+        return tensors
+
+
+def draw(
     batch: int, modalities: int, count: int, generator: torch.Generator, together: bool = False
 ) -> Tensor:
-    """int64 ``[B]``: a random modality for ``count`` random samples, -1 for the others."""
+    """int64 ``[B]``: a random modality for ``count`` random samples, -1 for the others.
+
+    Args:
+        batch: B.
+        modalities: the number of modalities.
+        count: how many samples; all of them if it is more than B.
+        generator: source of the choice, on the device of the result.
+        together: one modality for all of these samples.
+    """
     device = generator.device
     rows = torch.randperm(batch, generator=generator, device=device)[:count]
     shape = (1 if together else len(rows),)
     which = torch.randint(modalities, shape, generator=generator, device=device)
     return torch.full((batch,), KEPT, device=device).index_copy(0, rows, which.expand(len(rows)))
-
-
-def zeroed(captured: Captured, chosen: Tensor) -> dict[Path, Tensor]:
-    """The tensors of a call with the chosen modality of each sample set to zero."""
-    tensors = captured.copies()
-    for m in range(len(captured.groups)):
-        for piece in captured.views(tensors, m):
-            rows = (chosen == m).view(-1, *(1,) * (piece.dim() - 1))
-            piece.copy_(piece.masked_fill(rows, 0))
-    return tensors

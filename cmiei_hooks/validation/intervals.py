@@ -1,4 +1,4 @@
-"""Differences of runs with equal seeds, their intervals, and what may be said of them."""
+"""Differences between runs with the same seeds, their confidence intervals and the verdicts."""
 
 from __future__ import annotations
 
@@ -9,30 +9,26 @@ from dataclasses import dataclass
 
 __all__ = ["Difference", "paired", "verdict"]
 
-_T = (
-    12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160,
-    2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056,
-    2.052, 2.048, 2.045, 2.042,
-)  # fmt: skip
-"""0.975 quantiles of Student's t with 1, 2, ... degrees of freedom."""
+_LEVEL = 0.95
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A mean of paired differences with its 95 % interval (Student's t, over the seeds)."""
+    """The mean of paired differences, with its 95 % interval (Student's t over the seeds)."""
 
     mean: float
     low: float
     high: float
     n: int
-    """Seeds that gave a number in both."""
+    """The number of seeds for which both runs gave a finite number."""
 
 
 def paired(first: Sequence[float], second: Sequence[float]) -> Difference:
     """First minus second, seed by seed.
 
-    There is no interval if a seed gave no number, for it may have done so because of what is
-    compared; nor if all differences are equal but for rounding, which says nothing of their spread.
+    There is no interval (NaN) if a seed gave no finite number, because what is compared may be the
+    cause. Nor is there one if all differences are equal up to rounding: they do not show how much
+    other seeds would vary.
     """
     pairs = list(zip(first, second, strict=True))
     values = [a - b for a, b in pairs if math.isfinite(a) and math.isfinite(b)]
@@ -41,17 +37,43 @@ def paired(first: Sequence[float], second: Sequence[float]) -> Difference:
     equal = mean != 0 and spread < 1e-9 * abs(mean)
     if len(values) < max(len(pairs), 2) or equal:
         return Difference(mean, math.nan, math.nan, len(values))
-    freedom = len(values) - 1
-    # Beyond the table its last terms are exact to three digits.
-    quantile = _T[freedom - 1] if freedom <= len(_T) else 1.96 + 2.42 / freedom
-    half = quantile * statistics.stdev(values) / math.sqrt(len(values))
+    half = _quantile(len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values))
     return Difference(mean, mean - half, mean + half, len(values))
 
 
+def _quantile(freedom: int) -> float:
+    """The value that ``|t|`` exceeds with a probability of 5 %, for Student's t.
+
+    With ``t = sqrt(freedom) * tan(angle)`` the density of the angle is proportional to
+    ``cos(angle) ** (freedom - 1)``, so bisection finds the angle.
+    """
+    low, high = 0.0, math.pi / 2
+    wanted = _LEVEL * _cosine_integral(freedom - 1, high)
+    for _ in range(60):  # beyond the precision of a double
+        middle = (low + high) / 2
+        if _cosine_integral(freedom - 1, middle) < wanted:
+            low = middle
+        else:
+            high = middle
+    return math.sqrt(freedom) * math.tan(low)
+
+
+def _cosine_integral(power: int, angle: float) -> float:
+    """The integral of ``cos(x) ** power`` from 0 to the angle."""
+    total = math.sin(angle) if power % 2 else angle
+    for n in range(3 if power % 2 else 2, power + 1, 2):
+        total = (math.sin(angle) * math.cos(angle) ** (n - 1) + (n - 1) * total) / n
+    return total
+
+
 def verdict(difference: Difference, better: int) -> str:
-    """In words; ``better`` is 1 where more is better, -1 where less is, 0 where neither.
+    """What the interval shows, in words.
 
     An interval that touches zero shows no difference, which does not mean that there is none.
+
+    Args:
+        difference: of one metric.
+        better: 1 if higher is better, -1 if lower is better, 0 if neither is.
     """
     if not (math.isfinite(difference.low) and math.isfinite(difference.high)):
         return "not known"

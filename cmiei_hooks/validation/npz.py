@@ -1,4 +1,4 @@
-"""Any multi-view data set in one ``.npz`` file."""
+"""The training of ``cmiei validate --npz``: a classifier of the views in one ``.npz`` file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from ..demo import ViewsModel
 from ..errors import ValidationError, did_you_mean
-from .fit import fit
+from .classifier import fit
 
 __all__ = ["train"]
 
@@ -28,32 +28,31 @@ def train(
     epochs: int = 40,
     batch: int = 32,
 ) -> dict[str, float]:
-    """Train the demonstration's model on the views; see ``accuracy.classification``.
+    """Train the model of the demonstration on the views; return the metrics of ``evaluate``.
 
     Args:
-        attach: as ``cmiei_hooks.attach``.
-        seed: of weights, batches and, with ``rows_per_class``, of the choice of rows.
+        attach: called like ``cmiei_hooks.attach``.
+        seed: decides the weights, the batches and, with ``rows_per_class``, the choice of rows.
         npz: a file with one array ``[rows, width]`` for each view, labels ``y [rows]`` from 0, and
             ``split [rows]``: 0 for training, 1 for the test.
-        views: names of two or more arrays.
-        rows_per_class: of the training rows, so many are drawn from each class; None: all.
-        epochs: of the training.
-        batch: rows of a training batch.
+        views: the names of two or more arrays.
+        rows_per_class: the number of training rows drawn from each class; None for all.
+        epochs: the number of epochs.
+        batch: the rows in a training batch.
 
     Raises:
         ValidationError: the file does not hold that.
     """
     arrays, labels, split = _read(npz, views)
     draw = torch.Generator().manual_seed(seed)
-    rows = _rows(labels, split, rows_per_class, draw)
+    rows = _training_rows(labels, split, rows_per_class, draw)
     test = (split == _TEST).nonzero()[:, 0]
     if len(rows) < batch or not len(test):
         raise ValidationError(
             f"{npz} has too few rows",
             got=f"{len(rows)} for training, {len(test)} for the test",
-            expected=f"a batch of {batch} or more, and one or more",
-            remedy="choose a smaller batch or more rows_per_class; split is 0 for training, 1 for "
-            "the test",
+            expected=f"at least {batch} (one batch) for training, and one for the test",
+            remedy="lower batch or raise rows_per_class; split is 0 for training, 1 for the test",
         )
     scaled = []
     for array in arrays:
@@ -69,8 +68,9 @@ def train(
     return fit(attach, model, views, shuffled, DataLoader(dataset(test), 256), epochs)
 
 
-def _rows(labels: Tensor, split: Tensor, per_class: int | None, draw: torch.Generator) -> Tensor:
-    """The rows of the training."""
+def _training_rows(
+    labels: Tensor, split: Tensor, per_class: int | None, draw: torch.Generator
+) -> Tensor:
     rows = (split == _TRAIN).nonzero()[:, 0]
     if per_class is None:
         return rows
@@ -79,11 +79,12 @@ def _rows(labels: Tensor, split: Tensor, per_class: int | None, draw: torch.Gene
 
 
 def _read(npz: str, views: Sequence[str]) -> tuple[list[Tensor], Tensor, Tensor]:
+    """The views in float64, the labels and the split in int64."""
     try:
         import numpy as np  # noqa: PLC0415  # needs the extra [demo]
     except ImportError as error:
         raise ValidationError(
-            ".npz files are read by numpy",
+            "numpy is needed to read .npz files",
             got=str(error),
             expected="the extra [demo]",
             remedy="pip install 'cmiei-hooks[demo]'",
@@ -106,14 +107,14 @@ def _read(npz: str, views: Sequence[str]) -> tuple[list[Tensor], Tensor, Tensor]
         raise ValidationError(
             f"{npz} cannot be read",
             got=f"{type(error).__name__}: {error}",
-            expected="a file that numpy.savez wrote, without Python objects",
-            remedy="check the path",
+            expected="a file written by numpy.savez, without Python objects",
+            remedy="check the path and the arrays",
         ) from error
+    shapes = {name: list(a.shape) for name, a in zip((*views, "y"), (*arrays, labels), strict=True)}
     if len(views) < 2 or any(a.dim() != 2 or len(a) != len(labels) for a in arrays):
-        shapes = ", ".join(f"{n} {list(a.shape)}" for n, a in zip(views, arrays, strict=True))
         raise ValidationError(
-            "these are not views of the same rows",
-            got=f"{shapes}, y {list(labels.shape)}",
+            "the arrays are not views of the same rows",
+            got=", ".join(f"{name} {shape}" for name, shape in shapes.items()),
             expected="two or more arrays [rows, width] with as many rows as y",
             remedy="name other arrays",
         )

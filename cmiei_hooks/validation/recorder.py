@@ -1,4 +1,4 @@
-"""What a training function gets in place of ``cmiei_hooks.attach``: it attaches and takes notes."""
+"""What a training function gets instead of ``cmiei_hooks.attach``: it attaches and keeps records."""
 
 from __future__ import annotations
 
@@ -10,23 +10,24 @@ import torch
 from torch import nn
 
 from ..errors import ValidationError
-from ..fusion import locate
 from ..settings import Config
-from ..training import Handle, InertHandle, Noise, Strategy, attach
+from ..training import Handle, InertHandle, Noise, Published, Strategy, attach
 from .arms import Arm
-from .controls import Counting, Replacing
+from .controls import Counting, Dropout, Random
 
 __all__ = ["Recorder"]
 
+_CONTROLS = {"random": Random, "dropout": Dropout}
+
 
 class Recorder:
-    """Called as ``cmiei_hooks.attach`` is; the arm decides what that does.
+    """Called like ``cmiei_hooks.attach``; the arm decides what it attaches.
 
     Args:
         arm: how this run is trained.
-        settings: the user's settings, over those that the training function passes.
-        counts: of a control, how many samples the run that it follows replaced in each call.
-        seed: of what a control draws.
+        settings: the user's settings, which override those that the training function passes.
+        counts: for a control, the number of samples to replace in each step.
+        seed: decides what a control replaces.
     """
 
     def __init__(
@@ -34,77 +35,106 @@ class Recorder:
     ) -> None:
         self.arm, self.settings, self.seed = arm, settings, seed
         self.counts = list(counts)
-        """Samples replaced in each training-mode call of the head; of other runs, as they come."""
+        """The number of samples replaced in each training call of the head."""
         self.epochs: list[dict[str, float]] = []
-        """For each epoch its number and the figures of ``Handle.metrics``."""
-        self.config: Config | None = None
-        """In force; None before the call."""
+        """For each epoch its number and the values of ``Handle.metrics``."""
         self._model: nn.Module | None = None
         self._handle: Handle | None = None
 
-    def __call__(self, model: nn.Module, *args: Any, **kwargs: Any) -> Any:
-        """As ``cmiei_hooks.attach``; the logger is left out.
+    def __call__(
+        self, model: nn.Module, head: Any = None, splits: Any = None, **arguments: Any
+    ) -> Any:
+        """Attach as ``cmiei_hooks.attach`` does, without a logger.
 
         Raises:
             ValidationError: it is the second call.
+            CMIEIError: ``attach`` refuses the arguments.
         """
         if self._model is not None:
             raise ValidationError(
                 "the training function attaches twice",
                 got="a second call of attach",
                 expected="one head in one training",
-                remedy="call attach once for each call of the training function",
+                remedy="call attach once in each call of the training function",
             )
-        self._model = model
-        settings = {**kwargs, **self.settings, **self.arm.settings, "log": False}
-        settings["enabled"] = self.arm.kind not in ("plain", "disabled")
-        if self.arm.kind == "plain":
-            self._handle = _never_attached(model, *args, **settings)
-        else:
-            self._handle = attach(model, *args, strategy=self._strategy, **settings)
-        self.config = self._handle.config
-        return _Noted(self._handle, self)
+        published = arguments.pop("strategy", Published)
 
-    def _strategy(self, config: Config, noise: Noise) -> Strategy:
-        if self.arm.follows:
-            return Replacing(config, self.counts, self.arm.kind, self.seed)
-        return Counting(config, noise, self.counts)
+        def strategy(config: Config, noise: Noise) -> Strategy:
+            if self.arm.kind in _CONTROLS:
+                return _CONTROLS[self.arm.kind](config, self.counts, self.seed)
+            return Counting(published(config, noise), self.counts)
 
-    def note(self) -> None:
-        """End an epoch: keep its figures."""
-        if self._handle is not None and self.epochs and self._handle.config.enabled:
-            self.epochs[-1].update(self._handle.metrics())
+        given = {"head": head, "splits": splits, **arguments, **self.settings, **self.arm.settings}
+        given |= {"log": False, "strategy": strategy, "enabled": self.arm.kind != "disabled"}
+        handle = attach(model, **given)
+        if self.arm.kind == "plain":  # attached only to refuse now whatever another arm would
+            handle.remove()
+            handle = InertHandle(handle.config, handle.names)
+        self._model, self._handle = model, handle
+        return _Noted(handle, self)
 
-    def begin(self, epoch: int) -> None:
-        """Begin another epoch."""
-        if not self.epochs or self.epochs[-1]["epoch"] != epoch:
-            self.note()
-            self.epochs.append({"epoch": epoch})
-
-    def digest(self) -> str:
-        """Of all weights and buffers, and of the state of torch's generator.
+    @property
+    def config(self) -> Config:
+        """The settings in force.
 
         Raises:
-            ValidationError: nothing was ever attached.
+            ValidationError: attach was never called.
         """
-        if self._model is None:
+        return self._attached()[1].config
+
+    def begin(self, epoch: int) -> None:
+        """Note that an epoch begins."""
+        if not self.epochs or self.epochs[-1]["epoch"] != epoch:
+            self._end_epoch()
+            self.epochs.append({"epoch": epoch})
+
+    def finish(self) -> None:
+        """Note that the training is over.
+
+        Raises:
+            ValidationError: attach or set_epoch was never called.
+        """
+        self._attached()
+        if not self.epochs:
             raise ValidationError(
-                "the training function never called attach",
-                got="no call",
-                expected="attach(model, head=..., splits=...), as cmiei_hooks.attach",
-                remedy="use the attach that is its first argument",
+                "the training function never called set_epoch",
+                got="no epoch",
+                expected="handle.set_epoch(epoch) at the start of every epoch",
+                remedy="call it: without it the warm-up would never end",
             )
+        self._end_epoch()
+
+    def digest(self) -> str:
+        """A digest of all weights and buffers, and of the state of torch's generator.
+
+        Raises:
+            ValidationError: attach was never called.
+        """
         digest = hashlib.sha256(torch.get_rng_state().numpy().tobytes())
-        for name, value in self._model.state_dict().items():
+        for name, value in self._attached()[0].state_dict().items():
             digest.update(name.encode())
             if isinstance(value, torch.Tensor):
                 whole = value.detach().cpu().contiguous().reshape(-1)
                 digest.update(whole.view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()
 
+    def _end_epoch(self) -> None:
+        if self.epochs and self.arm.kind not in ("plain", "disabled"):
+            self.epochs[-1].update(self._attached()[1].metrics())
+
+    def _attached(self) -> tuple[nn.Module, Handle]:
+        if self._model is None or self._handle is None:
+            raise ValidationError(
+                "the training function never called attach",
+                got="no call",
+                expected="attach(model, head=..., splits=...), as cmiei_hooks.attach",
+                remedy="call the attach that the function gets as its first argument",
+            )
+        return self._model, self._handle
+
 
 class _Noted:
-    """A Handle whose epochs are noted; everything else is the Handle's."""
+    """A Handle whose epochs are noted. A copy of it is inert, as that of a Handle is."""
 
     def __init__(self, handle: Handle, recorder: Recorder) -> None:
         self._handle, self._recorder = handle, recorder
@@ -113,7 +143,7 @@ class _Noted:
         return getattr(self._handle, name)
 
     def set_epoch(self, epoch: int) -> None:
-        self._recorder.begin(epoch)
+        self._recorder.begin(epoch)  # first: a new epoch begins a new average of the handle
         self._handle.set_epoch(epoch)
 
     def __enter__(self) -> _Noted:
@@ -122,21 +152,8 @@ class _Noted:
     def __exit__(self, *reason: object) -> None:
         self._handle.remove()
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> InertHandle:
+        return InertHandle(self._handle.config, self._handle.names)
 
-def _never_attached(
-    model: nn.Module,
-    head: Any = None,
-    splits: Any = None,
-    *,
-    names: Any = None,
-    modalities: Any = None,
-    dim: int = -1,
-    output: Any = None,
-    config: Any = None,
-    log: bool = False,
-    **settings: Any,
-) -> Handle:
-    """An inert Handle that has never seen the model. What ``attach`` would refuse is refused."""
-    resolved = Config.resolve(config, settings, head=head, splits=splits, names=names)
-    where = locate(model, resolved, modalities=modalities, dim=dim, output=output)
-    return InertHandle(resolved, where.partition.names)
+    def __reduce__(self) -> tuple[type[InertHandle], tuple[Config, tuple[str, ...]]]:
+        return InertHandle, (self._handle.config, self._handle.names)

@@ -1,4 +1,4 @@
-"""One run, in a worker process, and its record on disk: what was done is not done again."""
+"""One run in a worker process, and its record on disk, so that nothing is run twice."""
 
 from __future__ import annotations
 
@@ -6,22 +6,26 @@ import hashlib
 import inspect
 import json
 import math
+import multiprocessing
+import os
 import sys
+import threading
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ..auditing import import_function
-from ..errors import CMIEIError, ValidationError
+from ..errors import CMIEIError, CMIEIWarning, ValidationError
 from ..reporting import sha256, versions, write_files
+from ..settings import Config
 from .arms import Arm
 from .recorder import Recorder
 
@@ -30,57 +34,82 @@ __all__ = ["Record", "Run", "run_all", "sources_of", "workers"]
 
 @dataclass(frozen=True)
 class Run:
-    """What is to be done."""
+    """One training: an arm with a seed."""
 
     train: str
     """``module:function``."""
     overrides: Mapping[str, Any]
     """Further arguments of the function."""
     settings: Mapping[str, Any]
-    """Of C-MIEI; those of the arm win."""
+    """The user's settings of C-MIEI; those of the arm override them."""
     arm: Arm
     seed: int
     counts: tuple[int, ...] = ()
-    """What a control follows."""
+    """For a control, the number of samples to replace in each step."""
     sources: tuple[str, ...] = ()
     """Digests of the files that the result depends on (``sources_of``)."""
     threads: int = 1
-    """Of torch: how many there are changes the order of sums."""
+    """The number of torch's threads, which changes the order of sums."""
 
     @property
     def key(self) -> str:
-        """Another one for whatever is known to change the result."""
+        """A digest of everything that is known to change the result."""
         content = {**asdict(self), "versions": versions()}
         text = json.dumps(content, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()
 
     @property
     def file(self) -> str:
-        """The name of its record."""
+        """The file name of its record."""
         name = "".join(c if c.isalnum() else "-" for c in self.arm.name)
         return f"{name}-seed{self.seed}.json"
 
 
 @dataclass(frozen=True)
 class Record:
-    """What a run gave."""
+    """The outcome of a run."""
 
     key: str
+    """The key of the run."""
     metrics: Mapping[str, float]
-    """As the training function returned them."""
+    """The metrics that the training function returned."""
     epochs: list[dict[str, float]]
-    """``epoch`` and, where something was measured, the figures of ``Handle.metrics``."""
+    """For each epoch its number under ``epoch`` and, where something was estimated, the values of
+    ``Handle.metrics``."""
     counts: list[int]
-    """Samples replaced, by training-mode call of the head."""
+    """The number of samples replaced in each training call of the head."""
     config: Mapping[str, Any]
-    """The settings in force."""
+    """The settings in force, under their YAML keys."""
     digest: str
-    """Of the trained weights and the final state of the random generator."""
+    """A digest of the trained weights, the buffers and the final state of torch's generator."""
     seconds: float = field(compare=False, default=math.nan)
+
+    @classmethod
+    def read(cls, text: str) -> Record:
+        """The record in a JSON text.
+
+        Raises:
+            ValueError: the text holds something else.
+        """
+        try:
+            record = cls(**json.loads(text))
+            numbers = [record.metrics, *record.epochs, {"seconds": record.seconds}]
+            whole = (
+                all(isinstance(v, (int, float)) for values in numbers for v in values.values())
+                and all(isinstance(count, int) and count >= 0 for count in record.counts)
+                and all(math.isfinite(epoch["epoch"]) for epoch in record.epochs)
+                and isinstance(record.digest, str)
+            )
+            Config.load(record.config)
+        except (TypeError, AttributeError, KeyError, OverflowError) as error:
+            raise ValueError(str(error)) from error
+        if not (whole and record.metrics and record.epochs):
+            raise ValueError("metrics, epochs or counts are not numbers, or there are none")
+        return record
 
 
 def sources_of(train: str, overrides: Mapping[str, Any]) -> tuple[str, ...]:
-    """Digests of the file of a training function and of files that its arguments name."""
+    """Digests of the file of the training function and of the files that its arguments name."""
     files = [inspect.getsourcefile(inspect.unwrap(import_function(train)))]
     files += [str(value) for value in overrides.values() if isinstance(value, (str, Path))]
     return tuple(sha256(file) for file in files if file and Path(file).is_file())
@@ -88,8 +117,9 @@ def sources_of(train: str, overrides: Mapping[str, Any]) -> tuple[str, ...]:
 
 @contextmanager
 def workers(jobs: int) -> Iterator[Executor]:
-    """Processes that are started when the first run needs them."""
-    pool = ProcessPoolExecutor(jobs, get_context("spawn"), _begin, (list(sys.path),))
+    """Worker processes. They start when the first run needs them, and end with this process."""
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(jobs, context, _start, (list(sys.path),))
     try:
         yield pool
     except BaseException:
@@ -98,30 +128,48 @@ def workers(jobs: int) -> Iterator[Executor]:
     pool.shutdown()
 
 
-def _begin(path: list[str]) -> None:
+def _start(path: list[str]) -> None:
     sys.path[:] = path
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """End this process when its parent ends: a parent that was killed cannot do it."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def run_all(
     runs: Sequence[Run], directory: Path, pool: Executor, done: Callable[[Run], None]
 ) -> dict[tuple[str, int], Record]:
-    """The records by arm and seed; those that lie in the directory are read.
+    """Return the records by arm and seed. Runs that are recorded already are not repeated.
+
+    A record that cannot be used is run again, with a warning.
 
     Args:
-        runs: in no particular order.
-        directory: of the records.
-        pool: does the others.
-        done: called with each run that is there.
+        runs: in any order.
+        directory: the absolute path of the records.
+        pool: where the other runs are executed.
+        done: called with each run when its record is there.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    records, waiting = {}, {}
+    records, waiting, broken = {}, {}, []
     for run in runs:
-        record = _read(directory / run.file, run.key)
+        try:
+            record = _recorded(directory / run.file, run.key)
+        except ValueError:
+            record = None
+            broken.append(run.file)
         if record is None:
             waiting[pool.submit(_execute, run, directory)] = run
         else:
             records[run.arm.name, run.seed] = record
             done(run)
+    if broken:
+        message = f"records in {directory} are damaged, so their runs are repeated: "
+        warnings.warn(message + ", ".join(broken), CMIEIWarning, stacklevel=2)
     for future in as_completed(waiting):
         run = waiting[future]
         records[run.arm.name, run.seed] = future.result()
@@ -129,8 +177,22 @@ def run_all(
     return records
 
 
+def _recorded(path: Path, key: str) -> Record | None:
+    """The record of a run with this key; None if there is none.
+
+    Raises:
+        ValueError: the file does not hold a record.
+    """
+    try:
+        record = Record.read(path.read_text(encoding="utf-8"))
+    except OSError:
+        return None
+    return record if record.key == key else None
+
+
 def _execute(run: Run, directory: Path) -> Record:
-    """Done and written, so that nothing is lost if another run fails."""
+    """Run and write the record at once, so that nothing is lost if another run fails."""
+    here = os.getcwd()
     try:
         record = _record(run)
     except CMIEIError:
@@ -141,8 +203,11 @@ def _execute(run: Run, directory: Path) -> Record:
             f"the training raised an error in the run {run.arm.name!r} with seed {run.seed}",
             got=f"{type(error).__name__}: {error}",
             expected="metrics",
-            remedy="the traceback is above; runs that are done are kept",
+            remedy="correct the training (the traceback is above); finished runs are not repeated "
+            "unless you edit the file of the training function",
         ) from None
+    finally:
+        os.chdir(here)  # the next run in this process looks for its files from here
     write_files(directory, {run.file: json.dumps(asdict(record)) + "\n"})  # NaN stays NaN
     return record
 
@@ -154,16 +219,14 @@ def _record(run: Run) -> Record:
     start = time.perf_counter()
     returned = train(recorder, run.seed, **run.overrides)
     seconds = time.perf_counter() - start
-    digest = recorder.digest()
-    recorder.note()
-    config = {} if recorder.config is None else recorder.config.to_dict()
+    recorder.finish()
     return Record(
         run.key,
         _metrics(returned, run.train),
         recorder.epochs,
         recorder.counts,
-        config,
-        digest,
+        recorder.config.to_dict(),
+        recorder.digest(),
         seconds,
     )
 
@@ -177,18 +240,9 @@ def _metrics(returned: Any, train: str) -> dict[str, float]:
             wrong = f"{name!r}: {value!r}"[:200]
     if wrong:
         raise ValidationError(
-            f"{train} returned no metrics, or something else among them",
+            f"{train} did not return metrics",
             got=wrong,
             expected="a dict from names to numbers, such as {'accuracy': 0.93}",
-            remedy="return what the runs are to be compared by",
+            remedy="return the numbers by which the runs are to be compared, and nothing else",
         )
     return metrics
-
-
-def _read(path: Path, key: str) -> Record | None:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        record = Record(**content)
-    except (OSError, ValueError, TypeError):  # not there, or broken off
-        return None
-    return record if record.key == key else None

@@ -3,9 +3,10 @@
 It leaves the model as it was and reports one line for each check.
 """
 
-from .dry_run import VerifyReport, verify
+from .dry_run import Check, VerifyReport, verify
 
 __all__ = [
+    "Check",
     "VerifyReport",
     "verify",
 ]

@@ -1,4 +1,7 @@
-"""The handwritten digits of the demonstration: three views of one image."""
+"""The handwritten digits of the demonstration: three views of each image.
+
+``cmiei validate --train tools.experiments.digits:train``
+"""
 
 from __future__ import annotations
 
@@ -7,18 +10,18 @@ from typing import Any
 import torch
 
 from cmiei_hooks.demo import digits
-from cmiei_hooks.validation.fit import fit
+from cmiei_hooks.validation.classifier import fit
 
 __all__ = ["train"]
 
 
 def train(attach: Any, seed: int, *, epochs: int = 30) -> dict[str, float]:
-    """Train the demonstration's model from a seed; see ``accuracy.classification``.
+    """Train the model of the demonstration; return the metrics of ``classifier.evaluate``.
 
     Args:
-        attach: as ``cmiei_hooks.attach``.
-        seed: of weights and batches; the data is always the same.
-        epochs: of the training.
+        attach: called like ``cmiei_hooks.attach``.
+        seed: decides the weights and the batches; the data is always the same.
+        epochs: the number of epochs.
     """
     torch.manual_seed(seed)
     loaders = digits.make_train_loader(seed), digits.make_test_loader()
