@@ -70,7 +70,11 @@ def evaluate(model: nn.Module, head: Head, batches: Batches) -> dict[str, float]
     """
     names, count = head.partition.names, len(head.partition.names)
     everything = range(count)
-    missing = [[], *([m] for m in everything), *([o for o in everything if o != m] for m in everything)]
+    missing = [
+        [],
+        *([m] for m in everything),
+        *([o for o in everything if o != m] for m in everything),
+    ]
     calls, labels = [], []
 
     def measure(_: nn.Module, args: tuple[Any, ...]) -> None:

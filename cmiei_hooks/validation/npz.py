@@ -116,6 +116,6 @@ def _read(npz: str, views: Sequence[str]) -> tuple[list[Tensor], Tensor, Tensor]
             "the arrays are not views of the same rows",
             got=", ".join(f"{name} {shape}" for name, shape in shapes.items()),
             expected="two or more arrays [rows, width] with as many rows as y",
-            remedy="name other arrays",
+            remedy="name two or more such arrays",
         )
     return arrays, labels, split

@@ -1,4 +1,4 @@
-"""What a training function gets instead of ``cmiei_hooks.attach``: it attaches and keeps records."""
+"""What a training function gets instead of ``cmiei_hooks.attach``: it attaches and notes."""
 
 from __future__ import annotations
 

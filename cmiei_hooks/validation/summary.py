@@ -43,7 +43,9 @@ def summary(
         sensitivity: those in which one setting is changed.
         lower: the metrics for which lower is better.
     """
-    metrics = {arm.name: _metrics(records, arm.name, seeds) for arm in arms if arm.kind != "disabled"}
+    metrics = {
+        arm.name: _metrics(records, arm.name, seeds) for arm in arms if arm.kind != "disabled"
+    }
     better = _better(metrics["method"], records["plain"][seeds[0]].metrics, lower)
     pairs = [pair for pair in COMPARISONS if set(pair) <= metrics.keys()]
     changed = [("method", "plain"), *((arm.name, "plain") for arm in sensitivity)]

@@ -11,7 +11,7 @@ from trainings import train
 
 import cmiei_hooks
 from cmiei_hooks.validation.arms import Arm, arms_of
-from cmiei_hooks.validation.controls import drawn
+from cmiei_hooks.validation.controls import draw
 from cmiei_hooks.validation.recorder import Recorder
 
 INERT = arms_of(cmiei_hooks.Config(enabled=True), 0, 10)[0].settings
@@ -28,12 +28,12 @@ def control(kind: str, counts: list[int], seed: int = 0, **settings):
 
 def test_as_many_distinct_samples_are_drawn_and_every_modality():
     generator = torch.Generator().manual_seed(0)
-    chosen = torch.stack([drawn(16, 3, 5, generator) for _ in range(200)])
+    chosen = torch.stack([draw(16, 3, 5, generator) for _ in range(200)])
     assert ((chosen >= 0).sum(1) == 5).all()
     assert chosen.unique().tolist() == [-1, 0, 1, 2]
     share = (chosen >= 0).float().mean(0)
     assert share.min() > 0.2  # of 5/16 = 0.31: every row has its turn
-    assert (drawn(4, 2, 9, generator) >= 0).all()  # never more than there are
+    assert (draw(4, 2, 9, generator) >= 0).all()  # never more than there are
 
 
 @pytest.mark.parametrize("kind", ["random", "dropout"])
@@ -130,10 +130,10 @@ def test_a_control_follows_the_method_step_by_step():
     train(method, 0)
     follower = Recorder(Arm("random", "random", INERT, "method"), {"k": 1}, method.counts)
     train(follower, 0)
-    follower.note()
+    follower.finish()
     assert any(method.counts)
     assert follower.counts == method.counts
-    method.note()
+    method.finish()
     ratios, followed = ([e["C_MIEI_Ratio"] for e in r.epochs] for r in (method, follower))
     assert followed == ratios
     assert follower.digest() != method.digest()

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import math
+import pickle
 
 import pytest
 import torch
 from helpers import WIDTHS, Fused
-from trainings import attaches_twice, never_attaches, train
+from trainings import attaches_twice, never_attaches, never_sets_the_epoch, train
 
 import cmiei_hooks
 from cmiei_hooks import CMIEIError
 from cmiei_hooks.errors import ValidationError
-from cmiei_hooks.validation.arms import Arm, arms_of, sensitivity_of
+from cmiei_hooks.validation.arms import Arm, arms_of
 from cmiei_hooks.validation.recorder import Recorder
 
 CONFIG = cmiei_hooks.Config(enabled=True, warmup_epochs=1)
@@ -50,7 +52,7 @@ def test_settings_of_the_arm_win_over_the_users_and_these_over_the_functions():
 def test_epochs_and_counts_are_noted():
     recorder = of("attached")
     train(recorder, 0)
-    recorder.note()
+    recorder.finish()
     assert [e["epoch"] for e in recorder.epochs] == [0, 1, 2, 3]
     ratios = [e["C_MIEI_Ratio"] for e in recorder.epochs]
     assert ratios[0] == 0
@@ -92,47 +94,70 @@ def test_an_inert_run_has_the_digest_of_the_plain_one_and_the_method_has_not():
     assert digests[0] == digests[1] != digests[2]
 
 
-def test_a_function_that_attaches_twice_or_never_is_refused():
-    with pytest.raises(ValidationError, match="attaches twice"):
+def test_a_function_that_attaches_twice_is_refused(golden):
+    with pytest.raises(ValidationError) as refusal:
         attaches_twice(of("attached"), 0)
+    golden(refusal.value)
+
+
+@pytest.mark.parametrize("training", [never_attaches, never_sets_the_epoch])
+def test_a_function_that_leaves_out_a_call_is_refused(training, golden):
     recorder = of("attached")
-    never_attaches(recorder, 0)
-    with pytest.raises(ValidationError, match="never called attach"):
-        recorder.digest()
+    training(recorder, 0)
+    with pytest.raises(ValidationError) as refusal:
+        recorder.finish()
+    golden(refusal.value)
 
 
-def test_arms():
-    config = cmiei_hooks.Config(enabled=True, first_epoch=1, warmup_epochs=5)
-    arms = {arm.name: arm for arm in arms_of(config, 1, 40)}
-    assert arms["stopped"].settings == {"end_epoch": 29}
-    assert arms["relative"].settings == {"end_epoch": 29, "relative": True}
-    assert arms["strong"].settings["end_epoch"] == 25
-    followed = {name: arm.follows for name, arm in arms.items() if arm.follows}
-    assert followed == {
-        "random": "method",
-        "dropout": "method",
-        "stopped random": "stopped",
-        "strong random": "strong",
-    }
-    ending = {arm.name: arm for arm in arms_of(config.override(end_epoch=20), 1, 40)}
-    assert ending["never ending"].settings == {"end_epoch": None}
-    assert ending["relative"].settings["end_epoch"] == 20
-    assert "stopped" not in ending
-    assert "stopped" not in {arm.name for arm in arms_of(config, 1, 6)}  # it would never act
-    batch_level = config.override(sample_level=False)
-    assert not {"relative", "strong"} & {arm.name for arm in arms_of(batch_level, 1, 40)}
-    names = [arm.name for arm in sensitivity_of(config)]
-    assert names == [
-        "SIGMA 0.02",
-        "SIGMA 0.1",
-        "P_MAX 0.2",
-        "ABS_THR 0.015",
-        "ABS_THR 0.06",
-        "REL_THR 1.125",
-        "REL_THR 1.5",
-    ]
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"head": "clasifier", "splits": WIDTHS},
+        {"head": "classifier", "splits": WIDTHS, "end_epoch": 2},  # the warm-up is longer
+        {"head": "classifier", "splits": WIDTHS, "modalities": {"a": 0, "b": 1}},
+    ],
+    ids=["head", "idle", "both"],
+)
+def test_the_plain_arm_refuses_what_attach_would_refuse(arguments):
+    with pytest.raises(CMIEIError) as expected:
+        cmiei_hooks.attach(Fused(), **arguments)
+    with pytest.raises(CMIEIError) as refusal:
+        of("plain")(Fused(), **arguments)
+    assert str(refusal.value) == str(expected.value)
 
 
-def test_the_plain_arm_refuses_what_attach_would_refuse():
-    with pytest.raises(CMIEIError, match="no module named"):
-        of("plain")(Fused(), head="clasifier", splits=WIDTHS)
+def test_settings_win_over_what_the_function_passes_by_position():
+    recorder = Recorder(Arm("plain", "plain"), {"splits": [3, 4, 5]})
+    handle = recorder(Fused(), "classifier", WIDTHS)
+    assert handle.config.splits == (3, 4, 5)
+
+
+@pytest.mark.parametrize("kind", ["plain", "disabled", "attached"])
+def test_a_model_that_holds_the_handle_can_be_copied(kind):
+    model = Fused()
+    model.handle = of(kind)(model, head="classifier", splits=WIDTHS)
+    for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert twin.handle.names == ("r", "n", "t")
+        twin.handle.set_epoch(3)
+        assert twin.handle.epoch == 0
+
+
+def test_a_strategy_of_the_user_is_counted_too():
+    class Everything:
+        every_step = False
+
+        def __init__(self, config, noise):
+            self.asked = []
+
+        def choose(self, call):
+            self.asked.append(call.step)
+            return torch.zeros(call.captured.batch, dtype=torch.int64)
+
+        def replace(self, captured, chosen, step):
+            return captured.copies()
+
+    made = []
+    recorder = Recorder(Arm("attached"), {"k": 3})
+    train(recorder, 0, epochs=1, strategy=lambda *a: made.append(Everything(*a)) or made[0])
+    assert made[0].asked == [0, 3]
+    assert recorder.counts == [16, 0, 0, 16, 0, 0]

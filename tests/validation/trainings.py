@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
+from pathlib import Path
+
 import torch
 from helpers import WIDTHS, Fused
 from torch import nn
@@ -42,7 +46,7 @@ def attaches_twice(attach, seed):
 
 
 def returns_nothing(attach, seed):
-    attach(Fused(), head="classifier", splits=WIDTHS)
+    train(attach, seed)
 
 
 def breaks_at_seed_1(attach, seed):
@@ -62,3 +66,9 @@ def returns_a_word(attach, seed):
 
 def cider(attach, seed, *, epochs):
     return {"CIDEr": train(attach, seed, epochs=epochs)["accuracy"], "CI r": 0.1}
+
+
+def changes_directory(attach, seed, *, file=None):
+    assert file is None or Path(file).exists()
+    os.chdir(tempfile.gettempdir())
+    return train(attach, seed)

@@ -1,4 +1,4 @@
-"""The figures of a classifier, against features changed by hand."""
+"""The metrics of a classifier, against features changed by hand."""
 
 from __future__ import annotations
 
@@ -7,15 +7,18 @@ import torch
 from helpers import WIDTHS, Fused
 from torch.nn.functional import kl_div, log_softmax
 
-from cmiei_hooks.validation.accuracy import classification
+import cmiei_hooks
+from cmiei_hooks.fusion import locate
+from cmiei_hooks.validation.classifier import evaluate
 
 NAMES = ["r", "n", "t"]
 
 
-def test_every_figure_is_that_of_features_set_to_zero_by_hand():
+def test_every_metric_is_that_of_features_set_to_zero_by_hand():
     model, x, y = Fused(), torch.randn(40, 6) * 3, torch.randint(7, (40,))
     batches = [(x[:25], y[:25]), (x[25:], y[25:])]
-    found = classification(model, model.classifier, WIDTHS, NAMES, batches)
+    where = cmiei_hooks.Config(head="classifier", splits=WIDTHS, names=NAMES)
+    found = evaluate(model, locate(model, where), batches)
     assert not model.training
     assert not model.classifier._forward_pre_hooks
     with torch.no_grad():

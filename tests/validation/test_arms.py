@@ -1,0 +1,62 @@
+"""The arms: what they are for each configuration, and that each of them can run."""
+
+from __future__ import annotations
+
+import pytest
+
+import cmiei_hooks
+from cmiei_hooks.errors import ConfigError
+from cmiei_hooks.validation.arms import COMPARISONS, Arm, arms_of, refuse_settings, sensitivity_of
+
+
+def test_the_arms_depend_on_the_end_the_warm_up_and_the_level():
+    config = cmiei_hooks.Config(enabled=True, first_epoch=1, warmup_epochs=5)
+    arms = {arm.name: arm for arm in arms_of(config, 1, 40)}
+    assert arms["stopped"].settings == {"end_epoch": 29}
+    assert arms["relative"].settings == {"end_epoch": 29, "relative": True}
+    assert arms["strong"].settings["end_epoch"] == 25
+    followed = {name: arm.follows for name, arm in arms.items() if arm.follows}
+    assert followed == {
+        "random": "method",
+        "dropout": "method",
+        "stopped random": "stopped",
+        "strong random": "strong",
+    }
+    ending = {arm.name: arm for arm in arms_of(config.override(end_epoch=20), 1, 40)}
+    assert ending["never ending"].settings == {"end_epoch": None}
+    assert ending["relative"].settings["end_epoch"] == 20
+    assert "stopped" not in ending
+    assert "stopped" not in {arm.name for arm in arms_of(config, 1, 6)}  # it would never act
+    batch_level = config.override(sample_level=False)
+    assert not {"relative", "strong"} & {arm.name for arm in arms_of(batch_level, 1, 40)}
+    names = [arm.name for arm in sensitivity_of(config)]
+    assert names == [
+        "SIGMA 0.02",
+        "SIGMA 0.1",
+        "P_MAX 0.2",
+        "ABS_THR 0.015",
+        "ABS_THR 0.06",
+        "REL_THR 1.125",
+        "REL_THR 1.5",
+    ]
+
+
+@pytest.mark.parametrize("ending", [None, 20])
+def test_every_arm_is_compared_with_another(ending):
+    arms = arms_of(cmiei_hooks.Config(end_epoch=ending), 0, 40)
+    compared = {name for pair in COMPARISONS for name in pair}
+    assert {arm.name for arm in arms} - compared == {"inert"}
+
+
+@pytest.mark.parametrize("settings", [{}, {"rel_thr": 0.3}, {"rel_thr": 0.0}, {"abs_thr": 0.0}])
+def test_every_arm_can_run_with_these_settings(settings):
+    config = cmiei_hooks.Config(**settings)
+    refuse_settings(config, [*arms_of(config, 0, 40), *sensitivity_of(config)])
+
+
+@pytest.mark.negative_control
+def test_an_arm_that_cannot_run_is_refused_by_its_name(golden):
+    config = cmiei_hooks.Config(sample_level=False)
+    with pytest.raises(ConfigError) as refusal:
+        refuse_settings(config, [Arm("relative", settings={"relative": True})])
+    golden(refusal.value)
