@@ -8,7 +8,8 @@ import xml.etree.ElementTree as ET
 import pytest
 import torch
 
-from cmiei_hooks.counterfactual.linear import influence_of_linear
+from cmiei_hooks.counterfactual import influence_of_linear
+from tools.benchmark.__main__ import main
 from tools.benchmark.head import Shape, between_estimates, captured_head, estimates, training
 from tools.benchmark.plot import plot
 from tools.benchmark.timing import Timing, in_turns
@@ -46,7 +47,7 @@ def test_between_estimates_the_hook_counts_and_does_not_measure():
 def test_functions_take_turns():
     calls = []
     in_turns({name: lambda name=name: calls.append(name) for name in "ab"}, 3, CPU)
-    assert calls == ["a", "b"] * 4  # the first round does not count
+    assert calls == ["a", "b"] * 4  # the first round is not counted
 
 
 def test_a_ratio_is_of_medians():
@@ -63,3 +64,11 @@ def test_the_plot_shows_every_way_at_every_head():
     assert "(1, 2): 2.00" in said
     assert "(3, 4): 2.00" in said
     assert "training step" not in said
+
+
+def test_one_round_is_refused(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["benchmark", "--rounds", "1"])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 2
+    assert "--rounds" in capsys.readouterr().err

@@ -158,7 +158,7 @@ def test_what_the_plain_runs_show_is_refused_before_the_other_arms(tmp_path, arg
 @pytest.mark.parametrize(
     "arguments",
     [
-        {"train": "trainings:cider", "overrides": {"epocs": 3}},
+        {"train": "trainings:breaks_at_seed_1", "overrides": {"epocs": 3}},
         {"train": "trainings:trian"},
         {"train": "trainigs:train"},
         {"settings": {"sigma": -1}},

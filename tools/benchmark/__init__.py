@@ -1,1 +1,1 @@
-"""What the tool costs: whole estimates, training steps and audits, timed in turns."""
+"""What C-MIEI costs: estimates, training steps and audits, timed in turns."""

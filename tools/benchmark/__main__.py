@@ -1,4 +1,4 @@
-"""``python -m tools.benchmark``: measure on this machine what the tool costs."""
+"""Measure what C-MIEI costs on this machine: ``python -m tools.benchmark``."""
 
 from __future__ import annotations
 
@@ -26,31 +26,34 @@ _GROWING = (
     *(Shape(64, 512, 1000, modalities) for modalities in (2, 6)),
     Shape(512, 512, 1000),
 )
-"""Each of the other numbers smaller and larger than in (64, 3x512, 1000)."""
+"""(64, 3x512, 1000) with one number changed at a time: width, modalities, batch."""
 _CALLS = 1000
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tools.benchmark", description=__doc__)
-    parser.add_argument("--device", default="cpu", help="where to run: cpu, cuda")
-    parser.add_argument("--rounds", type=int, default=7, help="how often each is timed (7)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
-    parser.add_argument("--plot", type=Path, metavar="FILE", help="write a picture there (SVG)")
-    return parser.parse_args()
+    parser.add_argument("--device", default="cpu", help="cpu or cuda (cpu)")
+    parser.add_argument("--rounds", type=int, default=7, help="number of times each is timed (7)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the results to FILE")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="also plot the estimates (SVG)")
+    args = parser.parse_args()
+    if args.rounds < 2:
+        parser.error("--rounds must be 2 or more: one has no quartiles")
+    return args
 
 
 def main() -> None:
-    """Time everything in turns, print medians, quartiles and ratios; then the memory."""
+    """Time everything in turns and print medians, quartiles and ratios; then print the memory."""
     args = _arguments()
     device, console = torch.device(args.device), Console()
     times = Table(title=f"Times on {device}, {torch.get_num_threads()} threads")
     for header in ("", "what", "median ms", "quartiles", "ratio"):
         times.add_column(header)
-    figures: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     for row, make in _rows(device).items():
         timings = in_turns(make(), args.rounds, device)
         base = next(iter(timings.values()))
-        figures[row] = {
+        results[row] = {
             name: {
                 "median_s": timing.median,
                 "quartiles_s": [timing.low, timing.high],
@@ -67,13 +70,13 @@ def main() -> None:
         memory.add_column(header)
     for shape in (*_LINEAR, _MLP):
         peaks = [peak_memory(shape, general, device) for general in (False, True)]
-        figures[f"memory {shape}"] = dict(zip(("hook", "general"), peaks, strict=True))
+        results[f"memory {shape}"] = dict(zip(("hook", "general"), peaks, strict=True))
         memory.add_row(str(shape), *("unknown" if p is None else f"{p:.2f}" for p in peaks))
     console.print(memory)
     if args.json is not None:
-        args.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+        args.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     if args.plot is not None:
-        shown = {str(shape): figures[f"estimate {shape}"] for shape in (*_LINEAR, _MLP)}
+        shown = {str(shape): results[f"estimate {shape}"] for shape in (*_LINEAR, _MLP)}
         args.plot.write_text(plot(shown), encoding="utf-8")
 
 

@@ -1,4 +1,4 @@
-"""A whole model and the audit of it, against plain loops over the same batches."""
+"""A whole model and its audit, against plain loops over the same batches."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ import copy
 import torch
 from torch import Tensor, nn
 
+from cmiei_hooks import Config, attach
 from cmiei_hooks.auditing.collect import Collected, Setting, collect, collect_again
-from cmiei_hooks.fusion.head import locate
-from cmiei_hooks.settings.config import Config
-from cmiei_hooks.training.attachment import attach
+from cmiei_hooks.fusion import locate
 
 from .head import Functions, Shape, three_steps, training_step
 
@@ -18,11 +17,11 @@ __all__ = ["backbone_and_audit", "backbone_and_hook", "head_and_audit"]
 
 MODALITIES = 3
 _WIDTH, _LAYERS, _HEADS, _TOKENS, _PATCH = 384, 12, 6, 64, 768
-"""A small vision transformer, on images of 128 x 128 in patches of 16 x 16."""
+"""A small vision transformer for images of 128 x 128 in patches of 16 x 16."""
 
 
 class _Fused(nn.Module):
-    """One transformer for every modality, concatenation, BatchNorm, a classifier."""
+    """One transformer shared by all modalities, concatenation, BatchNorm, a classifier."""
 
     def __init__(self, classes: int) -> None:
         super().__init__()
@@ -61,7 +60,7 @@ def backbone_and_audit(batch: int, classes: int, device: torch.device) -> Functi
 
 
 def backbone_and_hook(batch: int, classes: int, device: torch.device) -> Functions:
-    """Three training steps of the transformer, of which the hook measures one (K = 3)."""
+    """Three training steps of the transformer, of which one is an estimation step (K = 3)."""
     torch.manual_seed(0)
     plain = _Fused(classes).to(device)
     attached = copy.deepcopy(plain)
@@ -80,7 +79,7 @@ def head_and_audit(shape: Shape, device: torch.device) -> Functions:
     found = _checked(collect(model, [features], head, how, keep_calls=True))
     here = features.to(device)
     modalities = shape.modalities
-    # Coalitions and two other baselines; and for the first samples the draws of the null.
+    # All coalitions and two other baselines (and the draws of the null, which are left out here).
     products = 2**modalities + 2 * modalities
 
     def multiply() -> None:

@@ -1,4 +1,4 @@
-"""One estimate at a head, against what the method names and what others offer."""
+"""One estimate at a head, against the forwards of the published method and against Captum."""
 
 from __future__ import annotations
 
@@ -8,12 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from cmiei_hooks.counterfactual.linear import influence_of_linear
+from cmiei_hooks import Config, attach
+from cmiei_hooks.counterfactual import influence_of_linear
 from cmiei_hooks.functional import counterfactual_influence
-from cmiei_hooks.fusion.head import Head, locate
-from cmiei_hooks.fusion.modalities import Captured
-from cmiei_hooks.settings.config import Config
-from cmiei_hooks.training.attachment import attach
+from cmiei_hooks.fusion import Captured, Head, locate
 
 __all__ = [
     "Functions",
@@ -31,11 +29,11 @@ Functions = dict[str, Callable[[], object]]
 
 @dataclass(frozen=True)
 class Shape:
-    """A Linear head, or an MLP of two with a ReLU and dropout between them."""
+    """A Linear head, or with ``hidden`` an MLP: Linear, ReLU, dropout, Linear."""
 
     batch: int
     width: int
-    """Of one modality."""
+    """The width of one modality."""
     classes: int
     modalities: int = 3
     hidden: int | None = None
@@ -46,7 +44,7 @@ class Shape:
         return f"({self.batch}, {layers}, {self.classes})"
 
     def model(self, device: torch.device) -> nn.Sequential:
-        """With the head under the name ``classifier``."""
+        """A model whose head is named ``classifier``."""
         torch.manual_seed(0)
         inputs = self.modalities * self.width
         head: nn.Module = nn.Linear(self.hidden or inputs, self.classes)
@@ -57,23 +55,23 @@ class Shape:
         return model.to(device)
 
     def features(self, device: torch.device) -> Tensor:
-        """What the head receives."""
+        """A random input of the head."""
         return torch.randn(self.batch, self.modalities * self.width, device=device)
 
     @property
     def settings(self) -> Config:
-        """Where the modalities are."""
+        """The settings that name the head and the modalities."""
         return Config(enabled=True, head="classifier", splits=(self.width,) * self.modalities)
 
 
 def captured_head(shape: Shape, device: torch.device) -> tuple[Head, Captured]:
-    """A head, and one call of it."""
+    """A head and one call of it."""
     head = locate(shape.model(device), shape.settings)
     return head, head.partition.read((shape.features(device),), {})
 
 
 def estimates(shape: Shape, device: torch.device) -> Functions:
-    """Forward and training step; the forwards that the method names; Captum's; the hook's."""
+    """A forward, the forwards of the published method, Captum, the hook, and a training step."""
     model, features = shape.model(device), shape.features(device)
     head = locate(model, shape.settings)
     captured = head.partition.read((features,), {})
@@ -104,7 +102,7 @@ def estimates(shape: Shape, device: torch.device) -> Functions:
 
 
 def training(shape: Shape, device: torch.device) -> Functions:
-    """Three training steps of the head alone, of which the hook measures one (K = 3)."""
+    """Three training steps of the head alone, of which one is an estimation step (K = 3)."""
     plain, attached = shape.model(device), shape.model(device)
     attach(attached, config=shape.settings, k=3, warmup_epochs=0, log=False)
     inputs = (shape.features(device),)
@@ -112,7 +110,7 @@ def training(shape: Shape, device: torch.device) -> Functions:
 
 
 def between_estimates(calls: int) -> Functions:
-    """Calls of a module with an empty pre-hook, and with the hook when it does not measure."""
+    """Calls of a module with an empty pre-hook, and with the hook between two estimates."""
 
     def many(model: nn.Module) -> Callable[[], object]:
         x = torch.zeros(1, 2)
@@ -126,7 +124,7 @@ def between_estimates(calls: int) -> Functions:
     empty, attached = nn.Sequential(nn.Identity()), nn.Sequential(nn.Identity())
     empty[0].register_forward_pre_hook(lambda module, args, kwargs: None, with_kwargs=True)
     handle = attach(attached, head="0", splits=[1, 1], k=10**9, warmup_epochs=0, log=False)
-    attached(torch.zeros(2, 2))  # the first step measures
+    attached(torch.zeros(2, 2))  # the first step estimates
     functions = {"empty pre-hook": many(empty), "attached": many(attached)}
     if handle.step != 1:
         raise RuntimeError("the hook does not run")
@@ -150,7 +148,7 @@ def training_step(
 
 
 def three_steps(plain: Callable[[], object], attached: Callable[[], object]) -> Functions:
-    """As many as there are from one estimate to the next."""
+    """Three steps, which is one estimate with K = 3."""
 
     def three(step: Callable[[], object]) -> Callable[[], object]:
         return lambda: [step() for _ in range(3)]
@@ -159,7 +157,7 @@ def three_steps(plain: Callable[[], object], attached: Callable[[], object]) -> 
 
 
 def _captum(shape: Shape, model: nn.Module, features: Tensor) -> Functions:
-    """Its ablation of the same features, towards one class; nothing if it is not installed."""
+    """Captum's ablation of the same modalities for one class; empty if it is not installed."""
     try:
         from captum.attr import FeatureAblation  # noqa: PLC0415  # an extra
     except ImportError:

@@ -1,4 +1,4 @@
-"""What an estimate needs at its peak, seen from outside: in a process of its own."""
+"""The peak memory of an estimate, measured in a process of its own."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from pathlib import Path
 
 import torch
 
-from cmiei_hooks.counterfactual.linear import influence_of_linear
-from cmiei_hooks.counterfactual.rerun import measure
+from cmiei_hooks.counterfactual import influence_of_linear, measure
 
 from .head import Shape, captured_head
 
@@ -23,9 +22,9 @@ def peak_memory(shape: Shape, general: bool, device: torch.device) -> float | No
     """Extra memory of one estimate, in units of the logits ``[B, C]``; None where it is unknown.
 
     Args:
-        shape: of the head.
-        general: with the head run again for every modality, as for heads of any kind.
-        device: of cuda what its allocator gave out, of cpu what the process held (Linux).
+        shape: the head.
+        general: run the head again for every modality, as for heads of any kind.
+        device: for cuda the allocated memory counts, for cpu the resident memory (Linux only).
     """
     if device.type != "cuda" and not _STATUS.exists():
         return None
@@ -37,7 +36,7 @@ def peak_memory(shape: Shape, general: bool, device: torch.device) -> float | No
 def _peak(shape: Shape, general: bool, device: str) -> int:
     estimate = measure if general else influence_of_linear
     where = torch.device(device)
-    # What is loaded at the first call does not count.
+    # Whatever the first call loads does not count.
     estimate(*captured_head(Shape(2, 4, 10, shape.modalities, shape.hidden), where))
     head, captured = captured_head(shape, where)
     before = _held(where)
@@ -48,7 +47,7 @@ def _peak(shape: Shape, general: bool, device: str) -> int:
 
 
 def _held(device: torch.device) -> int:
-    """Bytes, the most so far."""
+    """The peak so far, in bytes."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     held = re.search(r"VmHWM:\s+(\d+) kB", _STATUS.read_text(encoding="ascii"))

@@ -1,4 +1,4 @@
-"""Time several functions against each other: in turns, so that a noisy machine disturbs all."""
+"""Time several functions in turns, so that noise of the machine hits all of them."""
 
 from __future__ import annotations
 
@@ -14,27 +14,28 @@ __all__ = ["Timing", "in_turns"]
 
 @dataclass(frozen=True)
 class Timing:
-    """Of one function, in seconds."""
+    """The time of one function, in seconds."""
 
     median: float
     low: float
+    """The lower quartile."""
     high: float
-    """The quartiles."""
+    """The upper quartile."""
 
     def times(self, other: Timing) -> float:
-        """How many times the other's median this one is."""
+        """The ratio of the medians."""
         return self.median / other.median
 
 
 def in_turns(
     functions: Mapping[str, Callable[[], object]], rounds: int, device: torch.device
 ) -> dict[str, Timing]:
-    """Run every function once in each round, after one round that does not count.
+    """Run every function once a round; the first round warms up and is not counted.
 
     Args:
-        functions: by name.
-        rounds: how many count, two or more.
-        device: is waited for before the clock is read.
+        functions: what to time, by name.
+        rounds: the number of rounds that count, at least 2.
+        device: the device to wait for before the clock is read.
     """
     seconds: dict[str, list[float]] = {name: [] for name in functions}
     for number in range(rounds + 1):

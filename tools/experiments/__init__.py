@@ -1,1 +1,4 @@
-"""Trainings to validate on: each module has a ``train(attach, seed, ...)``."""
+"""Trainings for ``cmiei validate``: ``digits`` and ``reid`` have a ``train(attach, seed, ...)``.
+
+From a checkout: ``cmiei validate --train tools.experiments.reid:train``.
+"""

@@ -1,6 +1,7 @@
-"""Tri-modal re-identification, as its code bases do it: BNNeck, identity and triplet loss.
+"""Tri-modal re-identification as its code bases do it: BNNeck, identity loss and triplet loss.
 
-Nothing here knows of this package but the loop, which is given ``attach``.
+``cmiei validate --train tools.experiments.reid:train``. Of this package only the loop knows
+anything: it is given ``attach``.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cmiei_hooks.training.attachment import Handle
+from cmiei_hooks import Handle
 
 from .reid_world import MODALITIES, WIDTH, Images, World, identity_batches, make_images
 from .retrieval import retrieval
@@ -55,20 +56,20 @@ def train(
     epochs: int = 30,
     world: World | Mapping[str, Any] | None = None,
 ) -> dict[str, float]:
-    """Train from the seed, and test on identities that were never seen in training.
+    """Train from a seed, and test on identities that were not seen in training.
 
-    The seed gives the data too (other identities, sensors and cameras for each seed), so that what
-    varies between seeds is what another problem of this kind would change. Runs with the same seed
-    have the same data, first weights and batches, whatever ``attach`` does. Sets torch's seed.
+    The seed also decides the data (identities, sensors and cameras), so the seeds vary as other
+    problems of this kind would. Runs with the same seed have the same data, initial weights and
+    batches, whatever ``attach`` does. Sets torch's seed.
 
     Args:
         attach: ``cmiei_hooks.attach``, or anything that is called in the same way.
-        seed: of everything random.
-        epochs: of training.
-        world: the data, or what ``World.of`` takes; None: ``World()``.
+        seed: decides everything random.
+        epochs: the number of epochs.
+        world: the data, or what ``World.of`` takes; None for ``World()``.
 
     Returns:
-        What ``evaluate`` returns.
+        The metrics of ``evaluate``.
     """
     world = world if isinstance(world, World) else World.of(world or {})
     torch.manual_seed(seed)
@@ -95,11 +96,11 @@ def train(
 def triplet_loss(feature: Tensor, ids: Tensor) -> Tensor:
     """The batch-hard triplet loss with soft margin.
 
-    For each sample ``softplus(p - n)``: p is the Euclidean distance to the farthest sample of its
-    identity, n to the nearest of another one; the mean of these.
+    The mean over the samples of ``softplus(p - n)``, where p is the Euclidean distance to the
+    farthest sample of the same identity and n that to the nearest sample of another one.
 
     Args:
-        feature: ``[B, D]``, of two or more identities.
+        feature: ``[B, D]``, with two or more identities.
         ids: integers ``[B]``.
     """
     # The fast mode computes distances as differences of squares: near 0 they are noise.
@@ -114,13 +115,13 @@ def triplet_loss(feature: Tensor, ids: Tensor) -> Tensor:
 def evaluate(model: nn.Module, images: Images) -> dict[str, float]:
     """Retrieval with all modalities, without each of them, and by each of them alone.
 
-    The first image of each identity by each camera is a query, the others are the gallery. A
-    modality is missing when its block of the embedding is zero behind the bottleneck, which is
-    where the ``zero`` drop at the classifier replaces it.
+    The first image of each identity by each camera is a query, the others are the gallery. Without
+    a modality, its block of the embedding after the bottleneck is zero, as with the ``zero`` drop
+    at the classifier.
 
     Returns:
-        ``mAP``, ``Rank-1``, ``Rank-5``, ``Rank-10``; the same with `` without <m>`` and `` alone
-        <m>`` behind it for each modality; ``worst mAP missing``. All are shares.
+        ``mAP``, ``Rank-1``, ``Rank-5``, ``Rank-10``; the same followed by `` without <m>`` and by
+        `` alone <m>`` for each modality m; and ``worst mAP missing``. All are shares.
     """
     model.eval()
     embedding = model(*images.views)
@@ -128,7 +129,7 @@ def evaluate(model: nn.Module, images: Images) -> dict[str, float]:
     query = torch.ones_like(place, dtype=torch.bool)
     query[1:] = place[1:] != place[:-1]
 
-    def figures(kept: list[bool]) -> dict[str, float]:
+    def metrics(kept: list[bool]) -> dict[str, float]:
         columns = torch.tensor(kept).repeat_interleave(FEATURES)
         left, ids, cameras = embedding * columns, images.ids, images.cameras
         return retrieval(
@@ -137,14 +138,14 @@ def evaluate(model: nn.Module, images: Images) -> dict[str, float]:
 
     count = len(MODALITIES)
     without = {
-        f"{figure} without {name}": value
+        f"{metric} without {name}": value
         for m, name in enumerate(MODALITIES)
-        for figure, value in figures([other != m for other in range(count)]).items()
+        for metric, value in metrics([other != m for other in range(count)]).items()
     }
     alone = {
-        f"{figure} alone {name}": value
+        f"{metric} alone {name}": value
         for m, name in enumerate(MODALITIES)
-        for figure, value in figures([other == m for other in range(count)]).items()
+        for metric, value in metrics([other == m for other in range(count)]).items()
     }
     worst = {"worst mAP missing": min(without[f"mAP without {name}"] for name in MODALITIES)}
-    return figures([True] * count) | without | worst | alone
+    return metrics([True] * count) | without | worst | alone

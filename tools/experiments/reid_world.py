@@ -1,7 +1,7 @@
-"""A generator of tri-modal re-identification data: who is seen, by which camera, in which band.
+"""Synthetic tri-modal re-identification data: who is seen, by which camera, in which band.
 
-Modality strength, noise and failure are under control, so that which modality should dominate, and
-what the others could add, is known.
+Strength, noise and failures of each modality are set, so it is known which one should dominate and
+what the others could add.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ MODALITIES = ("r", "n", "t")
 """RGB, near infrared, thermal infrared."""
 
 PERSON, SHOWN, POSE, WIDTH = 32, 16, 10, 64
-"""Dimensions: of an identity, of the part of it that one modality shows, of a pose, of an image."""
+"""Dimensions of an identity, of the part of it that one modality shows, of a pose, of an image."""
 
 
 @dataclass(frozen=True)
@@ -35,52 +35,52 @@ class Sensor:
     """
 
     strength: float = 0.5
-    """Share of identity in the variance of what is shown; the rest is the pose."""
+    """The share of identity in the variance of what is shown; the rest is the pose."""
     noise: float = 0.3
-    """Standard deviation of the noise of a pixel; without noise and cameras a pixel has 0.7."""
+    """The standard deviation of a pixel's noise; that of its signal is about 0.7."""
     failure: float = 0.0
-    """Probability that an image of this modality holds noise and nothing else."""
+    """The probability that an image of this modality is nothing but noise."""
 
     def __post_init__(self) -> None:
         shares = 0 <= self.strength <= 1 and 0 <= self.failure <= 1
         if not (shares and 0 <= self.noise < math.inf):
             raise ConfigError(
-                "no sensor can be like this",
+                "a sensor cannot have these values",
                 got=str(self),
                 expected="strength and failure from 0 to 1, and a finite noise >= 0",
-                remedy="for a modality that tells nothing, set strength 0 or failure 1",
+                remedy="for a modality without information set strength 0 or failure 1",
             )
 
 
 @dataclass(frozen=True)
 class World:
-    """Who is there, and who looks. The defaults make RGB the strongest of three useful bands."""
+    """The people and the sensors. By default RGB is the strongest of three useful bands."""
 
     sensors: tuple[Sensor, Sensor, Sensor] = (
         Sensor(strength=0.75, noise=0.3, failure=0.05),
         Sensor(strength=0.4, noise=0.4),
         Sensor(strength=0.35, noise=0.4),
     )
-    """Of r, n and t."""
+    """The sensors of r, n and t."""
     camera: float = 0.4
-    """Size of what the camera does to an image: a mixing of its pixels and a shift, fixed for each
-    camera and modality, in units of the image."""
+    """How strongly a camera changes its images, in units of the image: it mixes the pixels and
+    shifts them, in its own way for each modality."""
     cameras: int = 4
     shots: int = 4
-    """Images of each identity by each camera."""
+    """The number of images of each identity by each camera."""
     train_identities: int = 96
     test_identities: int = 96
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> World:
-        """The defaults with some values replaced, as they are written in YAML.
+        """The defaults with some values replaced, as written in YAML.
 
         Args:
-            given: fields by name; of ``sensors`` a mapping from modality to some of its fields, as
-                in ``{sensors: {r: {strength: 0.9}}, camera: 0.2}``.
+            given: fields by name; ``sensors`` maps modalities to some of their fields, as in
+                ``{sensors: {r: {strength: 0.9}}, camera: 0.2}``.
 
         Raises:
-            ConfigError: there is no such field or modality, or a sensor cannot be like that.
+            ConfigError: there is no such field or modality, or a value is out of range.
         """
         fields = dict(given)
         changed = dict(fields.pop("sensors", {}))
@@ -94,20 +94,20 @@ class World:
             return replace(cls(), sensors=(r, n, t), **fields)
         except TypeError as error:
             raise ConfigError(
-                "no world can be made of this",
+                "no world has these values",
                 got=f"{dict(given)}: {error}",
                 expected=f"some of {', '.join(f.name for f in dataclasses.fields(cls))}, and in "
                 f"sensors for {', '.join(MODALITIES)} some of "
                 f"{', '.join(f.name for f in dataclasses.fields(Sensor))}",
-                remedy="such as {sensors: {r: {strength: 0.9}}, camera: 0.2}",
+                remedy="write for example {sensors: {r: {strength: 0.9}}, camera: 0.2}",
             ) from error
 
 
 @dataclass(frozen=True)
 class Images:
-    """``N`` images: the views of r, n and t, each ``[N, 64]``, with int64 ``[N]`` of who and where.
+    """``N`` images: views of r, n and t, each ``[N, 64]``; identities and cameras, int64 ``[N]``.
 
-    The images of an identity are neighbours, those by one camera too.
+    The images of an identity stand next to each other, and among them those by one camera.
     """
 
     views: tuple[Tensor, ...]
@@ -116,12 +116,12 @@ class Images:
 
 
 def make_images(world: World, generator: Generator) -> tuple[Images, Images]:
-    """The images to train on, and those of other identities to test on.
+    """The images to train on, and images of other identities to test on.
 
-    Everything is drawn anew from the generator: the identities, what the sensors and the cameras
-    do, and each image's pose and noise. An identity is a normal vector of which each modality shows
-    another random part, and each of them shows the same pose; a fixed random nonlinear map makes an
-    image of both.
+    Everything is drawn from the generator: the identities, the sensors, the cameras, and the pose
+    and noise of each image. An identity is a normal vector, of which each modality shows a
+    different random part; all of them show the same pose. A random nonlinear map makes an image of
+    both.
     """
     people = world.train_identities + world.test_identities
     ids = torch.arange(people).repeat_interleave(world.cameras * world.shots)
@@ -175,17 +175,17 @@ def identity_batches(
 ) -> Iterator[Tensor]:
     """One epoch of batches of ``people`` identities with ``images`` images each.
 
-    Each image is used at most once; identities with fewer than ``images`` left and the identities
-    that do not fill a batch sit out.
+    Each image is used at most once. Identities that have fewer than ``images`` left, and those that
+    do not fill a batch, are left out.
 
     Args:
         ids: ``[N]``, the identity of each image.
-        people: identities in a batch (P).
-        images: images of each (K).
-        generator: shuffles.
+        people: the identities in a batch (P).
+        images: the images of each (K).
+        generator: decides the order.
 
     Yields:
-        int64 ``[people * images]``: indices into ``ids``, those of an identity side by side.
+        int64 ``[people * images]``: indices into ``ids``, those of an identity next to each other.
     """
     groups = [torch.nonzero(ids == person)[:, 0] for person in dict.fromkeys(ids.tolist())]
     shuffled = [group[torch.randperm(len(group), generator=generator)] for group in groups]

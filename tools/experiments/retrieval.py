@@ -1,4 +1,4 @@
-"""Figures of re-identification: how well the gallery is ranked for each query."""
+"""Metrics of re-identification: how well the gallery is ranked for each query."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ def retrieval(
     query_cameras: Tensor,
     gallery_cameras: Tensor,
 ) -> dict[str, float]:
-    """Mean average precision and the cumulative match at ranks 1, 5 and 10.
+    """Mean average precision and cumulative matching at ranks 1, 5 and 10.
 
     For each query the gallery is ranked by the Euclidean distance of the L2-normalised embeddings;
     equal distances keep the order of the gallery. Gallery entries with the identity *and* the
-    camera of the query are taken out first; a query of which no match is left does not count.
+    camera of the query are removed first. A query without a match in what is left does not count.
 
     Args:
-        query: ``[Q, D]`` embeddings, of any length; a zero vector is as far from every other.
+        query: ``[Q, D]`` embeddings of any length; a zero vector is equally far from all others.
         gallery: ``[G, D]``.
         query_ids: integers ``[Q]``.
         gallery_ids: integers ``[G]``.
@@ -55,25 +55,25 @@ def retrieval(
         raise InputError(
             "no query has a match",
             got=f"{len(query)} queries, {len(gallery)} gallery entries",
-            expected="an entry with the identity of the query, seen by another camera",
+            expected="a gallery entry with the identity of a query and another camera",
             remedy="split the images of each identity so that both sides have several cameras",
         )
     hit, kept = hit[counted], kept[counted]
-    rank = kept.cumsum(1)  # that of an entry taken out means nothing: it is never a hit
+    rank = kept.cumsum(1)  # the rank of a removed entry means nothing: it is never a hit
     precision = hit.cumsum(1).double() / rank.clamp_min(1)
     average = (precision * hit).sum(1) / hit.sum(1)
-    figures = {"mAP": average.mean().item()}
+    metrics = {"mAP": average.mean().item()}
     for most in RANKS:
         found = (hit & (rank <= most)).any(1)
-        figures[f"Rank-{most}"] = found.double().mean().item()
-    return figures
+        metrics[f"Rank-{most}"] = found.double().mean().item()
+    return metrics
 
 
 def _check(embeddings: Tensor, ids: Tensor, cameras: Tensor, side: str) -> None:
     rows = embeddings.shape[:1]
     if embeddings.dim() != 2 or ids.shape != rows or cameras.shape != rows:
         raise InputError(
-            f"the {side} is not one embedding, identity and camera for each image",
+            f"the {side} does not have one embedding, identity and camera for each image",
             got=f"embeddings {list(embeddings.shape)}, identities {list(ids.shape)}, "
             f"cameras {list(cameras.shape)}",
             expected="[N, D], [N], [N]",
