@@ -1,6 +1,6 @@
 """What an estimate may not cost: waiting for the device, memory, compiling again.
 
-How long it takes is measured by ``tools/benchmark.py`` and not here.
+How long it takes is measured by ``python -m tools.benchmark`` and not here.
 """
 
 from __future__ import annotations
