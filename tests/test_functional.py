@@ -44,9 +44,7 @@ def reference_select(
     """The rule of the method, row by row; ``p_max`` is the decimal as it was written."""
 
     def rule(row: list[float]) -> tuple[int, float, bool]:
-        scaled = (
-            row if mean is None else [v / (u + 1e-12) for v, u in zip(row, mean, strict=True)]
-        )
+        scaled = row if mean is None else [v / (u + 1e-12) for v, u in zip(row, mean, strict=True)]
         m1 = scaled.index(max(scaled))
         m2 = max(v for m, v in enumerate(scaled) if m != m1)
         return m1, scaled[m1], row[m1] > abs_thr and scaled[m1] / (m2 + 1e-12) > rel_thr

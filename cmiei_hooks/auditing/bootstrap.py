@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..reporting import finite
+
 __all__ = ["Interval", "bootstrap"]
 
 _AT_ONCE = 2**16
@@ -26,8 +28,7 @@ class Interval:
 
     def to_dict(self) -> dict[str, float | None]:
         """For JSON: what is not finite is null."""
-        figures = {"mean": self.mean, "low": self.low, "high": self.high}
-        return {k: value if math.isfinite(value) else None for k, value in figures.items()}
+        return {"mean": finite(self.mean), "low": finite(self.low), "high": finite(self.high)}
 
 
 def bootstrap(

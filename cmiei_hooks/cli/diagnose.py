@@ -15,7 +15,6 @@ from torch import nn
 from ..auditing import (
     AuditReport,
     Columns,
-    Loaded,
     audit_checkpoints,
     call_function,
     checkpoints_in,
@@ -30,6 +29,7 @@ from ..discovery import discover
 from ..distributed import joined, rank, wait_for_all
 from ..errors import CheckpointError, CMIEIError, InputError
 from ..fusion import Head, locate, refuse_both
+from ..reporting import visible
 from ..settings import Config
 from .options import add_arguments, configuration
 
@@ -84,9 +84,10 @@ def run(args: argparse.Namespace) -> int:
 
 def _show(args: argparse.Namespace, report: AuditReport) -> None:
     console = Console(highlight=False)
-    print_report(console, report)
+    console.print(report.table())
     path = report.save(args.output)
-    console.print(f"written to {path.parent}{os.sep}", soft_wrap=True)
+    written = visible(f"{path.parent}{os.sep}")
+    console.print(f"written to {written}", soft_wrap=True, markup=False)
     sys.stdout.flush()
 
 
@@ -186,27 +187,3 @@ def make_directory(path: str | Path) -> None:
             expected="a directory that can be written into",
             remedy="pass another one with --output",
         ) from error
-
-
-def print_report(console: Console, report: AuditReport) -> None:
-    """The table, with what of the checkpoint did not fit."""
-    console.print(report.table())
-    if report.checkpoint is not None:
-        _print_loaded(console, report.checkpoint)
-
-
-def _print_loaded(console: Console, loaded: Loaded) -> None:
-    console.print(f"checkpoint {loaded.path}: {loaded.loaded} tensors loaded", soft_wrap=True)
-    parts = (
-        ("missing, initial values kept", loaded.missing),
-        ("unexpected, ignored", loaded.unexpected),
-        ("of another shape, initial values kept", loaded.mismatched),
-    )
-    for what, keys in parts:
-        if keys:
-            console.print(
-                f"  {len(keys)} {what}: {', '.join(keys)}",
-                style="yellow",
-                markup=False,
-                soft_wrap=True,
-            )

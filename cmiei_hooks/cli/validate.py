@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import json
 import shlex
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
-from ..reporting import write_files
-from ..validation import VERDICTS, Experiment, Run, comparisons, judged, titled, to_html, validate
+from ..reporting import to_html, to_json, to_terminal, visible, write_files
+from ..validation import Experiment, Run, in_sections, validate
 from .diagnose import make_directory
 from .options import overrides, pair, words
 
@@ -109,11 +106,11 @@ def run(args: argparse.Namespace) -> int:
 
         report = validate(experiment, output, args.jobs, stage)
     report["environment"]["command"] = shlex.join(["cmiei", *args.words])
-    written = json.dumps(report, indent=2, allow_nan=False, default=str) + "\n"
-    write_files(output, {"report.json": written})
-    write_files(output, {"report.html": to_html(report)})
-    _show(console, report)
-    console.print(f"report: {args.output / 'report.html'}", soft_wrap=True)
+    shown = in_sections(report)
+    write_files(output, {"report.json": to_json(report), "report.html": to_html(shown)})
+    console.print(to_terminal(shown))
+    path = visible(args.output / "report.html")
+    console.print(f"report: {path}", soft_wrap=True, markup=False)
     return 0 if all(check["passed"] for check in report["checks"]) else _FAILED
 
 
@@ -133,31 +130,6 @@ def _experiment(args: argparse.Namespace) -> Experiment:
         args.lower,
         not args.no_sensitivity,
     )
-
-
-def _show(console: Console, report: dict[str, Any]) -> None:
-    for check in report["checks"]:
-        mark = "[green]yes[/]" if check["passed"] else "[bold red]NO[/]"
-        console.print(f"{mark}  {check['name']}: {check['seen']}", highlight=False)
-    title = f"C-MIEI against the others, {len(report['seeds'])} seeds, 95 % intervals"
-    table = Table(title=title)
-    for header in ("metric", *(f"against {second}" for _, second in VERDICTS)):
-        table.add_column(header)
-    for metric in judged(report):
-        found = (comparisons(report, *pair).get(metric) for pair in VERDICTS)
-        table.add_row(titled(report, metric), *("" if c is None else _cell(c) for c in found))
-    console.print(table)
-
-
-_STYLES = {"better": "green", "worse": "bold red"}
-
-
-def _cell(found: Any) -> str:
-    style = _STYLES.get(found["verdict"], "dim")
-    mean, low, high = (found[key] for key in ("mean", "low", "high"))
-    interval = f" \\[{low:+.4f}, {high:+.4f}]" if low is not None and high is not None else ""
-    figure = "" if mean is None else f" {mean:+.4f}"
-    return f"[{style}]{found['verdict']}[/]{figure}{interval}"
 
 
 def _seeds(text: str) -> range:

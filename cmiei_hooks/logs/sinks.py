@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import os
 from pathlib import Path
 from typing import Any, Protocol
 
 from ..errors import ConfigError
+from ..reporting import finite, plain
 from .record import LogRecord
 
 __all__ = ["JSONLines", "ScalarWriter", "Scalars", "StandardLogging"]
@@ -34,11 +34,11 @@ class JSONLines:
         row: dict[str, Any] = {"event": record.event, "head": record.head}
         if record.event == "figures":
             row |= {"epoch": record.epoch, "step": record.step}
-            row |= {k: v if math.isfinite(v) else None for k, v in record.metrics.items()}
+            row |= {name: finite(value) for name, value in record.metrics.items()}
         else:
             settings = record.config.to_dict()
             settings |= {"HEAD": record.head, "SPLITS": record.splits, "NAMES": record.names}
-            row |= {k: str(v) if v == math.inf else v for k, v in settings.items()}
+            row |= plain(settings)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row, allow_nan=False) + "\n")

@@ -1,39 +1,83 @@
 """Reports for people: sections of text, tables and plots, shown in a terminal, in Markdown and in
 HTML.
 
-It knows no other room; whoever has numbers to show makes sections of them.
+It knows no other room; whoever has values to show makes sections of them.
 """
 
-from .blocks import Report, document, figure, legend, paragraph, table
-from .files import write_files
-from .formatting import DASH, estimate, finite, number, part, plain
-from .html import to_html
+from .files import plain, to_csv, to_json, write_files
+from .formatting import (
+    DASH,
+    count,
+    estimate,
+    finite,
+    number,
+    p_value,
+    percent,
+    points,
+    setting,
+    visible,
+)
+from .html import style, to_html
 from .markdown import to_markdown
-from .plots import NEUTRAL, Row, dots, lines, text
+from .plots import svg
 from .provenance import git_state, sha256, versions
+from .sections import (
+    ALL,
+    NEUTRAL,
+    WRITTEN,
+    Card,
+    Cell,
+    Code,
+    Dot,
+    DotPlot,
+    Grid,
+    Histogram,
+    LinePlot,
+    Medium,
+    Part,
+    Report,
+    Section,
+    Table,
+)
+from .terminal import to_terminal
 
 __all__ = [
+    "ALL",
     "DASH",
     "NEUTRAL",
+    "WRITTEN",
+    "Card",
+    "Cell",
+    "Code",
+    "Dot",
+    "DotPlot",
+    "Grid",
+    "Histogram",
+    "LinePlot",
+    "Medium",
+    "Part",
     "Report",
-    "Row",
-    "document",
-    "dots",
+    "Section",
+    "Table",
+    "count",
     "estimate",
-    "figure",
     "finite",
     "git_state",
-    "legend",
-    "lines",
     "number",
-    "paragraph",
-    "part",
+    "p_value",
+    "percent",
     "plain",
+    "points",
+    "setting",
     "sha256",
-    "table",
-    "text",
+    "style",
+    "svg",
+    "to_csv",
     "to_html",
+    "to_json",
     "to_markdown",
+    "to_terminal",
     "versions",
+    "visible",
     "write_files",
 ]

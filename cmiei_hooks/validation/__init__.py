@@ -4,16 +4,12 @@ Every run is recorded on disk, so that nothing is run twice.
 """
 
 from .experiment import Experiment, validate
-from .report import VERDICTS, comparisons, judged, titled, to_html
+from .report import in_sections
 from .worker import Run
 
 __all__ = [
-    "VERDICTS",
     "Experiment",
     "Run",
-    "comparisons",
-    "judged",
-    "titled",
-    "to_html",
+    "in_sections",
     "validate",
 ]

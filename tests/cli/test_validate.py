@@ -27,7 +27,7 @@ def test_it_runs_in_processes_from_the_working_directory_and_resumes(tmp_path, m
     assert main([*words, "K", "1"]) == 0
     said = capsys.readouterr().out
     assert "inert equals the plain run" in said
-    assert "against random" in said
+    assert "│ mean difference " in said
     report = json.loads(Path("out/report.json").read_text())
     assert report["config"]["K"] == 1
     assert report["overrides"] == {"steps": 3}

@@ -2,8 +2,7 @@ from __future__ import annotations
 
 from xml.etree import ElementTree
 
-from cmiei_hooks.reporting.formatting import DASH
-from cmiei_hooks.reporting.plots import Row, dots, histogram, lines
+from cmiei_hooks.reporting import DASH, Dot, DotPlot, Histogram, LinePlot, svg
 
 
 def elements(picture: str, tag: str, kind: str = "") -> list[dict]:
@@ -12,8 +11,8 @@ def elements(picture: str, tag: str, kind: str = "") -> list[dict]:
 
 
 def test_a_dot_plot_is_drawn_to_scale():
-    row = Row("a", "0.5", 0.5, 0.25, 1.0, band=(0.1, 0.2))
-    picture = dots("label", [row, Row("b", DASH, None)], bounds=(0.0, 1.0))
+    row = Dot("a", "0.5", 0.5, 0.25, 1.0, band=(0.1, 0.2))
+    picture = svg(DotPlot("label", [row, Dot("b", DASH, None)], share=True))
     (bar,) = elements(picture, "rect", "bar")
     assert (bar["x"], bar["width"]) == ("0.00%", "50.00%")
     (band,) = elements(picture, "rect", "band")
@@ -22,7 +21,7 @@ def test_a_dot_plot_is_drawn_to_scale():
     assert (whisker["x1"], whisker["x2"]) == ("25.00%", "100.00%")
     assert (left["x1"], right["x1"]) == ("25.00%", "100.00%")
     assert [e["x"] for e in elements(picture, "svg")[1:]] == ["50.00%"]
-    below = dots("label", [Row("a", "", -1.0), Row("b", "", 3.0)])
+    below = svg(DotPlot("label", [Dot("a", "", -1.0), Dot("b", "", 3.0)]))
     assert [(e["x"], e["width"]) for e in elements(below, "rect")] == [
         ("0.00%", "25.00%"),
         ("25.00%", "75.00%"),
@@ -30,7 +29,7 @@ def test_a_dot_plot_is_drawn_to_scale():
 
 
 def test_a_histogram_has_a_bar_for_each_bin_and_names_the_edges():
-    picture = histogram("label", [0.1, 0.3, 1.0], [2, 8, 4, 0], 0)
+    picture = svg(Histogram("label", [0.1, 0.3, 1.0], [2, 8, 4, 0], 0))
     bars = elements(picture, "rect")
     assert [bar["height"] for bar in bars] == ["21.0", "84.0", "42.0", "0.0"]
     assert [float(bar["y"]) + float(bar["height"]) for bar in bars] == [90.0] * 4
@@ -40,7 +39,7 @@ def test_a_histogram_has_a_bar_for_each_bin_and_names_the_edges():
 
 
 def test_a_line_plot_has_gaps_where_nothing_is_known():
-    picture = lines("label", ["a", "b", "c", "d"], [[0.0, 1.0, None, 0.5]])
+    picture = svg(LinePlot("label", ["a", "b", "c", "d"], {"x": [0.0, 1.0, None, 0.5]}))
     (drawn,) = elements(picture, "line", "line")
     assert (drawn["x1"], drawn["y1"], drawn["x2"], drawn["y2"]) == (
         "2.00%",
@@ -49,4 +48,4 @@ def test_a_line_plot_has_gaps_where_nothing_is_known():
         "0.0",
     )
     assert [e["x"] for e in elements(picture, "svg")[1:]] == ["2.00%", "34.00%", "98.00%"]
-    assert elements(lines("label", ["a"], [[0.5]]), "svg")[1]["x"] == "50.00%"
+    assert elements(svg(LinePlot("label", ["a"], {"x": [0.5]})), "svg")[1]["x"] == "50.00%"

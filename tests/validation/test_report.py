@@ -5,8 +5,10 @@ from __future__ import annotations
 import xml.etree.ElementTree as ET
 
 import pytest
+from media import Page, in_terminal, text_of
 
-from cmiei_hooks.validation.report import to_html
+from cmiei_hooks.reporting import to_html, visible
+from cmiei_hooks.validation.report import in_sections
 
 
 def difference(metric: str, mean: float, half: float, verdict: str, first="method", second="plain"):
@@ -52,65 +54,57 @@ def report(metric: str = "accuracy", passed: bool = True) -> dict:
     }
 
 
-def body(page: str) -> ET.Element:
-    return ET.fromstring(page[page.index("<body>") : page.index("</body>") + len("</body>")])
+def page_of(given: dict) -> Page:
+    page = to_html(in_sections(given))
+    ET.fromstring(page.removeprefix("<!DOCTYPE html>"))
+    return Page(page)
 
 
-def test_the_page_says_what_was_found():
-    page = body(to_html(report()))
-    said = " ".join(page.itertext())
-    for expected in (
-        "better: +0.0100 [+0.0050, +0.0150]",
-        "no difference seen: +0.0010",
-        "-0.0200 [-0.0250, -0.0150]",
-        "SIGMA 0.1",
-        "cmiei validate --x",
-        "inert equals the plain run",
-        "0.9150",
-    ):
-        assert expected in said
-    assert "class" not in {n.get("role") for n in page.iter()}
-    headings = [h.text for h in page.iter("h2")]
-    assert headings == [
-        "Checks",
-        "Paired differences",
-        "Over the epochs",
-        "Sensitivity",
-        "All figures",
-        "How to get these figures again",
-    ]
+def test_the_text_in_the_terminal(golden):
+    golden(in_terminal(in_sections(report())))
 
 
-def test_a_failed_check_is_loud():
-    assert "not so" not in to_html(report())
-    assert '<p class="loud" role="note">inert equals the plain run: not so.' in to_html(
-        report(passed=False)
-    )
+def test_the_text_in_html(golden):
+    golden(text_of(to_html(in_sections(report()))))
+
+
+def test_a_failed_check_is_loud(golden):
+    assert not in_sections(report()).warnings
+    (warning,) = in_sections(report(passed=False)).warnings
+    golden(warning)
+    loud = [attrs for _, attrs in page_of(report(passed=False)).tags if attrs.get("role") == "note"]
+    assert len(loud) == 1
 
 
 @pytest.mark.parametrize("word", ["<b>&'\"</b>", "\x00\u202e", "accuracy " * 30])
 def test_names_are_text(word):
-    page = body(to_html(report(word)))
-    assert not list(page.iter("b"))
-
-
-def test_parts_that_are_missing_are_left_out():
-    page = to_html({"train": "a:b"})
-    assert "Does C-MIEI help a:b?" in page
-    body(page)
+    page = page_of(report(word))
+    assert "b" not in {tag for tag, _ in page.tags}
+    assert visible(word).strip() in page.text
 
 
 def test_seeds_without_a_number_and_less_that_is_better_are_said():
     given = report("loss")
     given["better"]["loss"] = -1
     given["comparisons"][0] |= {"low": None, "high": None, "n": 3, "verdict": "not known"}
-    said = " ".join(body(to_html(given)).itertext())
-    assert "loss (less is better)" in said
-    assert "not known (2 of 5 seeds gave no number): +0.0100" in said
+    assert page_of(given).tables[0][1:] == [
+        [
+            "method against plain",
+            "loss (less is better)",
+            "not known 2 of 5 seeds gave no number",
+            "+0.0100",
+        ],
+        [
+            "method against random",
+            "loss (less is better)",
+            "no difference seen",
+            "+0.0010 [-0.0040, +0.0060]",
+        ],
+    ]
 
 
 def test_a_setting_that_changes_no_run_is_marked():
     given = report()
     given["metrics"]["SIGMA 0.1"] = given["metrics"]["method"]
-    assert "SIGMA 0.1 (changes nothing)" in " ".join(body(to_html(given)).itertext())
-    assert "changes nothing" not in to_html(report())
+    assert "SIGMA 0.1 (changes nothing)" in page_of(given).text
+    assert "changes nothing" not in page_of(report()).text

@@ -1,31 +1,30 @@
-"""The table of estimates as a picture."""
+"""The table of estimates as a plot."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from cmiei_hooks.reporting.plots import Row, dots
-from cmiei_hooks.reporting.style import STYLE
+from cmiei_hooks.reporting import Dot, DotPlot, style, svg
 
 __all__ = ["plot"]
 
 _WIDTH, _MARGIN = 720, 16
 
 
-def plot(figures: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
+def plot(timings: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
     """A standalone SVG: every way to estimate, at every head, in forwards of that head.
 
     Args:
-        figures: by head and by what was timed: ``median_s``, ``quartiles_s`` and ``ratio``, of
-            which the first one is the forward.
+        timings: by head and by what was timed, ``median_s``, ``quartiles_s`` and ``ratio``. The
+            first entry of a head is its forward.
     """
     rows = []
-    for head, timed in figures.items():
+    for head, timed in timings.items():
         (_, forward), *others = timed.items()
         ways = [(name, way) for name, way in others if "training" not in name]
         rows += [
-            Row(
+            Dot(
                 name,
                 f"{head}: {way['ratio']:.2f}",
                 way["ratio"],
@@ -35,13 +34,13 @@ def plot(figures: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
             )
             for colour, (name, way) in enumerate(ways)
         ]
-    label = "Time of one estimate over that of one forward of the head, with quartiles"
+    label = "Time of one estimate over the time of one forward of the head, with quartiles"
     height = 46 * len(rows) + 80
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{height}" '
         f'viewBox="0 0 {_WIDTH} {height}" font-family="system-ui, sans-serif">'
-        f'<style>{STYLE}</style><rect width="100%" height="100%" fill="var(--page)"/>'
+        f'<style>{style()}</style><rect width="100%" height="100%" fill="var(--page)"/>'
         f'<text x="{_MARGIN}" y="26">{label}</text>'
         f'<svg x="{_MARGIN}" y="40" width="{_WIDTH - 2 * _MARGIN}" height="{height - 40}">'
-        f"{dots(label, rows)}</svg></svg>\n"
+        f"{svg(DotPlot(label, rows))}</svg></svg>\n"
     )

@@ -1,0 +1,132 @@
+"""What is written: JSON that any reader takes, CSV that is safe, files that are whole."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import io
+import json
+import math
+import os
+import stat
+import threading
+from pathlib import Path
+
+import pytest
+
+from cmiei_hooks import CMIEIError
+from cmiei_hooks.reporting import plain, to_csv, to_json, write_files
+
+
+def test_numbers_that_json_does_not_know():
+    values = {"nan": math.nan, "inf": [math.inf, -math.inf], "n": (1, 0.5, True, None, "inf")}
+    assert plain(values) == {
+        "nan": None,
+        "inf": ["inf", "-inf"],
+        "n": [1, 0.5, True, None, "inf"],
+    }
+    assert json.loads(to_json(values)) == plain(values)
+    assert json.loads(to_json({"path": Path("a")})) == {"path": "a"}
+    with pytest.raises(ValueError, match="JSON compliant"):  # what it is for
+        json.dumps(values, allow_nan=False)
+
+
+def test_a_spreadsheet_takes_no_cell_for_a_formula():
+    cells = ["=1+1", "+A1", "-A1", "@SUM(A1)", "\t=1", "\r=1", "-1.5", "+2", "-inf", "a=1", 3, -4.5]
+    (names, row) = csv.reader(io.StringIO(to_csv([{f"={i}": v for i, v in enumerate(cells)}])))
+    assert names == [f"'={i}" for i in range(len(cells))]
+    assert row == [
+        "'=1+1",
+        "'+A1",
+        "'-A1",
+        "'@SUM(A1)",
+        r"'\t=1",
+        r"'\r=1",
+        *("-1.5", "+2", "-inf", "a=1", "3", "-4.5"),
+    ]
+
+
+def test_hidden_characters_and_separators_in_csv():
+    names = ['a,"b"', "\x1b[31m", "\u202e", "x\ny", "\udcff"]
+    rows = list(csv.reader(io.StringIO(to_csv([{"name": name} for name in names]))))
+    assert rows == [["name"], ['a,"b"'], [r"\x1b[31m"], [r"\u202e"], [r"x\ny"], [r"\udcff"]]
+    assert to_csv([]) == ""
+
+
+def test_names_of_any_bytes(tmp_path):
+    directory = tmp_path / os.fsdecode(b"caf\xe9")
+    write_files(directory, {"report.json": to_json({"path": str(directory)})})
+    (file,) = directory.iterdir()
+    assert json.loads(file.read_text("utf-8"))["path"] == str(directory)
+
+
+def test_the_files_have_the_usual_permissions(tmp_path):
+    write_files(tmp_path, {"a": "text"})
+    (tmp_path / "b").write_text("text")
+    a, b = (stat.S_IMODE((tmp_path / name).stat().st_mode) for name in "ab")
+    assert a == b
+
+
+def full_after(monkeypatch, files: int) -> None:
+    """The disk is full after some files, in the middle of the next one."""
+    written = []
+    write = Path.write_bytes
+
+    def fail(self: Path, data: bytes) -> int:
+        written.append(self)
+        if len(written) <= files:
+            return write(self, data)
+        write(self, data[:3])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self))
+
+    monkeypatch.setattr(Path, "write_bytes", fail)
+
+
+def test_a_full_disk_leaves_the_old_report_whole(tmp_path, monkeypatch):
+    old, new = {"a": "old a", "b": "old b"}, {"a": "new a", "b": "new b"}
+    write_files(tmp_path, old)
+    full_after(monkeypatch, 1)
+    with pytest.raises(CMIEIError) as error:
+        write_files(tmp_path, new)
+    assert all((error.value.problem, error.value.got, error.value.expected, error.value.remedy))
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == old
+    monkeypatch.undo()
+    write_files(tmp_path, new)
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == new
+
+
+def test_what_is_not_a_directory_is_refused(tmp_path):
+    (tmp_path / "file").write_text("text")
+    with pytest.raises(CMIEIError):
+        write_files(tmp_path / "file", {"a": "text"})
+
+
+def test_an_interruption_leaves_nothing_unfinished(tmp_path, monkeypatch):
+    def interrupt(self: Path, target: Path) -> Path:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "replace", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        write_files(tmp_path, {"a": "text"})
+    assert not list(tmp_path.iterdir())
+
+
+def test_two_writers_and_a_reader_never_see_half_a_file(tmp_path):
+    texts = {letter * 200_000 for letter in "ab"}
+    write_files(tmp_path, {"report": "a" * 200_000})
+    failed = []
+
+    def write(text: str) -> None:
+        try:
+            for _ in range(30):
+                write_files(tmp_path, {"report": text})
+        except CMIEIError as error:
+            failed.append(error)
+
+    writers = [threading.Thread(target=write, args=(text,)) for text in texts]
+    for writer in writers:
+        writer.start()
+    while any(writer.is_alive() for writer in writers):
+        assert (tmp_path / "report").read_text() in texts
+    assert not failed
+    assert [path.name for path in tmp_path.iterdir()] == ["report"]
