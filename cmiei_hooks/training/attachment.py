@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 from torch import nn
@@ -241,6 +241,23 @@ class Handle:
         finally:
             self._step.suspended = before
 
+    def same_step(self) -> AbstractContextManager[None]:
+        """Inside, all calls of the head are one step: they share one decision and one noise.
+
+        For training steps that call the head several times on the same samples: SAM, R-Drop, two
+        views, closures of L-BFGS. The first call is estimated and decided upon as usual; the calls
+        after it replace the same modality of the same samples by the same noise, and are neither
+        estimated nor counted. Leave the context after every training step.
+
+        Raises:
+            InputError: a later call has another number of samples.
+
+        Example:
+            >>> with handle.same_step():
+            ...     loss = criterion(model(x), y) + consistency(model(x), model(x))
+        """
+        return self._step.same_step()
+
     def remove(self) -> None:
         """Take the hook off; the metrics stay readable. It may be called again."""
         if self._hook is not None:
@@ -306,6 +323,10 @@ class InertHandle(Handle):
     def suspend(self) -> Iterator[None]:
         """Do nothing."""
         yield
+
+    def same_step(self) -> AbstractContextManager[None]:
+        """Do nothing."""
+        return nullcontext()
 
     def remove(self) -> None:
         """Do nothing."""

@@ -24,7 +24,7 @@ from torch.autograd.function import FunctionCtx
 from .._torch import current_backward
 from ..errors import InputError
 
-__all__ = ["Done", "Replays", "may_be_recomputed"]
+__all__ = ["Done", "Replays", "in_checkpointed_region", "may_be_recomputed"]
 
 
 @dataclass(slots=True)  # not frozen: one is made in every call, and that would take longer
@@ -124,6 +124,11 @@ def _regions() -> Iterator[_Around]:
             if isinstance(function, FunctionCtx):
                 yield _Around(function, recomputing=code.co_name == "backward")
         frame = frame.f_back
+
+
+def in_checkpointed_region() -> bool:
+    """Whether the call being made here is part of a checkpointed region, in either pass."""
+    return next(_regions(), None) is not None
 
 
 def may_be_recomputed() -> bool:

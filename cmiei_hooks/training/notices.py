@@ -10,7 +10,9 @@ from torch.nn.parameter import is_lazy
 
 from ..counterfactual import ChainCheck
 from ..errors import CMIEIWarning
+from ..functional import cap
 from ..fusion import Head, explain_silence
+from ..settings import Config
 from .schedule import Schedule
 from .statistics import Statistics
 
@@ -22,7 +24,9 @@ class Notices:
 
     def __init__(self, model: nn.Module, head: Head) -> None:
         self._model, self._head = weakref.ref(model), head
-        self._calls = self._calls_in_epoch = 0
+        self._calls = self._calls_in_epoch = self._without_gradient = 0
+        links = zip(head.names, head.links, strict=True)
+        self._paths = [_path(model, link, name) for name, link in links]
         self._epoch_begun = False
         self._versions = _versions(model)
         self._given: set[str] = set()
@@ -32,6 +36,10 @@ class Notices:
         self._calls += 1
         self._calls_in_epoch += 1
 
+    def called_without_gradient(self) -> None:
+        """Count one call in training mode that is not training."""
+        self._without_gradient += 1
+
     def epoch_begins(self) -> None:
         """Note that the training loop announces its epochs."""
         self._epoch_begun = True
@@ -40,6 +48,7 @@ class Notices:
         """Warn of an epoch in which the head was not called, or its chain could not be compared."""
         if self._epoch_begun and not self._calls_in_epoch:
             self._warn_of_silence()
+        self.check_head()
         self.check_finite(statistics)
         self._check_chain(chain)
         self._calls_in_epoch = 0
@@ -74,6 +83,42 @@ class Notices:
                 f"{self._head.name!r}; they are never substituted and are kept out of the averages",
             )
 
+    def check_head(self) -> None:
+        """Warn if another module has taken the head's place in the model since attach."""
+        model = self._model()
+        if model is None:
+            return
+        for name, link, path in zip(self._head.names, self._head.links, self._paths, strict=True):
+            if (problem := _moved(model, path, link)) is not None:
+                self._warn(
+                    "head",
+                    f"the head {name!r} {problem}: what is measured and replaced is the module to "
+                    "which C-MIEI was attached, and no longer what stands there in the model. "
+                    "Call remove() and attach again after the model has its final form (after "
+                    "get_peft_model, merge_and_unload, reset_classifier, quantisation)",
+                )
+
+    def moved_by_another_tool(self, kind: str) -> None:
+        """Warn that the hook was moved to a module that it was not made for."""
+        self._warn(
+            "head",
+            f"another tool has put a {kind} in the place of the head {self._head.name!r} and moved "
+            "the hook of C-MIEI to it, where it does nothing. Call remove(), and attach again "
+            "after that tool has changed the model",
+        )
+
+    def check_batch(self, batch: int, config: Config) -> None:
+        """Warn of batches that are too small for anything to be substituted."""
+        if batch == 1:
+            problem = "a batch of one sample has no other sample to take a mean of: substitution "
+            problem += "would replace features by themselves plus noise"
+        elif batch and config.sample_level and config.p_max and not cap(config.p_max, batch):
+            problem = f"P_MAX {config.p_max:g} of a batch of {batch} is less than one sample: "
+            problem += "nothing can be substituted"
+        else:
+            return
+        self._warn("batch", f"head {self._head.name!r}: {problem}. Use larger batches")
+
     def _check_chain(self, chain: ChainCheck) -> None:
         if chain.missing:
             first, last = self._head.names[0], self._head.names[-1]
@@ -85,12 +130,50 @@ class Notices:
             )
 
     def _warn_of_silence(self) -> None:
-        self._warn("called", explain_silence(self._head.names[0], self._head.first, self._model()))
+        self.check_head()
+        if "head" in self._given:
+            return  # that is the cause
+        message = explain_silence(self._head.names[0], self._head.first, self._model())
+        if self._without_gradient:
+            message += f". It was called {self._without_gradient} times in training mode without "
+            message += "gradient, which does not count as training"
+        self._warn("called", message)
 
     def _warn(self, about: str, message: str) -> None:
         if about not in self._given:
             self._given.add(about)
             warnings.warn(message, CMIEIWarning, stacklevel=2)
+
+
+_WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
+"""Where wrappers that change nothing (compile, FSDP, checkpointing) keep what they wrap."""
+
+
+def _path(model: nn.Module, link: nn.Module, name: str) -> list[str]:
+    """The names that lead from the model to a link, as they are at attach."""
+    known = model.named_modules(remove_duplicate=False)
+    paths = [path for path, module in known if module is link]
+    found = name if name in paths or not paths else paths[0]
+    return found.split(".") if found else []
+
+
+def _moved(model: nn.Module, path: list[str], link: nn.Module) -> str | None:
+    """What has happened to a link, if it is no longer where it was."""
+    now: nn.Module | None = model
+    for name in path:
+        now = None if now is None else now._modules.get(name)
+        while now is not None and now is not link:
+            inner = [now._modules[w] for w in _WRAPPERS if w in now._modules]
+            if not inner:
+                break
+            now = inner[0]
+    if now is link:
+        return None
+    if now is not None and any(module is link for module in now.modules()):
+        return f"was put inside another module ({type(now).__name__})"
+    if any(module is link for module in model.modules()):
+        return None  # called from a module that has taken the place of its parent
+    return "was removed" if now is None else f"was replaced by another {type(now).__name__}"
 
 
 def _versions(model: nn.Module) -> int:

@@ -31,11 +31,18 @@ class PreHook:
         )
 
     def __call__(
-        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None
     ) -> Call | None:
-        """The signature of a forward pre-hook registered with ``with_kwargs=True``."""
+        """The signature of a forward pre-hook registered with ``with_kwargs=True``.
+
+        Tools that swap modules (quantisation) register the hooks of the old module on the new one,
+        without keyword arguments: there the hook does nothing.
+        """
         # Here and not in the step: in eval mode there is no graph break either.
         if not module.training or self.paused or self._run is None or self._step is None:
+            return None
+        if kwargs is None:
+            self._step.notices.moved_by_another_tool(type(module).__name__)
             return None
         refuse_replica(module, self._step.head.first)
         return self._run(args, kwargs)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,11 +13,12 @@ from torch import Tensor, nn
 from .. import distributed
 from .._torch import in_backward
 from ..counterfactual import ChainCheck, expectation, influence_of_linear, measure
+from ..errors import InputError
 from ..functional import KEPT
 from ..fusion import Call, Captured, Head
 from ..logs import LogRecord, Reporter
 from ..settings import Config
-from .checkpoint_replay import Done, Replays
+from .checkpoint_replay import Done, Replays, in_checkpointed_region
 from .notices import Notices
 from .schedule import Schedule
 from .selection import HeadCall, Published, Strategy
@@ -34,6 +36,14 @@ class Measurement:
     """float32 ``[B, M]``; NaN in the row of a sample whose logits were not finite."""
     substituted: Tensor
     """int64 ``[B]``: the index of the replaced modality, -1 for a sample that was kept."""
+
+
+@dataclass
+class _Shared:
+    """What the calls inside one ``same_step()`` share: what was done to the first of them."""
+
+    on: bool = False
+    done: Done | None = None
 
 
 class Step:
@@ -57,37 +67,72 @@ class Step:
         self.chain = ChainCheck(head, model)
         self.last: Measurement | None = None
         self.suspended = False
+        self._shared = _Shared()
 
     def __call__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
         """Return the new arguments of the head; None leaves the call as it is."""
         if self.chain.refusal is not None:
             raise self.chain.refusal
         if in_backward():
-            done = self.replays.recall()
-            chosen = None if done is None else done.chosen
-            if done is None or chosen is None:
-                return None
-            return self._replaced(self._captured(args, kwargs), chosen, done.step)
+            return self._repeated(args, kwargs, self.replays.recall())
+        if not torch.is_grad_enabled() and not in_checkpointed_region():
+            self.notices.called_without_gradient()  # not training: update_bn, feature extraction
+            return None
         self.notices.called()
         if self.suspended:
             self.replays.remember(Done(self.schedule.step, None))
             return None
+        if self._shared.done is not None:
+            self.replays.remember(self._shared.done)
+            return self._repeated(args, kwargs, self._shared.done)
         self.notices.check_epoch(self.schedule)
+        return self._advance(args, kwargs)
+
+    def _advance(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
+        """Make one step: count it, and estimate, choose and replace where it is due."""
         step, estimates = self.schedule.advance()
         if not (estimates or self.strategy.every_step or self.chain.open):
-            self.replays.remember(Done(step, None))
+            self._remember(Done(step, None))
             return None
-        captured = self._captured(args, kwargs)
+        captured = self.head.partition.read(args, kwargs)
         chosen = self._choose(captured, step, estimates)
-        self.replays.remember(Done(step, chosen))
+        self._remember(Done(step, chosen))
         new = None if chosen is None else self._replaced(captured, chosen, step)
         if self.chain.open:
-            captured = captured if new is None else self._captured(*new)
+            captured = captured if new is None else self.head.partition.read(*new)
             self.chain.expect(expectation(self.head, captured, captured.call))
         return new
 
-    def _captured(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Captured:
-        return self.head.partition.read(args, kwargs)
+    def _repeated(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], done: Done | None
+    ) -> Call | None:
+        """Do again what was done to an earlier call: in its recompute, or in the same step."""
+        if done is None or done.chosen is None:
+            return None
+        captured = self.head.partition.read(args, kwargs)
+        if captured.batch != len(done.chosen):
+            raise InputError(
+                "the calls of one step have batches of different sizes",
+                got=f"{captured.batch} samples after {len(done.chosen)}",
+                expected="the same samples in every call inside same_step()",
+                remedy="leave the calls with other samples outside the with block",
+            )
+        return self._replaced(captured, done.chosen, done.step)
+
+    def _remember(self, done: Done) -> None:
+        """Keep what is done to this call for a recompute, and for the calls of the same step."""
+        self.replays.remember(done)
+        if self._shared.on:
+            self._shared.done = done
+
+    @contextmanager
+    def same_step(self) -> Iterator[None]:
+        """See ``Handle.same_step``."""
+        before, self._shared = self._shared, self._shared if self._shared.on else _Shared(True)
+        try:
+            yield
+        finally:
+            self._shared = before
 
     def _choose(self, captured: Captured, step: int, estimates: bool) -> Tensor | None:
         """Which modality of which sample is replaced; an estimation step is added up and logged."""
@@ -100,6 +145,9 @@ class Step:
             kept = torch.full_like(influence[:, 0], KEPT, dtype=torch.int64)
             substituted = kept if chosen is None else chosen
             self.statistics.add(influence, substituted)
+            self.notices.check_head()
+            if acts:
+                self.notices.check_batch(captured.batch, self.config)
             self.last = Measurement(influence.float(), substituted)
             if self.reporter.due(step):
                 self.reporter.emit(self._record(step))
