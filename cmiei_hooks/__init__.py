@@ -7,7 +7,7 @@ from .discovery import Candidate, DiscoverReport, RuledOut, discover
 from .errors import CMIEIError, CMIEIWarning
 from .logs import Console, JSONLines, LogRecord, Scalars, StandardLogging
 from .settings import Config, add_cmiei_config
-from .training import Handle, Measurement, attach
+from .training import Handle, Measurement, attach, detach
 from .verification import VerifyReport, verify
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "add_cmiei_config",
     "attach",
     "audit",
+    "detach",
     "discover",
     "functional",
     "verify",

@@ -29,6 +29,7 @@ PUBLIC = {
     "add_cmiei_config",
     "attach",
     "audit",
+    "detach",
     "discover",
     "functional",
     "verify",

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from .._torch import in_backward
+from .._torch import in_backward, transform
 from ..errors import CMIEIError, HeadError
 from ..functional import least_logits
 from ..fusion import Head, read_logits
@@ -108,7 +108,7 @@ class ChainCheck:
             self._run(module, args, returned)
 
     def _watch(self, module: nn.Module, args: Any, returned: Any) -> None:
-        if self._head is None or in_backward():
+        if self._head is None or in_backward() or transform() is not None:
             return
         if module is not self._head.last:
             self.settle()

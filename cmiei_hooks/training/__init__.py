@@ -3,7 +3,7 @@
 This is the only room with hooks and state that outlive one call.
 """
 
-from .attachment import Handle, InertHandle, attach
+from .attachment import Handle, InertHandle, attach, detach
 from .pre_hook import PreHook, paused
 from .selection import HeadCall, Published, Strategy
 from .step import Measurement
@@ -19,6 +19,7 @@ __all__ = [
     "Published",
     "Strategy",
     "attach",
+    "detach",
     "noise_generator",
     "paused",
     "substituted",

@@ -24,14 +24,14 @@ from ..fusion import (
 )
 from ..logs import Console, LogRecord, Reporter, Sink
 from ..settings import Config, ConfigSource
-from .pre_hook import PreHook, active_hooks
+from .pre_hook import PreHook, active_hooks, strip
 from .selection import Published, Strategy
 from .state import load_state, save_state
 from .statistics import metric_names
 from .step import Measurement, Step
 from .substitution import Noise
 
-__all__ = ["Handle", "InertHandle", "attach"]
+__all__ = ["Handle", "InertHandle", "attach", "detach"]
 
 
 def attach(
@@ -263,8 +263,7 @@ class Handle:
         if self._hook is not None:
             self._hook.remove()
             self._hook = None
-            self._pre_hook.stop()
-            self._step.end()
+            self._pre_hook.end()
 
     def __enter__(self) -> Handle:
         return self
@@ -273,7 +272,7 @@ class Handle:
         self.remove()
 
     def __repr__(self) -> str:
-        state = "attached to" if self._hook is not None else "removed from"
+        state = "attached to" if self._pre_hook.links else "removed from"
         return f"<Handle {state} {self._step.head.name!r}, epoch {self.epoch}, step {self.step}>"
 
     def state_dict(self) -> dict[str, Any]:
@@ -349,6 +348,25 @@ class InertHandle(Handle):
             StateError: always.
         """
         raise _no_state("loaded")
+
+
+def detach(model: nn.Module) -> None:
+    """Take every trace of this package off a model: attachments, and what copies of one keep.
+
+    A copy of an attached model (``deepcopy``, EMA, quantisation, ``torch.save(model)``) has hooks
+    that do nothing, and can be loaded only where this package is installed. After ``detach`` it is
+    a model like any other. Attachments that are still active end, as by ``Handle.remove``;
+    attributes of modules that hold a Handle are deleted.
+
+    Example:
+        >>> clean = copy.deepcopy(model)
+        >>> cmiei_hooks.detach(clean)
+        >>> torch.save(clean, "model.pt")
+    """
+    strip(model)
+    for module in model.modules():
+        for name in [name for name, value in vars(module).items() if isinstance(value, Handle)]:
+            delattr(module, name)
 
 
 def _no_state(verb: str) -> StateError:

@@ -40,6 +40,14 @@ class Notices:
         """Count one call in training mode that is not training."""
         self._without_gradient += 1
 
+    def called_in_transform(self, kind: str) -> None:
+        """Warn of a call inside a function transform or a tracer, where nothing is done."""
+        self._warn(
+            "transform",
+            f"the head {self._head.name!r} was called inside {kind}: there the hook passes "
+            "everything through, and nothing is measured, substituted or counted",
+        )
+
     def epoch_begins(self) -> None:
         """Note that the training loop announces its epochs."""
         self._epoch_begun = True

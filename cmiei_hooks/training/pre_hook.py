@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -9,10 +10,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from .._torch import exporting
+from ..counterfactual import ChainCheck
 from ..fusion import Call, refuse_replica
 from .step import Step
 
-__all__ = ["PreHook", "active_hooks", "paused"]
+__all__ = ["PreHook", "active_hooks", "paused", "strip"]
 
 
 class PreHook:
@@ -41,6 +44,8 @@ class PreHook:
         # Here and not in the step: in eval mode there is no graph break either.
         if not module.training or self.paused or self._run is None or self._step is None:
             return None
+        if exporting():
+            return None
         if kwargs is None:
             self._step.notices.moved_by_another_tool(type(module).__name__)
             return None
@@ -52,15 +57,35 @@ class PreHook:
         """The modules of the head; none if the hook does nothing."""
         return () if self._step is None else self._step.head.links
 
-    def stop(self) -> None:
+    def end(self) -> None:
         """Do nothing from now on: compiled code may go on calling a hook that was removed."""
-        self._step = self._run = None
+        step, self._step, self._run = self._step, None, None
+        if step is not None:
+            step.end()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> PreHook:
         return PreHook()
 
     def __reduce__(self) -> tuple[type[PreHook], tuple[()]]:
         return PreHook, ()
+
+
+def strip(model: nn.Module) -> None:
+    """End the attachments of a model, and remove every hook of this package, inert ones too."""
+    for module in model.modules():
+        for hooks in (module._forward_pre_hooks, module._forward_hooks):
+            for number, hook in list(hooks.items()):
+                if isinstance(hook, PreHook):
+                    hook.end()
+                if isinstance(hook, (PreHook, ChainCheck)):
+                    _remove(module, number)
+
+
+def _remove(module: nn.Module, number: int) -> None:
+    """Remove one hook as its ``RemovableHandle`` would, which a copy of a model does not have."""
+    for registry in vars(module).values():
+        if isinstance(registry, OrderedDict):
+            registry.pop(number, None)
 
 
 def active_hooks(model: nn.Module) -> list[tuple[str, PreHook]]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import distributed
-from .._torch import in_backward
+from .._torch import in_backward, transform
 from ..counterfactual import ChainCheck, expectation, influence_of_linear, measure
 from ..errors import InputError
 from ..functional import KEPT
@@ -71,6 +71,9 @@ class Step:
 
     def __call__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
         """Return the new arguments of the head; None leaves the call as it is."""
+        if (kind := transform()) is not None:
+            self.notices.called_in_transform(kind)
+            return None
         if self.chain.refusal is not None:
             raise self.chain.refusal
         if in_backward():
