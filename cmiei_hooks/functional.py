@@ -22,6 +22,12 @@ KEPT = -1
 
 _TINY = 1e-12
 
+FLOOR = 16 * torch.finfo(torch.float32).eps
+"""About 1.9e-6. Influences up to here are rounding in float32: they make no modality dominant."""
+
+MASKED = -1e30
+"""Stands for a logit of -inf: its probability is exactly 0, and it can be subtracted."""
+
 
 def counterfactual_influence(
     logits: Tensor, counterfactual_logits: Tensor, measure: str = "kl"
@@ -45,8 +51,9 @@ def counterfactual_influence(
         measure: one of the words above.
 
     Returns:
-        ``[B, M]``, at least 0; float32, or float64 when the logits are. A sample that has NaN or
-        infinite logits anywhere gets NaN in its whole row.
+        ``[B, M]``, at least 0; float32, or float64 when the logits are. Classes whose logit is -inf
+        both with and without every modality are masked, and are left out. A sample with any other
+        NaN or infinite logit gets NaN in its whole row.
 
     Raises:
         OutputError: the shapes do not fit, or the measure needs two classes and there is one.
@@ -79,8 +86,10 @@ def counterfactual_influence(
         )
     dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
     z, without = logits.to(dtype), counterfactual_logits.to(dtype)
+    broken = (z.isneginf() != without.isneginf()).any(-1).any(0)  # masked in one of them only
+    z, without = z.clamp_min(MASKED), without.clamp_min(MASKED)
     influence = MEASURES[measure](z, without).clamp_min(0).T
-    finite = z.isfinite().all(-1) & without.isfinite().all(-1).all(0)
+    finite = z.isfinite().all(-1) & without.isfinite().all(-1).all(0) & ~broken
     return influence.masked_fill(~finite[:, None], math.nan)
 
 
@@ -139,17 +148,27 @@ _OF_CLASSES = ("kl", "js", "ted")
 UNITS = {"kl": "nats", "js": "nats", "ted": "logits", "bernoulli": "nats", "squared": "squared"}
 
 
-def dominant(influence: Tensor) -> Tensor:
-    """Index of the modality with the largest influence per sample; the first one of equals.
+def floor_of(measure: str) -> float:
+    """The largest influence that is rounding: ``FLOOR`` for measures without a unit of their own.
+
+    ``squared`` is in the squared units of the output, of which nothing is known: there it is 0.
+    """
+    return 0.0 if measure == "squared" else FLOOR
+
+
+def dominant(influence: Tensor, floor: float = FLOOR) -> Tensor:
+    """Return the index of the modality with the largest influence; of equal ones, the first.
 
     Args:
         influence: ``[B, M]``.
+        floor: influences up to here are rounding; ``floor_of(measure)``.
 
     Returns:
-        int64 ``[B]``; -1 where the influence is not finite.
+        int64 ``[B]``; -1 where no influence is above the floor, or one is not finite.
     """
-    finite = influence.isfinite().all(-1)
-    return influence.nan_to_num(0).argmax(-1).masked_fill(~finite, KEPT)
+    largest, first = influence.nan_to_num(0).max(-1)
+    known = influence.isfinite().all(-1) & (largest > floor)
+    return first.masked_fill(~known, KEPT)
 
 
 def select(
@@ -161,6 +180,7 @@ def select(
     sample_level: bool,
     relative: bool = False,
     mean: Tensor | None = None,
+    floor: float = FLOOR,
 ) -> Tensor:
     """Decide which modality of which sample is substituted.
 
@@ -185,6 +205,7 @@ def select(
         relative: ``RELATIVE``; at sample level only.
         mean: ``[M]``, the mean influences that the batch-level rule and ``relative`` use; None:
             those of this batch.
+        floor: influences up to here are rounding and never trigger; ``floor_of(measure)``.
 
     Returns:
         int64 ``[B]``: the index of the modality, -1 for a sample that is kept.
@@ -224,6 +245,7 @@ def select(
         )
     if mean is None and (relative or not sample_level):
         mean = mean_influence(influence)
+    abs_thr = max(abs_thr, floor)
     finite = influence.isfinite().all(-1)
     known = influence.masked_fill(~finite[:, None], 0)
     if mean is not None and not sample_level:

@@ -12,10 +12,13 @@ from hypothesis import strategies as st
 
 from cmiei_hooks import CMIEIError
 from cmiei_hooks.functional import (
+    FLOOR,
+    MEASURES,
     batch_mean,
     cap,
     counterfactual_influence,
     dominant,
+    floor_of,
     select,
     substitute,
 )
@@ -374,3 +377,51 @@ def test_the_mean_of_large_half_precision_features_does_not_overflow():
 def test_shapes_that_do_not_fit_are_refused(call):
     with pytest.raises(CMIEIError, match=r"got:[\s\S]*expected:[\s\S]*remedy:"):
         call()
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+def test_classes_that_are_masked_everywhere_are_left_out_exactly(measure):
+    z, without = torch.randn(5, 6).double(), torch.randn(2, 5, 6).double()
+    expected = counterfactual_influence(z[:, ::2], without[..., ::2], measure)
+    z[:, 1::2] = without[..., 1::2] = -math.inf
+    got = counterfactual_influence(z, without, measure)
+    torch.testing.assert_close(got, expected, rtol=1e-12, atol=0)
+
+
+def test_a_class_that_is_masked_in_one_of_the_two_only_is_not_finite():
+    z, without = torch.randn(4, 6), torch.randn(2, 4, 6)
+    z[0, 3] = -math.inf
+    without[1, 2, 3] = -math.inf
+    found = counterfactual_influence(z, without).isnan()
+    assert found.all(1).tolist() == found.any(1).tolist() == [True, False, True, False]
+
+
+@pytest.mark.negative_control
+def test_without_the_mask_these_samples_would_be_lost(monkeypatch):
+    monkeypatch.setattr("cmiei_hooks.functional.MASKED", -math.inf)
+    z, without = torch.randn(5, 6), torch.randn(2, 5, 6)
+    z[:, 1] = without[..., 1] = -math.inf
+    assert counterfactual_influence(z, without).isnan().all()
+
+
+def test_influences_that_are_rounding_make_no_modality_dominant():
+    ci = torch.tensor([[0.0, 0.0], [1e-6, 1e-7], [3e-6, 0.0], [math.nan, 1.0]])
+    rule = {"abs_thr": 0.0, "rel_thr": 1.0, "p_max": 1.0}
+    assert dominant(ci).tolist() == [-1, -1, 0, -1]
+    assert select(ci, sample_level=True, **rule).tolist() == [-1, -1, 0, -1]
+    assert select(ci[:2], sample_level=False, **rule).tolist() == [-1, -1]
+    assert select(ci[:2], sample_level=True, relative=True, **rule).tolist() == [-1, -1]
+
+
+def test_rounding_of_equal_predictions_stays_below_the_floor():
+    """Two ways to add up the same logits, as a head computes them with and without a modality."""
+    features, weight = torch.randn(512, 300), torch.randn(40, 300)
+    z, other = features @ weight.T, sum(features[:, [i]] * weight[:, i] for i in range(300))
+    assert not torch.equal(z, other)
+    assert counterfactual_influence(z, other[None]).max() < FLOOR
+
+
+def test_squared_influences_have_no_floor_because_their_unit_is_not_known():
+    ci = torch.tensor([[0.0, 0.0], [1e-9, 1e-10]])
+    assert dominant(ci, floor_of("squared")).tolist() == [-1, 0]
+    assert dominant(ci, floor_of("kl")).tolist() == [-1, -1]

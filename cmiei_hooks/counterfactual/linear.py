@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..functional import batch_mean, least_logits
+from ..functional import MASKED, batch_mean, least_logits
 from ..fusion import Captured, Head
 from .isolation import in_autocast, quiet, unseen
 
@@ -183,7 +183,7 @@ def _decomposed(
             torch.mm(w, f.T, out=out)
         torch.sum(z[1:], 0, out=z[0])
         if linear.bias is not None:
-            z[0] += linear.bias[chosen, None]
+            z[0] += linear.bias[chosen, None].clamp_min(MASKED)  # -inf masks a class
         torch.sub(z[0], z[1:], out=z[1:])
         if stand_in is not None:
             for out, f, w in zip(z[1:], _columns(stand_in, widths), weights, strict=True):
@@ -245,7 +245,7 @@ def _products(hidden: Tensor, linear: nn.Linear) -> _Variants:
         for out, h in zip(z, hidden, strict=True):
             torch.mm(weight, h.T, out=out)
         if linear.bias is not None:
-            z += linear.bias[chosen, None]
+            z += linear.bias[chosen, None].clamp_min(MASKED)
         return z
 
     return variants

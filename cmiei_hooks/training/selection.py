@@ -12,7 +12,7 @@ from typing import Protocol
 from torch import Tensor
 
 from .. import distributed
-from ..functional import cap, mean_influence, select
+from ..functional import cap, floor_of, mean_influence, select
 from ..fusion import Captured, Path
 from ..settings import Config
 from .substitution import Noise, substituted
@@ -80,6 +80,7 @@ class Published:
             sample_level=c.sample_level,
             relative=c.relative,
             mean=mean_influence(call.influence, over_ranks) if of_batch else None,
+            floor=floor_of(c.measure),
         )
 
     def replace(self, captured: Captured, chosen: Tensor, step: int) -> dict[Path, Tensor]:

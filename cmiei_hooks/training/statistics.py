@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from ..functional import KEPT, dominant, finite_sums
+from ..functional import FLOOR, KEPT, dominant, finite_sums
 
 __all__ = ["Statistics", "metric_names"]
 
@@ -21,12 +21,14 @@ class Statistics:
     """Averages over the estimation steps since the last reset, of M modalities.
 
     The metrics of one step are shares and means over its samples with finite logits; a step without
-    such samples does not count. One vector on the device holds the sums: steps, samples, then the
-    1 + 2 M metrics. Another number counts the samples left out since the start.
+    such samples does not count. The shares ``Hist`` add up to less than 1 where samples have no
+    dominant modality, because none has an influence. One vector on the device holds the sums:
+    steps, samples, then the 1 + 2 M metrics. Another number counts the samples left out since the
+    start.
     """
 
-    def __init__(self, names: Sequence[str]) -> None:
-        self.names = tuple(names)
+    def __init__(self, names: Sequence[str], floor: float = FLOOR) -> None:
+        self.names, self._floor = tuple(names), floor
         self._sums: Tensor | None = None
         self._left_out: Tensor | None = None
 
@@ -36,8 +38,8 @@ class Statistics:
 
     def add(self, influence: Tensor, substituted: Tensor) -> None:
         """Add one estimate: influence ``[B, M]``, substituted int64 ``[B]`` (-1 for kept)."""
-        first = dominant(influence)
-        finite = first != KEPT
+        first = dominant(influence, self._floor)
+        finite = influence.isfinite().all(-1)
         samples = finite.sum()
         modalities = torch.arange(len(self.names), device=influence.device)
         totals = [

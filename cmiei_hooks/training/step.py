@@ -14,7 +14,7 @@ from .. import distributed
 from .._torch import in_backward, transform
 from ..counterfactual import ChainCheck, expectation, influence_of_linear, measure
 from ..errors import InputError
-from ..functional import KEPT
+from ..functional import KEPT, floor_of
 from ..fusion import Call, Captured, Head
 from ..logs import LogRecord, Reporter
 from ..settings import Config
@@ -61,7 +61,7 @@ class Step:
         self.schedule = Schedule(config)
         self.noise = Noise(torch.initial_seed() if config.seed is None else config.seed, head.name)
         self.strategy = strategy(config, self.noise)
-        self.statistics = Statistics(head.partition.names)
+        self.statistics = Statistics(head.partition.names, floor_of(config.measure))
         self.replays = Replays()
         self.notices = Notices(model, head)
         self.chain = ChainCheck(head, model)

@@ -369,3 +369,12 @@ def test_it_is_chosen_by_itself(monkeypatch):
     model.classifier.register_forward_hook(lambda *_: None)
     with pytest.raises(AssertionError, match="run again"):
         model(torch.randn(16, 6))
+
+
+def test_classes_masked_by_the_bias_are_left_out():
+    linear = nn.Linear(12, 7)
+    with torch.no_grad():
+        linear.bias[2:4] = -torch.inf
+    fast, slow = both(head_of(linear), torch.randn(9, 12))
+    assert fast.isfinite().all()
+    torch.testing.assert_close(fast, slow, rtol=1e-3, atol=1e-5)
