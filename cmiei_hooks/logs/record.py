@@ -15,9 +15,10 @@ __all__ = ["LogRecord", "Sink"]
 class LogRecord:
     """One thing to log: the start with its settings, or the metrics of an estimation step."""
 
-    event: Literal["start", "disabled", "figures"]
+    event: Literal["start", "disabled", "figures", "epoch", "end"]
     """``start``: attached. ``disabled``: not attached, since ENABLED is False. ``figures``: the
-    record holds metrics."""
+    metrics so far, every LOG_PERIOD steps. ``epoch``: the metrics of a whole epoch. ``end``: what
+    the attachment did."""
     head: str
     names: tuple[str, ...]
     splits: tuple[Any, ...]
@@ -27,11 +28,20 @@ class LogRecord:
     """The newest estimation step: a training-mode call of the head, counted from 0."""
     epoch: int = 0
     metrics: dict[str, float] = field(default_factory=dict)
-    """As ``Handle.metrics()``; empty unless the event is ``figures``."""
+    """As ``Handle.metrics()``; empty at the start. At the end those of the last epoch."""
+    first: dict[str, float] = field(default_factory=dict)
+    """At the end, the metrics of the first epoch."""
+    totals: dict[str, int] = field(default_factory=dict)
+    """At the end, the numbers of ``steps``, ``estimates``, ``samples`` measured and
+    ``substituted`` samples."""
+    reason: str = ""
+    """At the end, why nothing was substituted although it was meant to be."""
 
     def text(self) -> str:
         """The record as one line."""
-        return _metrics(self) if self.event == "figures" else _start(self)
+        if self.event == "end":
+            return _end(self)
+        return _metrics(self) if self.event in ("figures", "epoch") else _start(self)
 
 
 Sink = Callable[[LogRecord], Any]
@@ -59,10 +69,30 @@ def _metrics(record: LogRecord) -> str:
     m, names = record.metrics, record.names
     influence = " / ".join(f"CI_{n} {_number(m[f'CI_{n}'])}" for n in names)
     dominance = " / ".join(f"{m[f'Hist_{n}']:.2f}" for n in names)
+    when = f"step {record.step:>6}" if record.event == "figures" else "whole epoch"
     return (
-        f"C-MIEI {record.head} | epoch {record.epoch:>3} step {record.step:>6} | "
+        f"C-MIEI {record.head} | epoch {record.epoch:>3} {when} | "
         f"C_MIEI_Ratio {m['C_MIEI_Ratio']:.3f} | {influence} | Hist[{','.join(names)}] {dominance}"
     )
+
+
+def _end(record: LogRecord) -> str:
+    t = record.totals
+    parts = [
+        f"C-MIEI {record.head} | ended after {t['steps']:,} steps",
+        f"{t['estimates']:,} estimates",
+        f"{t['substituted']:,} of {t['samples']:,} measured samples substituted",
+    ]
+    if record.first:
+        changes = [
+            f"CI_{name} {_number(record.first[f'CI_{name}'])} -> "
+            f"{_number(record.metrics[f'CI_{name}'])}"
+            for name in record.names
+        ]
+        parts.append(" / ".join(changes))
+    if record.reason:
+        parts.append(f"nothing was substituted: {record.reason}")
+    return " | ".join(parts)
 
 
 def _number(value: float) -> str:

@@ -24,14 +24,19 @@ class Reporter:
 
     def due(self, step: int) -> bool:
         """Whether to log the estimate of this step: the first one of each period."""
-        if not self.sinks or step < self.next_step:
+        if step < self.next_step:
             return False
         self.next_step = (step // self.period + 1) * self.period
-        return rank() == 0
+        return True
+
+    @property
+    def active(self) -> bool:
+        """Whether anybody gets the records: what they cost can otherwise be saved."""
+        return bool(self.sinks) and rank() == 0
 
     def emit(self, record: LogRecord) -> None:
         """Give a record to every sink."""
-        if rank() != 0:
+        if not self.active:
             return
         working, failures = [], []
         for sink in self.sinks:

@@ -19,8 +19,9 @@ class JSONLines:
     """Appends each record to a file, as one line of JSON.
 
     A line with metrics has the keys ``event, head, epoch, step`` and those of ``Handle.metrics()``;
-    NaN and infinity become null. The first line has the settings instead. An existing file is
-    continued.
+    NaN and infinity become null. The first line has the settings instead; the last one also has the
+    totals, the metrics of the first epoch, and the reason if nothing was substituted. An existing
+    file is continued.
 
     Example:
         >>> attach(model, head="classifier", splits=[512, 512], log=JSONLines("runs/cmiei.jsonl"))
@@ -32,10 +33,13 @@ class JSONLines:
     def __call__(self, record: LogRecord) -> None:
         """Write one record."""
         row: dict[str, Any] = {"event": record.event, "head": record.head}
-        if record.event == "figures":
+        if record.metrics:
             row |= {"epoch": record.epoch, "step": record.step}
             row |= {name: finite(value) for name, value in record.metrics.items()}
-        else:
+        if record.event == "end":
+            first = {name: finite(value) for name, value in record.first.items()}
+            row |= {**record.totals, "first": first, "reason": record.reason}
+        elif record.event in ("start", "disabled"):
             settings = record.config.to_dict()
             settings |= {"HEAD": record.head, "SPLITS": record.splits, "NAMES": record.names}
             row |= plain(settings)
@@ -54,8 +58,8 @@ class ScalarWriter(Protocol):
 class Scalars:
     """Writes every metric with ``writer.add_scalar(prefix + name, value, step)``.
 
-    This works with TensorBoard's ``SummaryWriter`` and others. If there are several attachments,
-    give each its own prefix.
+    The metrics of whole epochs go to ``prefix + "epoch/" + name``. This works with TensorBoard's
+    ``SummaryWriter`` and others. If there are several attachments, give each its own prefix.
 
     Raises:
         ConfigError: the writer has no ``add_scalar``.
@@ -76,8 +80,10 @@ class Scalars:
 
     def __call__(self, record: LogRecord) -> None:
         """Write one record."""
-        for key, value in record.metrics.items():
-            self.writer.add_scalar(self.prefix + key, value, record.step)
+        if record.event in ("figures", "epoch"):
+            whole = "epoch/" if record.event == "epoch" else ""
+            for key, value in record.metrics.items():
+                self.writer.add_scalar(self.prefix + whole + key, value, record.step)
 
 
 class StandardLogging:

@@ -25,6 +25,7 @@ from ..fusion import (
 from ..logs import Console, LogRecord, Reporter, Sink
 from ..settings import Config, ConfigSource
 from .pre_hook import PreHook, active_hooks, strip
+from .schedule import AskEpoch
 from .selection import Published, Strategy
 from .state import load_state, save_state
 from .statistics import metric_names
@@ -40,6 +41,7 @@ def attach(
     splits: Sequence[int] | None = None,
     *,
     names: Sequence[str] | None = None,
+    epoch: AskEpoch | None = None,
     modalities: Mapping[str, Any] | None = None,
     dim: int = -1,
     output: Outputs = None,
@@ -63,6 +65,10 @@ def attach(
         splits: widths of the modalities, in the order of their concatenation, if the first tensor
             argument of the head is their concatenation ``[B, ..., sum(splits)]``.
         names: names of the modalities; default ``r, n, t`` for three, else ``m0, m1, ...``.
+        epoch: returns the number of the current epoch, such as ``lambda: epoch`` in a plain loop or
+            ``lambda: trainer.current_epoch``; None before the first epoch, and fractions are
+            rounded down. It is asked once in each training call. Without it, tell the epochs by
+            ``Handle.set_epoch``, or count the warm-up in steps (``warmup_steps=1000``).
         modalities: instead of ``splits`` and ``names``, where each modality is in the arguments of
             the head: ``{name: location}`` or ``{name: [location, ...]}``. A location is an argument
             position or an index of a list argument (``0``), a keyword or a key of a dict argument
@@ -95,6 +101,13 @@ def attach(
     """
     resolved = Config.resolve(config, settings, head=head, splits=splits, names=names)
     refuse_both(splits, modalities)
+    if epoch is not None and not callable(epoch):
+        raise ConfigError(
+            "epoch= is a function that is asked for the epoch",
+            got=repr(epoch),
+            expected="a callable without arguments, such as lambda: epoch",
+            remedy="to tell a single epoch, call handle.set_epoch(epoch)",
+        )
     sinks = _sinks(log)
     if not resolved.enabled:
         return _disabled(resolved, sinks, modalities)
@@ -106,10 +119,20 @@ def attach(
     partition = where.partition
     start = LogRecord("start", where.name, partition.names, tuple(partition.plain), resolved)
     reporter.emit(start)  # before anything is registered: it may be interrupted
-    return Handle(Step(model, where, resolved, reporter, strategy))
+    return Handle(Step(model, where, resolved, reporter, strategy, epoch))
 
 
 def _refuse_idle(config: Config) -> None:
+    warmup, end = config.warmup_steps, config.end_step
+    if end is not None and warmup is not None and end <= warmup:
+        raise ConfigError(
+            "END_STEP leaves no step in which anything is substituted",
+            got=f"END_STEP {end}, WARMUP_STEPS {warmup}",
+            expected=f"END_STEP > {warmup}",
+            remedy="raise END_STEP, or set P_MAX 0 to measure without substituting",
+        )
+    if warmup is not None:
+        return
     acts_from = config.first_epoch + config.warmup_epochs
     if config.end_epoch is not None and config.end_epoch <= acts_from:
         raise ConfigError(
@@ -206,14 +229,22 @@ class Handle:
         """The newest estimate; None before the first."""
         return self._step.last
 
-    def set_epoch(self, epoch: int) -> None:
+    def set_epoch(self, epoch: float) -> None:
         """Say which epoch begins, as with ``DistributedSampler.set_epoch``; it ends the warm-up.
 
         A new epoch begins a new average in ``metrics()``.
 
         Raises:
-            ConfigError: the epoch is not an integer >= 0.
+            ConfigError: the epoch is not a whole number >= 0, or this handle asks for the epoch
+                itself (``attach(..., epoch=...)``).
         """
+        if self._step.schedule.ask is not None:
+            raise ConfigError(
+                "this handle asks for the epoch itself",
+                got=f"set_epoch({epoch!r}) after attach(..., epoch=...)",
+                expected="one way to tell the epoch",
+                remedy="leave out either set_epoch or epoch=",
+            )
         self._step.begin_epoch(epoch)
 
     def metrics(self, reduce: bool = False) -> dict[str, float]:
@@ -230,7 +261,7 @@ class Handle:
         """Samples left out so far because their logits were NaN or infinite. Waits for the
         device.
         """
-        return self._step.statistics.left_out
+        return self._step.journal.statistics.totals.left_out
 
     @contextmanager
     def suspend(self) -> Iterator[None]:
@@ -311,7 +342,7 @@ class InertHandle(Handle):
     last = property(lambda self: None, doc="Always None.")
     non_finite = property(lambda self: 0, doc="Always 0.")
 
-    def set_epoch(self, epoch: int) -> None:
+    def set_epoch(self, epoch: float) -> None:
         """Do nothing."""
 
     def metrics(self, reduce: bool = False) -> dict[str, float]:

@@ -72,19 +72,21 @@ class Notices:
 
     def check_epoch(self, schedule: Schedule) -> None:
         """Warn of a warm-up that never ends because nobody announces the epochs."""
-        c = schedule.config
-        if schedule.epoch_was_set or not (c.warmup_epochs or c.end_epoch is not None):
+        if schedule.epochs or schedule.ask is not None or not schedule.needs_epochs:
             return
-        never = "the warm-up will never end" if c.warmup_epochs else "END_EPOCH will never come"
+        ends = schedule.config.end_epoch is not None and not schedule.in_warmup(schedule.step)
+        never = "END_EPOCH will never come" if ends else "the warm-up will never end"
         self._warn(
             "epoch",
-            f"handle.set_epoch(epoch) has not been called yet: without it {never}. Call it at "
-            "the start of every epoch, or attach with warmup_epochs=0 and no end_epoch",
+            f"head {self._head.name!r}: handle.set_epoch(epoch) has not been called yet, and "
+            f"without it {never}. Call it at the start of every epoch, or pass "
+            "attach(..., epoch=lambda: <the epoch>), or count the warm-up in steps: "
+            "attach(..., warmup_steps=1000)",
         )
 
     def check_finite(self, statistics: Statistics) -> None:
         """Warn of samples that were left out; waits for the device."""
-        if "finite" not in self._given and (left_out := statistics.left_out):
+        if "finite" not in self._given and (left_out := statistics.totals.left_out):
             self._warn(
                 "finite",
                 f"{left_out} samples had NaN or infinite logits at the head "

@@ -1,24 +1,35 @@
-"""Step and epoch, warm-up and end: whether a call is an estimation step, and whether it acts."""
+"""Steps and epochs: which calls are estimation steps, and whether they act."""
 
 from __future__ import annotations
 
+import math
 import operator
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from ..errors import ConfigError
 from ..settings import Config
 
-__all__ = ["Schedule"]
+__all__ = ["AskEpoch", "Schedule", "whole"]
+
+AskEpoch = Callable[[], Any]
+"""Returns the number of the epoch, or None before the first one."""
 
 
 @dataclass
 class Schedule:
-    """Counts calls from 0 and epochs from ``FIRST_EPOCH``."""
+    """Counts training calls of the head from 0, and knows the epoch.
+
+    The epoch is either told (``enter``) or asked for in each training call.
+    """
 
     config: Config
+    ask: AskEpoch | None = None
     step: int = 0
     epoch: int = field(init=False)
-    epoch_was_set: bool = field(init=False, default=False)
+    epochs: int = field(init=False, default=0)
+    """The number of epochs that were told or asked for so far."""
 
     def __post_init__(self) -> None:
         self.epoch = self.config.first_epoch
@@ -28,33 +39,90 @@ class Schedule:
         step, self.step = self.step, self.step + 1
         return step, step % self.config.k == 0
 
-    @property
-    def acts(self) -> bool:
-        """Whether this epoch is after the warm-up and before ``END_EPOCH``."""
-        end = self.config.end_epoch
-        return not self.in_warmup and (end is None or self.epoch < end)
+    def acts(self, step: int) -> bool:
+        """Whether a step is after the warm-up and before the end."""
+        c = self.config
+        end = c.end_epoch is None or self.epoch < c.end_epoch
+        return end and not self.in_warmup(step) and (c.end_step is None or step < c.end_step)
+
+    def in_warmup(self, step: int) -> bool:
+        """Whether a step is one of the first ``WARMUP_STEPS``, or of ``WARMUP_EPOCHS``."""
+        c = self.config
+        if c.warmup_steps is not None:
+            return step < c.warmup_steps
+        return self.epoch < c.first_epoch + c.warmup_epochs
 
     @property
-    def in_warmup(self) -> bool:
-        """Whether this epoch is one of the first ``WARMUP_EPOCHS``."""
-        return self.epoch < self.config.first_epoch + self.config.warmup_epochs
+    def in_steps(self) -> bool:
+        """Whether everything is counted in steps, and nobody tells the epochs."""
+        return self.config.warmup_steps is not None and not self.epochs
 
-    def set_epoch(self, epoch: int) -> bool:
-        """Enter an epoch; return whether it differs from the one before.
+    @property
+    def why_never(self) -> str:
+        """Why no step has acted so far."""
+        c = self.config
+        if c.warmup_steps is not None:
+            return f"all {self.step:,} steps were warm-up (WARMUP_STEPS {c.warmup_steps:,})"
+        if not self.epochs:
+            return "no epoch was ever told, so the warm-up never ended"
+        epochs = "epoch was" if self.epochs == 1 else "epochs were"
+        return f"all {self.epochs} {epochs} warm-up (WARMUP_EPOCHS {c.warmup_epochs})"
+
+    @property
+    def needs_epochs(self) -> bool:
+        """Whether the warm-up or the end is counted in epochs."""
+        c = self.config
+        return c.end_epoch is not None or (c.warmup_steps is None and c.warmup_epochs > 0)
+
+    @property
+    def asked(self) -> int | None:
+        """The epoch that the user's function returns now; None if there is none, or not yet.
 
         Raises:
-            ConfigError: the epoch is not an integer >= 0.
+            ConfigError: it is not a number >= 0.
         """
+        value = None if self.ask is None else self.ask()
+        if value is None:
+            return None
         try:
-            number = -1 if isinstance(epoch, bool) else operator.index(epoch)
-        except TypeError:
-            number = -1
-        if number < 0:
+            number = math.nan if isinstance(value, (bool, str)) else float(value)
+        except (TypeError, ValueError, RuntimeError):
+            number = math.nan
+        if not 0 <= number < math.inf:
             raise ConfigError(
-                "the epoch is not a number of an epoch",
-                got=repr(epoch),
-                expected="an integer >= 0",
-                remedy="pass the loop's counter; int(epoch) if it is a whole float",
+                "epoch= does not return the number of an epoch",
+                got=repr(value),
+                expected="a number >= 0, or None before the first epoch",
+                remedy="return the counter of the loop, such as lambda: trainer.current_epoch",
             )
-        changed, self.epoch, self.epoch_was_set = number != self.epoch, number, True
-        return changed
+        return math.floor(number)
+
+    def enter(self, epoch: int) -> None:
+        """Begin an epoch, or go on in it."""
+        self.epochs += epoch != self.epoch or not self.epochs
+        self.epoch = epoch
+
+
+def whole(epoch: Any) -> int:
+    """The number of an epoch; 1.0 counts as 1.
+
+    Raises:
+        ConfigError: it is not a whole number >= 0.
+    """
+    try:
+        number = -1 if isinstance(epoch, bool) else operator.index(_unfloated(epoch))
+    except TypeError:
+        number = -1
+    if number < 0:
+        raise ConfigError(
+            "the epoch is not a whole number",
+            got=repr(epoch),
+            expected="an integer >= 0",
+            remedy="pass the counter of the loop, or int(epoch)",
+        )
+    return number
+
+
+def _unfloated(number: Any) -> Any:
+    """1.0 as 1; everything else as it is."""
+    return int(number) if isinstance(number, float) and number.is_integer() else number

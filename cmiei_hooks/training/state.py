@@ -12,7 +12,7 @@ from .step import Step
 
 __all__ = ["load_state", "save_state"]
 
-_VERSION = 1
+_VERSION = 2
 
 
 def save_state(running: Step) -> dict[str, Any]:
@@ -25,9 +25,10 @@ def save_state(running: Step) -> dict[str, Any]:
         "seed": running.noise.seed,
         "step": running.schedule.step,
         "epoch": running.schedule.epoch,
-        "epoch_was_set": running.schedule.epoch_was_set,
-        "next_log_step": running.reporter.next_step,
-        **running.statistics.state_dict(),
+        "epochs": running.schedule.epochs,
+        "next_log_step": running.journal.reporter.next_step,
+        "window_ended": running.journal.window_ended,
+        **running.journal.statistics.state_dict(),
     }
 
 
@@ -58,10 +59,11 @@ def load_state(running: Step, state: Mapping[str, Any]) -> None:
         )
     schedule = running.schedule
     schedule.step, schedule.epoch = state["step"], state["epoch"]
-    schedule.epoch_was_set = state["epoch_was_set"]
-    running.noise.seed, running.reporter.next_step = state["seed"], state["next_log_step"]
-    sums: dict[str, Tensor] = {key: state[key] for key in ("sums", "left_out")}
-    running.statistics.load_state_dict(sums)
+    schedule.epochs = state["epochs"]
+    running.noise.seed, running.journal.reporter.next_step = state["seed"], state["next_log_step"]
+    sums: dict[str, Tensor] = {key: state[key] for key in ("sums", "totals")}
+    running.journal.window_ended = state["window_ended"]
+    running.journal.statistics.load_state_dict(sums)
 
 
 def _unlike(mine: Mapping[str, Any], state: object) -> list[str]:

@@ -1,15 +1,20 @@
-"""Running averages of the metrics: added up on the device, read only when somebody asks."""
+"""Running averages of the metrics: kept on the device, read only when somebody asks."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from ..functional import FLOOR, KEPT, dominant, finite_sums
+from ..functional import FLOOR, KEPT, dominant
 
-__all__ = ["Statistics", "metric_names"]
+__all__ = ["Statistics", "Totals", "metric_names"]
+
+_MOST_STEPS = 50
+_MOST_NUMBERS = 2**20
+"""Estimates are added up when this many steps, or this many numbers, have been kept."""
 
 
 def metric_names(modalities: Sequence[str]) -> list[str]:
@@ -17,55 +22,125 @@ def metric_names(modalities: Sequence[str]) -> list[str]:
     return ["C_MIEI_Ratio", *(f"{kind}_{name}" for kind in ("CI", "Hist") for name in modalities)]
 
 
+@dataclass(frozen=True)
+class Totals:
+    """Counts since the beginning of the training."""
+
+    left_out: int
+    """Samples with NaN or infinite logits."""
+    estimates: int
+    samples: int
+    """Samples with finite logits, in all estimates."""
+    substituted: int
+    acting: int
+    """Estimates after the warm-up and before the end."""
+    largest: float
+    """The largest influence in an acting estimate."""
+
+
 class Statistics:
     """Averages over the estimation steps since the last reset, of M modalities.
 
     The metrics of one step are shares and means over its samples with finite logits; a step without
     such samples does not count. The shares ``Hist`` add up to less than 1 where samples have no
-    dominant modality, because none has an influence. One vector on the device holds the sums:
-    steps, samples, then the 1 + 2 M metrics. Another number counts the samples left out since the
-    start.
+    dominant modality, because none has an influence.
+
+    Estimates are kept as they are and added up every fifty steps, or when somebody asks: adding up
+    takes many small operations. One vector on the device holds the sums since the reset (steps,
+    samples, then the 1 + 2 M metrics), another one the totals since the beginning.
     """
 
     def __init__(self, names: Sequence[str], floor: float = FLOOR) -> None:
         self.names, self._floor = tuple(names), floor
+        self._kept: list[tuple[Tensor, Tensor, bool]] = []
+        self._numbers = 0
         self._sums: Tensor | None = None
-        self._left_out: Tensor | None = None
+        self._totals: Tensor | None = None
 
     def reset(self) -> None:
-        """Begin a new average; the number of samples left out is kept."""
+        """Begin a new average; the totals go on."""
+        self._add_up()
         self._sums = None
 
-    def add(self, influence: Tensor, substituted: Tensor) -> None:
+    def add(self, influence: Tensor, substituted: Tensor, acts: bool = False) -> None:
         """Add one estimate: influence ``[B, M]``, substituted int64 ``[B]`` (-1 for kept)."""
-        first = dominant(influence, self._floor)
+        self._kept.append((influence, substituted, acts))
+        self._numbers += influence.numel()
+        if len(self._kept) >= _MOST_STEPS or self._numbers > _MOST_NUMBERS:
+            self._add_up()
+
+    def _add_up(self) -> None:
+        kept, self._kept, self._numbers = self._kept, [], 0
+        alike: dict[object, list[tuple[Tensor, Tensor]]] = {}
+        for influence, substituted, acts in kept:
+            key = (influence.shape, influence.dtype, influence.device, acts)
+            alike.setdefault(key, []).append((influence, substituted))
+        for (*_, acts), steps in alike.items():  # type: ignore[misc]  # the key above
+            influences, substitutions = zip(*steps, strict=True)
+            self._add_steps(torch.stack(influences), torch.stack(substitutions), acts)
+
+    def _add_steps(self, influence: Tensor, substituted: Tensor, acts: bool) -> None:
+        """Add ``n`` steps of one size: ``[n, B, M]`` and ``[n, B]``."""
+        steps, modalities = len(influence), influence.shape[-1]
+        # float64, because a run adds up many steps; Apple's mps has none.
+        dtype = torch.float32 if influence.device.type == "mps" else torch.float64
         finite = influence.isfinite().all(-1)
-        samples = finite.sum()
-        modalities = torch.arange(len(self.names), device=influence.device)
-        totals = [
-            (substituted != KEPT).sum()[None],
-            finite_sums(influence)[:-1],
-            (first[:, None] == modalities).sum(0),
-        ]
-        dtype = totals[1].dtype
-        metrics = torch.cat([total.to(dtype) for total in totals]) / samples.clamp_min(1)
-        counts = torch.stack([samples > 0, samples]).to(dtype)
-        new = torch.cat([counts, metrics])
-        self._sums = new if self._sums is None else self._sums.to(new.device) + new
-        count = (~finite).sum()
-        self._left_out = count if self._left_out is None else self._left_out.to(new.device) + count
+        known = influence.masked_fill(~finite[..., None], 0)
+        first = dominant(influence.flatten(0, 1), self._floor).view(finite.shape)
+        samples = finite.sum(1)
+        chosen = (substituted != KEPT).sum(1)
+        metrics = (
+            torch.cat(
+                [
+                    chosen[:, None].to(dtype),
+                    known.sum(1, dtype=dtype),
+                    (first[..., None] == torch.arange(modalities, device=first.device)).sum(1),
+                ],
+                dim=1,
+            )
+            / samples.clamp_min(1)[:, None]
+        )
+        counts = torch.stack([samples > 0, samples], dim=1).to(dtype)
+        sums = torch.cat([counts, metrics], dim=1).sum(0)
+        self._sums = sums if self._sums is None else self._sums.to(sums.device) + sums
+        # In a batch of no samples there is no largest influence.
+        largest = known.amax() if acts and known.numel() else known.new_zeros(())
+        constants = torch.tensor([steps, steps * acts], dtype=dtype).to(sums.device)
+        new = torch.stack(
+            [
+                (~finite).sum().to(dtype),
+                constants[0],
+                samples.sum().to(dtype),
+                chosen.sum().to(dtype),
+                constants[1],
+                largest.to(dtype),
+            ]
+        )
+        if self._totals is not None:
+            before = self._totals.to(new.device)
+            new = torch.cat([before[:-1] + new[:-1], before[-1:].maximum(new[-1:])])
+        self._totals = new
+
+    @property
+    def any(self) -> bool:
+        """Whether there was an estimate since the last reset; does not wait for the device."""
+        return bool(self._kept) or self._sums is not None
 
     @property
     def sums(self) -> Tensor:
         """``[3 + 2 M]``; zeros before the first estimate."""
+        self._add_up()
         if self._sums is None:
             return torch.zeros(3 + 2 * len(self.names), dtype=torch.float64)
         return self._sums
 
     @property
-    def left_out(self) -> int:
-        """Samples with NaN or infinite logits since the start; waits for the device."""
-        return 0 if self._left_out is None else int(self._left_out)
+    def totals(self) -> Totals:
+        """The counts since the beginning; waits for the device."""
+        self._add_up()
+        values = [0.0] * 6 if self._totals is None else self._totals.tolist()
+        left_out, estimates, samples, substituted, acting = map(int, values[:-1])
+        return Totals(left_out, estimates, samples, substituted, acting, values[-1])
 
     def metrics(self, over_ranks: Callable[[Tensor], Tensor] | None = None) -> dict[str, float]:
         """The averages under the method's names; NaN before the first estimate.
@@ -73,7 +148,8 @@ class Statistics:
         Args:
             over_ranks: sums a tensor over all ranks; then their averages are weighted by samples.
         """
-        steps, samples, means = self.sums[0], self.sums[1], self.sums[2:] / self.sums[0]
+        sums = self.sums
+        steps, samples, means = sums[0], sums[1], sums[2:] / sums[0]
         if over_ranks is not None:
             weighted = torch.where(steps > 0, means * samples, 0)
             total = over_ranks(torch.cat([samples[None], weighted]))
@@ -81,9 +157,12 @@ class Statistics:
         return dict(zip(metric_names(self.names), means.tolist(), strict=True))
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The sums, on the CPU."""
-        return {"sums": self.sums.cpu().clone(), "left_out": torch.tensor(self.left_out)}
+        """The sums and the totals, on the CPU."""
+        sums = self.sums.cpu().clone()
+        totals = torch.zeros(6, dtype=torch.float64) if self._totals is None else self._totals
+        return {"sums": sums, "totals": totals.cpu().clone()}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Go on from saved sums."""
-        self._sums, self._left_out = state["sums"].clone(), state["left_out"].clone()
+        self._kept, self._numbers = [], 0
+        self._sums, self._totals = state["sums"].clone(), state["totals"].clone()

@@ -10,19 +10,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .. import distributed
 from .._torch import in_backward, transform
 from ..counterfactual import ChainCheck, expectation, influence_of_linear, measure
 from ..errors import InputError
-from ..functional import KEPT, floor_of
+from ..functional import KEPT
 from ..fusion import Call, Captured, Head
-from ..logs import LogRecord, Reporter
+from ..logs import Reporter
 from ..settings import Config
 from .checkpoint_replay import Done, Replays, in_checkpointed_region
+from .journal import Journal
 from .notices import Notices
-from .schedule import Schedule
+from .schedule import AskEpoch, Schedule, whole
 from .selection import HeadCall, Published, Strategy
-from .statistics import Statistics
 from .substitution import Noise, refuse_in_place, write_in_place
 
 __all__ = ["Measurement", "Step"]
@@ -56,12 +55,13 @@ class Step:
         config: Config,
         reporter: Reporter,
         strategy: Callable[[Config, Noise], Strategy] = Published,
+        epoch: AskEpoch | None = None,
     ) -> None:
-        self.head, self.config, self.reporter = head, config, reporter
-        self.schedule = Schedule(config)
+        self.head, self.config = head, config
+        self.schedule = Schedule(config, epoch)
         self.noise = Noise(torch.initial_seed() if config.seed is None else config.seed, head.name)
         self.strategy = strategy(config, self.noise)
-        self.statistics = Statistics(head.partition.names, floor_of(config.measure))
+        self.journal = Journal(head, config, self.schedule, reporter)
         self.replays = Replays()
         self.notices = Notices(model, head)
         self.chain = ChainCheck(head, model)
@@ -88,6 +88,8 @@ class Step:
         if self._shared.done is not None:
             self.replays.remember(self._shared.done)
             return self._repeated(args, kwargs, self._shared.done)
+        if (epoch := self.schedule.asked) is not None:
+            self.begin_epoch(epoch)
         self.notices.check_epoch(self.schedule)
         return self._advance(args, kwargs)
 
@@ -140,20 +142,18 @@ class Step:
     def _choose(self, captured: Captured, step: int, estimates: bool) -> Tensor | None:
         """Which modality of which sample is replaced; an estimation step is added up and logged."""
         influence = self._estimate(captured) if estimates else None
-        acts = self.schedule.acts
+        acts = self.schedule.acts(step)
         chosen = None
         if estimates or self.strategy.every_step:
             chosen = self.strategy.choose(HeadCall(step, acts, captured, influence))
         if influence is not None:
             kept = torch.full_like(influence[:, 0], KEPT, dtype=torch.int64)
             substituted = kept if chosen is None else chosen
-            self.statistics.add(influence, substituted)
             self.notices.check_head()
             if acts:
                 self.notices.check_batch(captured.batch, self.config)
             self.last = Measurement(influence.float(), substituted)
-            if self.reporter.due(step):
-                self.reporter.emit(self._record(step))
+            self.journal.add(step, influence, substituted, acts)
         return chosen
 
     def _estimate(self, captured: Captured) -> Tensor:
@@ -170,32 +170,24 @@ class Step:
         write_in_place(captured, tensors)
         return None
 
-    def _record(self, step: int) -> LogRecord:
-        partition = self.head.partition
-        return LogRecord(
-            "figures",
-            self.head.name,
-            partition.names,
-            tuple(partition.plain),
-            self.config,
-            step,
-            self.schedule.epoch,
-            self.metrics(),
-        )
-
     def metrics(self, reduce: bool = False) -> dict[str, float]:
         """See ``Handle.metrics``."""
-        self.notices.check_finite(self.statistics)
-        return self.statistics.metrics(distributed.sum_over_ranks if reduce else None)
+        self.notices.check_finite(self.journal.statistics)
+        return self.journal.metrics(reduce)
 
-    def begin_epoch(self, epoch: int) -> None:
+    def begin_epoch(self, epoch: float) -> None:
         """Enter an epoch; a new one begins a new average."""
-        if self.schedule.set_epoch(epoch):
-            self.notices.epoch_ends(self.statistics, self.chain)
-            self.statistics.reset()
+        number = whole(epoch)
+        if number != self.schedule.epoch:
+            self.notices.epoch_ends(self.journal.statistics, self.chain)
+            self.journal.end_epoch()
+        self.schedule.enter(number)
         self.notices.epoch_begins()
 
     def end(self) -> None:
         """Say what has not been said yet, and take the hooks of the chain off."""
-        self.notices.training_ends(self.statistics, self.chain)
-        self.chain.close()
+        try:
+            self.notices.training_ends(self.journal.statistics, self.chain)
+            self.journal.close()
+        finally:
+            self.chain.close()

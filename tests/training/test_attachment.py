@@ -73,7 +73,9 @@ def test_no_trace_is_left_when_something_raises_in_between(where, x):
     """And hooks that somebody else added meanwhile stay, in their order."""
     model = Fused(nn.Sequential(Raises(where == "head"), nn.BatchNorm1d(12), nn.Linear(12, 7)))
     before = trace(model)
-    handle = attach(model, log=[lambda r: interrupt() if where == "logger" and r.metrics else None])
+    handle = attach(
+        model, log=[lambda r: interrupt() if where == "logger" and r.event == "figures" else None]
+    )
     others = [model.classifier.register_forward_pre_hook(lambda *_: None)]
     if where == "backbone":
         others.append(model.encoders[1].register_forward_hook(refuse))
