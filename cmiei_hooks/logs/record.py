@@ -79,20 +79,24 @@ def _metrics(record: LogRecord) -> str:
 def _end(record: LogRecord) -> str:
     t = record.totals
     parts = [
-        f"C-MIEI {record.head} | ended after {t['steps']:,} steps",
-        f"{t['estimates']:,} estimates",
+        f"C-MIEI {record.head} | ended after {_counted(t['steps'], 'step')}",
+        _counted(t["estimates"], "estimate"),
         f"{t['substituted']:,} of {t['samples']:,} measured samples substituted",
     ]
     if record.first:
-        changes = [
-            f"CI_{name} {_number(record.first[f'CI_{name}'])} -> "
-            f"{_number(record.metrics[f'CI_{name}'])}"
-            for name in record.names
-        ]
-        parts.append(" / ".join(changes))
+        parts.append(" / ".join(_change(record, f"CI_{name}") for name in record.names))
     if record.reason:
         parts.append(f"nothing was substituted: {record.reason}")
     return " | ".join(parts)
+
+
+def _change(record: LogRecord, metric: str) -> str:
+    first, last = _number(record.first[metric]), _number(record.metrics[metric])
+    return f"{metric} {last}" if first == last else f"{metric} {first} -> {last}"
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" + "s" * (number != 1)
 
 
 def _number(value: float) -> str:

@@ -33,16 +33,17 @@ class Journal:
         self._first: dict[str, float] = {}
         self._closed = False
 
-    def add(self, step: int, influence: Tensor, substituted: Tensor, acts: bool) -> None:
-        """Add one estimate; log if it is due."""
+    def add(self, step: int, influence: Tensor, substituted: Tensor, acts: bool) -> bool:
+        """Add one estimate; log if it is due, and return whether it was logged."""
         if self.window_ended:
             self._end_average()
         self.statistics.add(influence, substituted, acts)
         if not self.reporter.due(step):
-            return
+            return False
         if self.reporter.active:
             self._emit("figures", metrics=self.statistics.metrics())
         self.window_ended = self._schedule.in_steps
+        return self.reporter.active
 
     def end_epoch(self) -> None:
         """Log the averages of the epoch that ends, and begin new ones."""

@@ -65,8 +65,9 @@ class Schedule:
             return f"all {self.step:,} steps were warm-up (WARMUP_STEPS {c.warmup_steps:,})"
         if not self.epochs:
             return "no epoch was ever told, so the warm-up never ended"
-        epochs = "epoch was" if self.epochs == 1 else "epochs were"
-        return f"all {self.epochs} {epochs} warm-up (WARMUP_EPOCHS {c.warmup_epochs})"
+        if self.epochs == 1:
+            return f"there was one epoch, and it was warm-up (WARMUP_EPOCHS {c.warmup_epochs})"
+        return f"all {self.epochs} epochs were warm-up (WARMUP_EPOCHS {c.warmup_epochs})"
 
     @property
     def needs_epochs(self) -> bool:

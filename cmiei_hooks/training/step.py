@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -37,6 +39,17 @@ class Measurement:
     """int64 ``[B]``: the index of the replaced modality, -1 for a sample that was kept."""
 
 
+_open: weakref.WeakSet[Step] = weakref.WeakSet()
+"""The attachments whose closing line is still to come."""
+
+
+@atexit.register
+def _close_all() -> None:
+    """Print the closing lines of attachments that nobody removed, when the program ends."""
+    for step in list(_open):
+        step.end()
+
+
 @dataclass
 class _Shared:
     """What the calls inside one ``same_step()`` share: what was done to the first of them."""
@@ -67,6 +80,7 @@ class Step:
         self.chain = ChainCheck(head, model)
         self.last: Measurement | None = None
         self.suspended = False
+        _open.add(self)
         self._shared = _Shared()
 
     def __call__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
@@ -153,7 +167,8 @@ class Step:
             if acts:
                 self.notices.check_batch(captured.batch, self.config)
             self.last = Measurement(influence.float(), substituted)
-            self.journal.add(step, influence, substituted, acts)
+            if self.journal.add(step, influence, substituted, acts):
+                self.notices.check_finite(self.journal.statistics)
         return chosen
 
     def _estimate(self, captured: Captured) -> Tensor:
@@ -186,6 +201,7 @@ class Step:
 
     def end(self) -> None:
         """Say what has not been said yet, and take the hooks of the chain off."""
+        _open.discard(self)
         try:
             self.notices.training_ends(self.journal.statistics, self.chain)
             self.journal.close()

@@ -284,7 +284,7 @@ def test_a_state_of_another_attachment_is_refused_with_the_difference(model, cha
         ({"sums": [1.0]}, "sums"),
         ({"sums": torch.zeros(3)}, r"sums of shape \[3\]"),
         ({"sums": torch.full((9,), math.nan, dtype=torch.float64)}, "not finite"),
-        ({"left_out": None}, "left_out None"),
+        ({"totals": None}, "totals None"),
     ],
 )
 def test_a_state_that_is_none_changes_nothing(model, x, change, message):
@@ -367,8 +367,8 @@ def test_the_state_has_the_log_and_the_samples_left_out(model, x):
     state = handle.state_dict()
     other = attach(Fused())
     other.load_state_dict(state)
-    assert other.state_dict() | {"sums": 0, "left_out": 0} == state | {"sums": 0, "left_out": 0}
-    assert (state["next_log_step"], state["epoch_was_set"], other.non_finite) == (7, True, 1)
+    assert other.state_dict() | {"sums": 0, "totals": 0} == state | {"sums": 0, "totals": 0}
+    assert (state["next_log_step"], state["epochs"], other.non_finite) == (7, 1, 1)
 
 
 def test_loading_a_state_does_not_tie_the_handles_together(model, x):
