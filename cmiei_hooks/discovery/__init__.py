@@ -1,7 +1,7 @@
-"""``discover``: run the model with one input exchanged at a time and find the heads that
-``attach`` can take.
+"""``discover`` finds the heads that ``attach`` can take, and prints them as lines to paste.
 
-Its report is lines of Python to paste, best first, and the reasons against every other module.
+It runs the model with the rows of one modality permuted at a time, and follows which columns of
+every module's input and output change.
 """
 
 from .api import discover

@@ -1,4 +1,4 @@
-"""Run the model, exchange one modality at a time, and report where they meet."""
+"""``discover``: run the model, permute one modality at a time, and report where they meet."""
 
 from __future__ import annotations
 
@@ -10,78 +10,86 @@ from torch.nn.parameter import is_lazy
 
 from ..errors import HeadError
 from ..fusion import eval_mode, training_branch
-from .attribution import compare, moved
-from .flow import ends, goes_on
+from .attribution import ModuleCall, attribute, effect_of_edit
 from .inputs import Inputs, read_inputs
-from .ranking import Judged, judge
+from .ranking import Observations, rank_candidates
 from .report import DiscoverReport
-from .trace import Edit, Trace, run
+from .routes import Hop, consumes, possible_logits
+from .trace import Edit, Trace, trace
 
 __all__ = ["discover"]
 
 _MOST_EDITS = 48
-"""So many outputs at most are tried for being logits, each with one run of the model."""
+"""The largest number of outputs that are tested for being logits; each test runs the model once."""
 
 
 def discover(model: nn.Module, *inputs: Any) -> DiscoverReport:
     """Find the heads that ``attach`` could take, and print them as lines to paste, best first.
 
-    The model runs once for each modality with the rows of that modality exchanged among the
-    samples, in its training branch with nothing random in ``torch.nn``, and once in eval mode.
-    Hooks see which columns of what each module receives change: where every column belongs to one
-    modality, and modules lead from there to logits that the model returns, is a candidate. Weights,
-    buffers, flags, hooks, gradients and the global random generators stay as they were.
+    The model runs in its training branch, with nothing random in ``torch.nn``: once for each
+    modality, with the rows of that modality permuted across the samples. Hooks record which columns
+    of every module's input change. A module is a candidate if every column of its input belongs to
+    one modality and modules lead from there to logits that the model returns. One more run, in eval
+    mode, shows which candidates are called there. Weights, buffers, flags, hooks, gradients and the
+    global random generators stay as they were.
 
     Args:
-        model: as for ``attach``, already called once if it holds lazy modules.
+        model: as for ``attach``. If it holds lazy modules, call it once first.
         *inputs: what the model is called with, or one dict of keywords. Every tensor ``[B, ...]``
-            with two or more axes in them is taken for a modality. A real batch of sixteen or
-            more samples shows more than two random ones: what is dead in all of them looks unowned.
+            of two or more axes in them counts as a modality. Pass a real batch of sixteen or more
+            samples: a feature that is 0 in the whole batch seems to belong to no modality.
 
     Returns:
-        Candidates, what was ruled out, and notes; ``candidates[0].arguments`` goes to ``attach``.
+        Candidates, what is ruled out, and notes; ``candidates[0].arguments`` goes to ``attach``.
 
     Raises:
         HeadError: this is not a model, or it holds lazy modules that have never been called.
         InputError: fewer than two modalities, or the model cannot be called with these inputs.
+
+    Example:
+        >>> report = cmiei_hooks.discover(model, images, texts)
+        >>> handle = cmiei_hooks.attach(model, **report.candidates[0].arguments)
     """
     model = _bare(model)
     known = read_inputs(model, inputs)
-    base, again = (run(model, known.fresh(), training_branch) for _ in range(2))
-    exchanged = [
-        run(model, known.exchanged(m), training_branch) for m in range(len(known.addresses))
+    base, again = (trace(model, known.fresh(), training_branch) for _ in range(2))
+    permuted = [
+        trace(model, known.permuted(m), training_branch) for m in range(len(known.addresses))
     ]
-    visits = compare(base, again, exchanged)
-    kinds = {path: type(module).__name__ for path, module in model.named_modules()}
-    found = ends(visits, kinds, known.batch)
-    found.sort(key=lambda link: (-len(link[1].owner), -link[0].end))
-    consumers = {visit.key for visit in visits if visit.path and goes_on(visit, kinds)}
-    used: dict[bytes, bool] = {}
-    for visit, leaf in found[:_MOST_EDITS]:
-        edit = Edit(visit.key, leaf.address)
-        fed, returned = moved(base, again, run(model, known.fresh(), training_branch, edit))
-        if not fed & consumers:
-            used[leaf.value] = returned
+    calls = attribute(base, again, permuted)
+    ends, used = _tested_ends(model, known, calls, base, again)
     evaluated, notes = _evaluated(model, known)
-    report = judge(
-        Judged(
-            visits=visits,
-            evaluated=evaluated,
-            names=known.names,
-            ends=[link for link in found if link[1].value in used],
-            used=used,
-            uncalled=_uncalled(model, base),
-            notes=notes,
-        )
+    report = rank_candidates(
+        Observations(calls, evaluated, known.names, ends, used, _uncalled(model, base), notes)
     )
     report.print()
     return report
 
 
+def _tested_ends(
+    model: nn.Module, known: Inputs, calls: list[ModuleCall], base: Trace, again: Trace
+) -> tuple[list[Hop], dict[bytes, bool]]:
+    """Outputs that may be logits, and for each whether what the model returns depends on it.
+
+    Each is changed in one run: if a module computes features from it, it is not logits.
+    """
+    class_names = {path: type(module).__name__ for path, module in model.named_modules()}
+    ends = possible_logits(calls, class_names, known.batch)
+    ends.sort(key=lambda end: (-len(end[1].modalities), -end[0].end))
+    consumers = {call.key for call in calls if call.path and consumes(call, class_names)}
+    used: dict[bytes, bool] = {}
+    for call, output in ends[:_MOST_EDITS]:
+        edited = trace(model, known.fresh(), training_branch, Edit(call.key, output.address))
+        reached, returned = effect_of_edit(base, again, edited)
+        if not reached & consumers:
+            used[output.value] = returned
+    return [end for end in ends if end[1].value in used], used
+
+
 def _evaluated(model: nn.Module, known: Inputs) -> tuple[Trace, tuple[str, ...]]:
     try:
-        return run(model, known.fresh(), eval_mode), ()
-    except Exception as error:  # anything that a forward may raise; it is reported
+        return trace(model, known.fresh(), eval_mode), ()
+    except Exception as error:  # a forward may raise anything; it is reported
         text = f"{type(error).__name__}: {error}".splitlines()[0]
         return {}, (f"in eval mode the model fails with these inputs ({text})",)
 
@@ -94,7 +102,7 @@ def _bare(model: nn.Module) -> nn.Module:
             expected="a torch.nn.Module",
             remedy="pass the model itself",
         )
-    original = getattr(model, "_orig_mod", None)  # compiled code runs no hooks that come later
+    original = getattr(model, "_orig_mod", None)  # compiled code ignores hooks that are added later
     if isinstance(original, nn.Module):
         return _bare(original)
     if isinstance(model, DistributedDataParallel):
@@ -111,17 +119,20 @@ def _bare(model: nn.Module) -> nn.Module:
 
 
 def _uncalled(model: nn.Module, base: Trace) -> list[str]:
-    """Linear modules that the training branch never calls; torch's own parts are its own affair."""
+    """Linear modules that the training branch never calls, apart from those inside torch's modules.
+
+    Torch uses the weights of its own Linear modules without calling them, in attention for example.
+    """
     called = {path for path, _ in base}
-    owners = dict(model.named_modules())
+    modules = dict(model.named_modules())
     containers = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
-    def torchs_own(path: str) -> bool:
-        parent = owners[path.rpartition(".")[0]]
+    def inside_torch(path: str) -> bool:
+        parent = modules[path.rpartition(".")[0]]
         return type(parent).__module__.startswith("torch.") and not isinstance(parent, containers)
 
     return [
         path
-        for path, module in owners.items()
-        if path and isinstance(module, nn.Linear) and path not in called and not torchs_own(path)
+        for path, module in modules.items()
+        if path and isinstance(module, nn.Linear) and path not in called and not inside_torch(path)
     ]

@@ -1,4 +1,4 @@
-"""Compare the runs: which modality changes which columns of what every module gets and gives."""
+"""Find which modalities change which columns of every tensor that modules receive and return."""
 
 from __future__ import annotations
 
@@ -11,95 +11,96 @@ import torch
 from torch import Tensor
 
 from ..fusion import Address
-from .trace import Key, Print, Record, Trace
+from .trace import CallRecord, Fingerprint, Key, Trace
 
-__all__ = ["Leaf", "Owner", "Visit", "compare", "moved"]
+__all__ = ["AttributedTensor", "ModalitySet", "ModuleCall", "attribute", "effect_of_edit"]
 
-Owner = frozenset[int]
-"""The modalities that change something."""
+ModalitySet = frozenset[int]
+"""Indices of modalities."""
 
 _ROUNDING = 10.0
-"""A change must be so many times larger than what two equal runs differ by (GPU atomics)."""
+"""A change counts if it is this many times larger than the difference between two equal runs, which
+is not zero where a GPU adds in varying order."""
 
 _GROSS = 1e-3
-"""A relative difference between two equal runs that no rounding explains."""
+"""A relative difference between two equal runs that rounding does not explain."""
 
 
 @dataclass(frozen=True)
-class Leaf:
-    """One tensor that a module got or gave."""
+class AttributedTensor:
+    """One tensor that a module received or returned, with the modalities that change it."""
 
     address: Address
     shape: tuple[int, ...]
     floating: bool
     noisy: bool
-    """Whether it differs from run to run with the same inputs."""
-    owners: Mapping[int, tuple[Owner, ...]]
-    """Axis -> who changes each column."""
+    """Whether it differs between two runs with the same inputs."""
+    columns: Mapping[int, tuple[ModalitySet, ...]]
+    """For each axis, the modalities that change each column."""
     value: bytes
-    """Equal for equal tensors: equal in every run."""
+    """Equal for two tensors that are equal in every run."""
 
     @property
-    def owner(self) -> Owner:
-        """Whoever changes any part of it."""
-        return frozenset().union(*self.owners[-1])
+    def modalities(self) -> ModalitySet:
+        """The modalities that change any of its columns."""
+        return frozenset().union(*self.columns[-1])
 
 
 @dataclass(frozen=True)
-class Visit:
-    """One call of a module, in all runs."""
+class ModuleCall:
+    """One call of a module, as it was in all runs."""
 
     key: Key
     start: int
     end: int
-    inputs: tuple[Leaf, ...]
-    outputs: tuple[Leaf, ...]
+    inputs: tuple[AttributedTensor, ...]
+    outputs: tuple[AttributedTensor, ...]
     one_argument: bool
     calls: int
-    """How often a forward of the model calls this module."""
+    """How often one forward of the model calls this module."""
 
     @property
     def path(self) -> str:
-        """Of the module, as in ``named_modules()``; empty for the model itself."""
+        """The name of the module, as in ``named_modules()``; empty for the model itself."""
         return self.key[0]
 
-    def inside(self, other: Visit) -> bool:
-        """Whether the other call contains this one."""
+    def inside(self, other: ModuleCall) -> bool:
+        """Whether this call is made during the other one."""
         return other.start < self.start and self.end < other.end
 
 
-def compare(base: Trace, again: Trace, exchanged: Sequence[Trace]) -> list[Visit]:
-    """Every call of the base run in the order of their starts.
+def attribute(base: Trace, again: Trace, permuted: Sequence[Trace]) -> list[ModuleCall]:
+    """Every call of the base run, in the order in which the calls begin.
 
     Args:
         base: a run.
-        again: the same again; what differs shows how exact the model repeats itself.
-        exchanged: a run for each modality, with its rows exchanged.
+        again: the same run again: what differs shows how exactly the model repeats itself.
+        permuted: for each modality, a run in which the rows of this modality are permuted.
     """
     calls = Counter(path for path, _ in base)
-    visits = [
-        Visit(
+    found = [
+        ModuleCall(
             key,
             record.start,
             record.end,
-            _leaves(record, again.get(key), [trace.get(key) for trace in exchanged], "inputs"),
-            _leaves(record, again.get(key), [trace.get(key) for trace in exchanged], "outputs"),
+            _attributed(record, again.get(key), [run.get(key) for run in permuted], "inputs"),
+            _attributed(record, again.get(key), [run.get(key) for run in permuted], "outputs"),
             record.one_argument,
             calls[key[0]],
         )
         for key, record in base.items()
     ]
-    return sorted(visits, key=lambda visit: visit.start)
+    return sorted(found, key=lambda call: call.start)
 
 
-def moved(base: Trace, again: Trace, edited: Trace) -> tuple[set[Key], bool]:
+def effect_of_edit(base: Trace, again: Trace, edited: Trace) -> tuple[set[Key], bool]:
     """The calls whose input an edit changed, and whether it changed what the model returns.
 
-    A model that returns no tensor cannot show it: True.
+    A model that returns no tensor cannot show the second: it is True then.
     """
 
-    def touched(key: Key, side: str) -> bool:
-        repeated, other = _prints(again.get(key), side), _prints(edited.get(key), side)
+    def changed(key: Key, side: str) -> bool:
+        repeated, other = _by_address(again.get(key), side), _by_address(edited.get(key), side)
         return any(
             _largest(_differences(one, other.get(one.address))[-1])
             > _ROUNDING * _noise(one, repeated.get(one.address))
@@ -107,51 +108,55 @@ def moved(base: Trace, again: Trace, edited: Trace) -> tuple[set[Key], bool]:
         )
 
     root = ("", 0)
-    used = not base[root].outputs or touched(root, "outputs")
-    return {key for key in base if touched(key, "inputs")}, used
+    used = not base[root].outputs or changed(root, "outputs")
+    return {key for key in base if changed(key, "inputs")}, used
 
 
-def _leaves(
-    record: Record, again: Record | None, exchanged: Sequence[Record | None], side: str
-) -> tuple[Leaf, ...]:
-    others = [_prints(other, side) for other in exchanged]
-    repeated = _prints(again, side)
+def _attributed(
+    record: CallRecord, again: CallRecord | None, permuted: Sequence[CallRecord | None], side: str
+) -> tuple[AttributedTensor, ...]:
+    others = [_by_address(other, side) for other in permuted]
+    repeated = _by_address(again, side)
     return tuple(
-        _leaf(one, repeated.get(one.address), [prints.get(one.address) for prints in others])
+        _attributed_tensor(
+            one, repeated.get(one.address), [found.get(one.address) for found in others]
+        )
         for one in getattr(record, side)
     )
 
 
-def _prints(record: Record | None, side: str) -> dict[Address, Print]:
+def _by_address(record: CallRecord | None, side: str) -> dict[Address, Fingerprint]:
     return {} if record is None else {one.address: one for one in getattr(record, side)}
 
 
-def _leaf(one: Print, again: Print | None, exchanged: Sequence[Print | None]) -> Leaf:
+def _attributed_tensor(
+    one: Fingerprint, again: Fingerprint | None, permuted: Sequence[Fingerprint | None]
+) -> AttributedTensor:
     noise = _noise(one, again)
-    owners = {}
-    for axis, columns in one.columns.items():
-        changes = [_differences(one, other)[axis] > _ROUNDING * noise for other in exchanged]
-        # One number for each set of modalities: there are many columns and few different sets.
-        codes = torch.zeros(len(columns), dtype=torch.int64)
+    columns = {}
+    for axis, sums in one.columns.items():
+        changes = [_differences(one, other)[axis] > _ROUNDING * noise for other in permuted]
+        # There are many columns and few different sets: one number stands for each set.
+        codes = torch.zeros(len(sums), dtype=torch.int64)
         for m, changed in enumerate(changes):
             codes |= changed.long() << m
         sets = {
             code: frozenset(m for m in range(len(changes)) if code >> m & 1)
             for code in set(codes.tolist())
         }
-        owners[axis] = tuple(sets[code] for code in codes.tolist())
-    values = [array("d", p.columns[-1].tolist()).tobytes() if p else b"" for p in (one, *exchanged)]
+        columns[axis] = tuple(sets[code] for code in codes.tolist())
+    values = [array("d", p.columns[-1].tolist()).tobytes() if p else b"" for p in (one, *permuted)]
     value = repr(one.shape).encode() + b"".join(values)
-    noisy = noise > _GROSS * one.size
-    return Leaf(one.address, one.shape, one.floating, noisy, owners, value)
+    noisy = noise > _GROSS * one.scale
+    return AttributedTensor(one.address, one.shape, one.floating, noisy, columns, value)
 
 
-def _noise(one: Print, again: Print | None) -> float:
+def _noise(one: Fingerprint, again: Fingerprint | None) -> float:
     return max(_largest(difference) for difference in _differences(one, again).values())
 
 
-def _differences(one: Print, other: Print | None) -> dict[int, Tensor]:
-    """How far each column is from the same in another run; infinitely, if there is no such."""
+def _differences(one: Fingerprint, other: Fingerprint | None) -> dict[int, Tensor]:
+    """How much each column differs in the other run; infinite if it has no such tensor."""
     if other is None or other.shape != one.shape:
         return {axis: torch.full_like(x, torch.inf) for axis, x in one.columns.items()}
     return {axis: (x - other.columns[axis]).abs() for axis, x in one.columns.items()}

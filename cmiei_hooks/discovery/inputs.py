@@ -1,4 +1,4 @@
-"""The inputs of the model: which of them are modalities, what they are called, one exchanged."""
+"""The inputs of the model: which of them are modalities, and how to permute the rows of one."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ __all__ = ["Inputs", "read_inputs"]
 
 @dataclass(frozen=True)
 class Inputs:
-    """A call of the model, and where its modalities stand in it."""
+    """A call of the model, and where its arguments hold each modality."""
 
     call: Call
     addresses: tuple[Address, ...]
     names: tuple[str, ...]
-    """One for each address; as the model calls them."""
+    """One for each address, taken from the keywords, keys or parameters of ``forward``."""
     batch: int
 
     def fresh(self) -> Call:
-        """The call with copies of every tensor: a model may write into its inputs."""
+        """The call with a copy of every tensor, since a model may write into its inputs."""
         args, kwargs = self.call
         return mapped(args, Tensor.clone), mapped(kwargs, Tensor.clone)
 
-    def exchanged(self, modality: int) -> Call:
-        """The same call with the rows of one modality exchanged among the samples."""
+    def permuted(self, modality: int) -> Call:
+        """The call with the rows of one modality permuted: each sample gets another one's."""
         args, kwargs = self.fresh()
         address = self.addresses[modality]
-        new = _exchanged(dict(call_tensors(self.call))[address])
+        new = _permuted(dict(call_tensors(self.call))[address])
         if isinstance(address[0], int):
             return replaced(args, address, new), kwargs
         return args, replaced(kwargs, address, new)
@@ -45,11 +45,11 @@ class Inputs:
 def read_inputs(model: nn.Module, inputs: Sequence[Any]) -> Inputs:
     """Find the modalities among ``inputs``: tensors ``[B, ...]`` of two or more axes, B >= 2.
 
-    A mapping as the only input is taken for keywords if they fit ``forward``, else it is passed as
-    it is. A tensor whose rows cannot be told apart, such as a mask of ones, is no modality.
+    A single mapping is passed as keywords if ``forward`` has these, else as one argument. A tensor
+    of whole numbers whose rows are all equal, such as a mask of ones, is not a modality.
 
     Raises:
-        InputError: the model cannot be called like this, or fewer than two modalities are left.
+        InputError: the model cannot be called with these inputs, or fewer than two are modalities.
     """
     call = _call(model, inputs)
     found = [(at, x) for at, x in call_tensors(call) if x.dim() >= 2]
@@ -57,16 +57,15 @@ def read_inputs(model: nn.Module, inputs: Sequence[Any]) -> Inputs:
     addresses = [
         at
         for at, x in found
-        if x.shape[0] == batch >= 2 and x.numel() and not torch.equal(_exchanged(x), x)
+        if x.shape[0] == batch >= 2 and x.numel() and not torch.equal(_permuted(x), x)
     ]
     if len(addresses) < 2:
         raise InputError(
-            "two modalities cannot be found among the inputs of the model",
+            "the inputs of the model do not hold two modalities",
             got=_described(call),
-            expected="two or more tensors [B, ...] with two or more axes and two or more samples, "
-            "one for each modality",
+            expected="one tensor [B, ...] for each modality, with two or more axes and samples",
             remedy="pass a batch whose samples differ; if the model takes all modalities in one "
-            "tensor, name head= and splits= yourself and check them with cmiei_hooks.verify",
+            "tensor, choose head= and splits= yourself and check them with cmiei_hooks.verify",
         )
     return Inputs(call, tuple(addresses), _names(model, addresses), batch)
 
@@ -82,17 +81,17 @@ def _call(model: nn.Module, inputs: Sequence[Any]) -> Call:
         raise InputError(
             "the model cannot be called with these inputs",
             got=f"{_described((tuple(inputs), {}))}: {error}",
-            expected="the inputs of forward by position, or one dict of its keywords",
-            remedy="pass what the training loop passes, labels included if forward takes them",
+            expected="the arguments of forward by position, or one dict of its keywords",
+            remedy="pass what the training loop passes, with labels if forward takes them",
         ) from None
     return tuple(inputs), {}
 
 
-def _exchanged(x: Tensor) -> Tensor:
+def _permuted(x: Tensor) -> Tensor:
     rolled = x.roll(1, 0)
     if not torch.equal(rolled, x) or not x.is_floating_point():
         return rolled
-    # All samples are alike, as in torch.zeros(...): noise from a generator of its own.
+    # All samples are equal, as in torch.zeros(...): add noise, drawn from a private generator.
     noise = torch.rand(x.shape, generator=torch.Generator().manual_seed(0))
     return x + noise.to(x)
 

@@ -1,250 +1,277 @@
-"""What a module gets, as the splits or modalities of ``attach``, or why that cannot be said."""
+"""How the input of a module divides into modalities, in the words of ``attach``."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from itertools import accumulate, groupby, islice, pairwise, product
 from typing import Any
 
-from .attribution import Leaf, Owner, Visit
+from .attribution import AttributedTensor, ModalitySet, ModuleCall
 
-__all__ = ["Layout", "Widths", "find_layout"]
+__all__ = ["Layout", "Widths", "find_layout", "listed"]
 
-Widths = Mapping[Owner, Set[int]]
-"""How wide the features of each modality were when a module returned them."""
+Widths = Mapping[ModalitySet, Set[int]]
+"""The widths that the features of each set of modalities had when a module returned them."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where each modality stands in the input of a module."""
+    """Where the input of a module holds each modality: ``splits``, or else ``modalities``."""
 
     names: tuple[str, ...]
     """In the order of the columns."""
     splits: tuple[int, ...] | None
     modalities: dict[str, Any] | None
     dim: int
-    rank: int
-    """0: every modality apart; the larger, the less can be said for it."""
-    how: str
-    """For the reader."""
+    penalty: int
+    """0 if every modality is separate and nothing is guessed; candidates are ranked by it."""
+    description: str
 
 
 @dataclass(frozen=True)
-class _Run:
+class _Segment:
     """Neighbouring columns that the same modalities change."""
 
-    owner: Owner
+    modalities: ModalitySet
     start: int
     stop: int
 
 
 def find_layout(
-    visit: Visit, names: Sequence[str], alive: Owner, known: Widths
+    call: ModuleCall, names: Sequence[str], alive: ModalitySet, widths: Widths
 ) -> Layout | str | None:
-    """The layout of one call; a string says why there is none; None: not all modalities meet here.
+    """The layout of the input of one call.
 
     Args:
-        visit: the call.
+        call: which module, and which of its calls.
         names: of all modalities.
-        alive: those that matter to what the model returns.
-        known: helps to find boundaries in columns that nobody changes.
+        alive: the modalities that change what the model returns.
+        widths: used to find boundaries among columns that no modality changes.
+
+    Returns:
+        The layout; a text that says why there is none; or None if the input does not hold all
+        modalities.
     """
-    leaves = [leaf for leaf in visit.inputs if leaf.owner and leaf.floating]
-    # Whole numbers, such as masks, cannot be replaced by a mean: they stay as they are.
-    kept = [leaf.owner for leaf in visit.inputs if not leaf.floating]
-    if not leaves or not alive <= frozenset().union(*(leaf.owner for leaf in leaves), *kept):
+    tensors = [tensor for tensor in call.inputs if tensor.modalities and tensor.floating]
+    held = _union(tensor.modalities for tensor in tensors)
+    # Integers, such as masks, have no mean: they are never substituted.
+    integers = _union(tensor.modalities for tensor in call.inputs if not tensor.floating)
+    if not tensors or not alive <= held | integers:
         return None
-    if any(leaf.noisy for leaf in leaves):
-        return "its input differs from run to run with the same inputs"
-    if len(leaves) == 1:
-        found = _one_tensor(visit, leaves[0], names, known)
+    if any(tensor.noisy for tensor in tensors):
+        return "its input differs between two runs with the same inputs"
+    if len(tensors) == 1:
+        found = _one_tensor(call, tensors[0], names, widths)
     else:
-        found = _several_tensors(visit, leaves, names)
-    missing = alive - frozenset().union(*(leaf.owner for leaf in leaves))
+        found = _several_tensors(call, tensors, names)
+    missing = alive - held
     if isinstance(found, str) or not missing:
         return found
-    how = f"{found.how}; {_name(missing, names)} is there in whole numbers and stays as it is"
-    return dataclasses.replace(found, rank=found.rank + 1, how=how)
+    description = (
+        f"{found.description}; {_name(missing, names)} is an integer tensor: left as it is"
+    )
+    return dataclasses.replace(found, penalty=found.penalty + 1, description=description)
 
 
-def _several_tensors(visit: Visit, leaves: Sequence[Leaf], names: Sequence[str]) -> Layout | str:
-    owners = {leaf.owner for leaf in leaves}
-    if not _disjoint(owners) or len(owners) < 2:
-        return f"mixed already: {_mixture(owners, names)}"
-    depths = {len(leaf.address) for leaf in leaves}
-    # Keys and indices inside of an argument can be said if it is the only one.
-    only = {leaf.address[0] for leaf in visit.inputs} == {leaves[0].address[0]}
+def _several_tensors(
+    call: ModuleCall, tensors: Sequence[AttributedTensor], names: Sequence[str]
+) -> Layout | str:
+    sets = {tensor.modalities for tensor in tensors}
+    if not _disjoint(sets) or len(sets) < 2:
+        return _mixed(sets, names)
+    depths = {len(tensor.address) for tensor in tensors}
+    # modalities= can name the keys or indices inside an argument if it is the only one.
+    only = {tensor.address[0] for tensor in call.inputs} == {tensors[0].address[0]}
     if depths != {1} and not (depths == {2} and only):
-        places = ", ".join(".".join(map(str, leaf.address)) for leaf in leaves)
-        return f"its tensors stand where modalities= cannot reach ({places})"
+        addresses = ", ".join(".".join(map(str, tensor.address)) for tensor in tensors)
+        return f"modalities= cannot name where its tensors are ({addresses})"
     groups: dict[str, list[Any]] = {}
-    for leaf in leaves:
-        groups.setdefault(_name(leaf.owner, names), []).append(leaf.address[-1])
+    for tensor in tensors:
+        groups.setdefault(_name(tensor.modalities, names), []).append(tensor.address[-1])
     modalities = {name: at if len(at) > 1 else at[0] for name, at in groups.items()}
-    merged = _merged(owners)
-    how = f"receives {len(leaves)} tensors, each of one modality{_merged_text(owners, names)}"
-    return Layout(tuple(groups), None, modalities, -1, merged, how)
+    description = f"{len(tensors)} tensors, each of one modality{_merged_text(sets, names)}"
+    return Layout(tuple(groups), None, modalities, -1, _merged(sets), description)
 
 
-def _one_tensor(visit: Visit, leaf: Leaf, names: Sequence[str], known: Widths) -> Layout | str:
-    if len(leaf.shape) < 2:
-        return "its input is no tensor of features"
-    if len(leaf.address) > 1 or leaf is not visit.inputs[0]:
+def _one_tensor(
+    call: ModuleCall, tensor: AttributedTensor, names: Sequence[str], widths: Widths
+) -> Layout | str:
+    if len(tensor.shape) < 2:
+        return "its input is not a tensor [B, D] of features"
+    if len(tensor.address) > 1 or tensor is not call.inputs[0]:
         return "the tensor with the modalities is not its first argument"
     found: Layout | str = ""
-    for axis in sorted(leaf.owners):
-        runs = _runs(leaf.owners[axis])
-        found = _on_axis(runs, axis, leaf.shape[axis], names, known)
+    for axis in sorted(tensor.columns):
+        segments = _segments(tensor.columns[axis])
+        found = _on_axis(segments, axis, tensor.shape[axis], names, widths)
         if isinstance(found, Layout):
             return found
-    return found or f"mixed already: {_mixture({leaf.owner}, names)}"
+    return found or _mixed({tensor.modalities}, names)
 
 
 def _on_axis(
-    runs: list[_Run], axis: int, width: int, names: Sequence[str], known: Widths
+    segments: list[_Segment], axis: int, width: int, names: Sequence[str], widths: Widths
 ) -> Layout | str:
-    # A token that nobody changes is a token of its own, such as a class token; a feature that
-    # nobody changes is a dead one.
-    doubt, guesses = "", 0
+    # A token that no modality changes is a class token and belongs to none of them. A feature that
+    # no modality changes is a dead one and belongs to a neighbour.
+    warning, guesses = "", 0
     if axis == 1:
-        runs = [run for run in runs if run.owner]
+        segments = [segment for segment in segments if segment.modalities]
     else:
-        runs, doubt, guesses = _filled(runs, width, known)
-    owners = {run.owner for run in runs}
-    if len(owners) < 2:
+        segments, warning, guesses = _filled(segments, width, widths)
+    sets = {segment.modalities for segment in segments}
+    if len(sets) < 2:
         return ""
-    units = "on axis 1" if axis == 1 else "columns"
-    text = " | ".join(f"{_name(run.owner, names)} {run.start}-{run.stop}" for run in runs)
-    how = f"{units} {text}{_merged_text(owners, names)}{doubt}"
-    if _disjoint(owners):
-        covered = sum(run.stop - run.start for run in runs) == width
-        return _apart(runs, axis, 2 * guesses, how, names, covered)
-    return _shared(runs, axis, 2 * guesses, how, names)
+    text = " | ".join(f"{_name(s.modalities, names)} {s.start}-{s.stop}" for s in segments)
+    units = "on axis 1:" if axis == 1 else "columns"
+    description = f"{units} {text}{_merged_text(sets, names)}{warning}"
+    if _disjoint(sets):
+        return _separate(segments, axis, width, 2 * guesses, description, names)
+    return _shared(segments, axis, 2 * guesses, description, names)
 
 
-def _apart(
-    runs: Sequence[_Run], axis: int, rank: int, how: str, names: Sequence[str], covered: bool
+def _separate(
+    segments: Sequence[_Segment],
+    axis: int,
+    width: int,
+    penalty: int,
+    description: str,
+    names: Sequence[str],
 ) -> Layout | str:
-    """Every column has one modality: splits if they are in a row, else blocks."""
-    owners = {run.owner for run in runs}
-    rank += _merged(owners)
-    if len(runs) == len(owners) and covered:
-        ordered = tuple(_name(run.owner, names) for run in runs)
-        splits = tuple(run.stop - run.start for run in runs)
-        return Layout(ordered, splits, None, axis, rank, how)
-    if len(runs) > 4 * len(owners):
-        return f"its columns alternate {len(runs)} times between the modalities"
-    return _blocks(runs, owners, axis, rank + 1, how, names)
+    """Every column has one modality: splits if each modality is one segment, else blocks."""
+    sets = {segment.modalities for segment in segments}
+    penalty += _merged(sets)
+    covered = sum(segment.stop - segment.start for segment in segments) == width
+    if len(segments) == len(sets) and covered:
+        ordered = tuple(_name(segment.modalities, names) for segment in segments)
+        splits = tuple(segment.stop - segment.start for segment in segments)
+        return Layout(ordered, splits, None, axis, penalty, description)
+    if len(segments) > 4 * len(sets):
+        return f"its columns change {len(segments)} times from one modality to another"
+    return _blocks(segments, sets, axis, penalty + 1, description, names)
 
 
 def _shared(
-    runs: Sequence[_Run], axis: int, rank: int, how: str, names: Sequence[str]
+    segments: Sequence[_Segment], axis: int, penalty: int, description: str, names: Sequence[str]
 ) -> Layout | str:
-    """Some columns have several modalities, which is no harm if each has some of its own."""
-    owners = {run.owner for run in runs}
-    single = {owner for owner in owners if len(owner) == 1}
-    everyone = frozenset().union(*owners)
-    if frozenset().union(*single) != everyone:
-        return f"mixed already: {_mixture(owners, names)}"
-    if len(runs) > 2 ** len(everyone):
-        return (
-            f"mixed already: {_mixture(owners, names)}; if it has blocks of several modalities, a "
-            "larger batch may show them"
-        )
-    how += "; what several modalities change belongs to each of them"
-    return _blocks(runs, single, axis, rank + 3, how, names)
+    """Some columns have several modalities: a layout if each modality also has its own columns."""
+    sets = {segment.modalities for segment in segments}
+    single = {modalities for modalities in sets if len(modalities) == 1}
+    everyone = _union(sets)
+    if _union(single) != everyone:
+        return _mixed(sets, names)
+    if len(segments) > 2 ** len(everyone):
+        return f"{_mixed(sets, names)}; if these are blocks, a larger batch may show them"
+    description += "; columns of several modalities belong to each of them"
+    return _blocks(segments, single, axis, penalty + 3, description, names)
 
 
 def _blocks(
-    runs: Sequence[_Run],
-    modality_owners: set[Owner],
+    segments: Sequence[_Segment],
+    named: set[ModalitySet],
     axis: int,
-    rank: int,
-    how: str,
+    penalty: int,
+    description: str,
     names: Sequence[str],
 ) -> Layout:
-    """Blocks of columns, for each modality those that it changes."""
-    modalities: dict[str, Any] = {}
-    for run in runs:
-        if run.owner in modality_owners:
-            mine = [(r.start, r.stop) for r in runs if run.owner <= r.owner]
-            modalities[_name(run.owner, names)] = mine
-    return Layout(tuple(modalities), None, modalities, axis, rank, how)
+    """For each modality the blocks of columns that it changes."""
+    blocks: dict[str, Any] = {}
+    for segment in segments:
+        if segment.modalities in named:
+            blocks[_name(segment.modalities, names)] = [
+                (s.start, s.stop) for s in segments if segment.modalities <= s.modalities
+            ]
+    return Layout(tuple(blocks), None, blocks, axis, penalty, description)
 
 
-def _runs(owners: Sequence[Owner]) -> list[_Run]:
-    runs, start = [], 0
-    for owner, columns in groupby(owners):
-        stop = start + len(list(columns))
-        runs.append(_Run(owner, start, stop))
+def _segments(columns: Sequence[ModalitySet]) -> list[_Segment]:
+    segments, start = [], 0
+    for modalities, equal in groupby(columns):
+        stop = start + len(list(equal))
+        segments.append(_Segment(modalities, start, stop))
         start = stop
-    return runs
+    return segments
 
 
-def _filled(runs: Sequence[_Run], width: int, known: Widths) -> tuple[list[_Run], str, int]:
-    """Give the columns that nobody changes to their neighbours.
+def _filled(
+    segments: Sequence[_Segment], width: int, widths: Widths
+) -> tuple[list[_Segment], str, int]:
+    """Give the columns that no modality changes to their neighbours.
 
     Returns:
-        Runs that fill the width; what to check, as text; and 1 if a boundary is no more than a
-        guess, else 0.
+        Segments that fill the width; a text about what to check; 1 if a boundary is a guess.
     """
-    owned: list[_Run] = []
-    for run in runs:
-        if owned and owned[-1].owner == run.owner:
-            owned[-1] = _Run(run.owner, owned[-1].start, run.stop)
-        elif run.owner:
-            owned.append(run)
-    if not owned:
+    changed: list[_Segment] = []
+    for segment in segments:
+        if changed and changed[-1].modalities == segment.modalities:
+            changed[-1] = _Segment(segment.modalities, changed[-1].start, segment.stop)
+        elif segment.modalities:
+            changed.append(segment)
+    if not changed:
         return [], "", 0
-    gaps = [(one.stop, other.start) for one, other in pairwise(owned)]
-    told = ", ".join(f"{low}-{high}" for low, high in gaps if low < high)
-    fitting = [bounds for bounds in _bounds(owned, width, known) if _in_gaps(bounds, gaps)]
+    gaps = [(one.stop, other.start) for one, other in pairwise(changed)]
+    open_gaps = ", ".join(f"{low}-{high}" for low, high in gaps if low < high)
+    fitting = [bounds for bounds in _bounds(changed, width, widths) if _in_gaps(bounds, gaps)]
     bounds = fitting[0] if fitting else [low for low, _ in gaps]
     filled = [
-        _Run(run.owner, start, stop)
-        for run, (start, stop) in zip(owned, pairwise([0, *bounds, width]), strict=True)
+        _Segment(segment.modalities, start, stop)
+        for segment, (start, stop) in zip(changed, pairwise([0, *bounds, width]), strict=True)
     ]
-    way = "fits the widths of earlier modules, or equal ones" if fitting else "is a guess"
-    doubt = f"; check {told}, which nothing changes: the boundary there {way}" if told else ""
-    return filled, doubt, int(bool(told) and not fitting)
+    if not open_gaps:
+        return filled, "", 0
+    basis = "follows from the widths of earlier modules or equal ones" if fitting else "is a guess"
+    warning = f"; check columns {open_gaps}, which nothing changes: the boundary there {basis}"
+    return filled, warning, int(not fitting)
 
 
-def _bounds(owned: Sequence[_Run], width: int, known: Widths) -> Iterator[list[int]]:
-    """Boundaries that there may be: by widths that modules returned, then by equal widths."""
-    for widths in islice(product(*(sorted(known.get(run.owner, ())) for run in owned)), 10_000):
-        if sum(widths) == width:
-            yield list(accumulate(widths))[:-1]
-    share, rest = divmod(width, len(owned))
+def _bounds(segments: Sequence[_Segment], width: int, widths: Widths) -> Iterator[list[int]]:
+    """Plausible boundaries: first from widths that modules returned, then from equal widths."""
+    seen = [sorted(widths.get(segment.modalities, ())) for segment in segments]
+    for chosen in islice(product(*seen), 10_000):
+        if sum(chosen) == width:
+            yield list(accumulate(chosen))[:-1]
+    equal, rest = divmod(width, len(segments))
     if not rest:
-        yield [share * index for index in range(1, len(owned))]
+        yield [equal * index for index in range(1, len(segments))]
 
 
 def _in_gaps(bounds: Sequence[int], gaps: Sequence[tuple[int, int]]) -> bool:
     return all(low <= at <= high for at, (low, high) in zip(bounds, gaps, strict=True))
 
 
-def _disjoint(owners: set[Owner]) -> bool:
-    return sum(len(owner) for owner in owners) == len(frozenset().union(*owners))
+def _union(sets: Iterable[ModalitySet]) -> ModalitySet:
+    return frozenset().union(*sets)
 
 
-def _merged(owners: set[Owner]) -> int:
-    return sum(len(owner) - 1 for owner in owners)
+def _disjoint(sets: set[ModalitySet]) -> bool:
+    return sum(map(len, sets)) == len(_union(sets))
 
 
-def _merged_text(owners: set[Owner], names: Sequence[str]) -> str:
-    if not _disjoint(owners):
+def _merged(sets: set[ModalitySet]) -> int:
+    return sum(len(modalities) - 1 for modalities in sets)
+
+
+def _merged_text(sets: set[ModalitySet], names: Sequence[str]) -> str:
+    if not _disjoint(sets):
         return ""
-    merged = [" with ".join(names[m] for m in sorted(o)) for o in owners if len(o) > 1]
-    return f" ({', '.join(sorted(merged))} counted as one)" if merged else ""
+    merged = [listed([names[m] for m in sorted(one)]) for one in sets if len(one) > 1]
+    return f" ({'; '.join(sorted(merged))} counted as one)" if merged else ""
 
 
-def _name(owner: Owner, names: Sequence[str]) -> str:
-    """One name for what always comes together, such as a text and its mask."""
-    return "+".join(names[m] for m in sorted(owner))
+def _name(modalities: ModalitySet, names: Sequence[str]) -> str:
+    """One name for modalities that always come together, such as a text and its mask."""
+    return "+".join(names[m] for m in sorted(modalities))
 
 
-def _mixture(owners: set[Owner], names: Sequence[str]) -> str:
-    largest: Owner = max(owners, key=len)
-    return f"{' and '.join(names[m] for m in sorted(largest))} change the same part of its input"
+def _mixed(sets: set[ModalitySet], names: Sequence[str]) -> str:
+    largest: ModalitySet = max(sets, key=len)
+    mixture = listed([names[m] for m in sorted(largest)])
+    return f"already mixed: the same columns of its input depend on {mixture}"
+
+
+def listed(words: Sequence[str]) -> str:
+    """``a``, ``a and b``, ``a, b and c``."""
+    *others, last = words
+    return f"{', '.join(others)} and {last}" if others else last

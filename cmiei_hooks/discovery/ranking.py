@@ -1,4 +1,4 @@
-"""Which of the places where modalities meet are candidates, in which order, and which are not."""
+"""Which calls are candidates for the head, in which order, and what rules the others out."""
 
 from __future__ import annotations
 
@@ -7,89 +7,106 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ..fusion import unwrapped
-from .attribution import Owner, Visit
-from .flow import Chain, Link, chains
-from .layout import Layout, Widths, find_layout
+from .attribution import ModalitySet, ModuleCall
+from .layout import Layout, Widths, find_layout, listed
 from .report import Candidate, DiscoverReport, RuledOut, candidate
-from .trace import Trace
+from .routes import Hop, Route, routes
+from .trace import Key, Trace
 
-__all__ = ["Judged", "judge"]
+__all__ = ["Observations", "rank_candidates"]
 
 
 @dataclass(frozen=True)
-class Judged:
+class Observations:
     """Everything that the runs have shown."""
 
-    visits: Sequence[Visit]
+    calls: Sequence[ModuleCall]
     evaluated: Trace
-    """In eval mode; empty if the model fails there."""
+    """The run in eval mode; empty if the model fails there."""
     names: Sequence[str]
-    """Of the modalities."""
-    ends: Sequence[Link]
-    """Outputs ``[B, C]`` that nothing in the model takes on."""
+    """The names of the modalities."""
+    ends: Sequence[Hop]
+    """Outputs ``[B, C]`` that no module receives: logits, perhaps."""
     used: Mapping[bytes, bool]
-    """For each end: whether what the model returns depends on it."""
+    """For each of these outputs, whether what the model returns depends on it."""
     uncalled: Sequence[str]
     """Linear modules that the training branch never calls."""
     notes: tuple[str, ...] = ()
-    """What is known from the runs."""
 
     @property
-    def root(self) -> Visit:
+    def root(self) -> ModuleCall:
         """The call of the model itself."""
-        return next(visit for visit in self.visits if not visit.path)
+        return next(call for call in self.calls if not call.path)
 
     @property
-    def alive(self) -> Owner:
-        """The modalities that matter to what the model returns."""
+    def alive(self) -> ModalitySet:
+        """The modalities that change what the model returns."""
         returned = self.root.outputs
         everyone = frozenset(range(len(self.names)))
-        return frozenset().union(*(leaf.owner for leaf in returned)) if returned else everyone
+        return frozenset().union(*(out.modalities for out in returned)) if returned else everyone
 
     @property
     def widths(self) -> Widths:
-        """How wide the features of each modality were when a module returned them."""
-        widths: defaultdict[Owner, set[int]] = defaultdict(set)
-        for visit in self.visits:
-            for leaf in visit.outputs:
-                if len(leaf.shape) >= 2:
-                    widths[leaf.owner].add(leaf.shape[-1])
+        """The widths that the features of each modality had when a module returned them."""
+        widths: defaultdict[ModalitySet, set[int]] = defaultdict(set)
+        for call in self.calls:
+            for output in call.outputs:
+                if len(output.shape) >= 2:
+                    widths[output.modalities].add(output.shape[-1])
         return widths
 
 
 @dataclass(frozen=True)
-class _Found:
-    chain: Chain
+class _HeadRoute:
+    """A route that can be the head, with the layout of its input."""
+
+    route: Route
     layout: Layout
-    raw: bool
-    """Whether it receives what the model receives, so that it holds the backbone."""
+    holds_backbone: bool
+    """Whether it receives what the model itself receives."""
 
     @property
     def logits(self) -> bytes:
-        return self.chain[-1][1].value
+        return self.route[-1][1].value
 
     @property
     def order(self) -> tuple[float, ...]:
-        classes = self.chain[-1][1].shape[1]
-        return (self.raw, self.layout.rank, len(self.chain), classes < 2, -self.chain[0][0].end)
+        classes = self.route[-1][1].shape[1]
+        late = -self.route[0][0].end
+        return (self.holds_backbone, self.layout.penalty, len(self.route), classes < 2, late)
 
-    def within(self, other: _Found) -> bool:
-        (outer, _), *more = other.chain
-        return not more and all(visit.inside(outer) for visit, _ in self.chain)
+    def within(self, other: _HeadRoute) -> bool:
+        (outer, _), *more = other.route
+        return not more and all(call.inside(outer) for call, _ in self.route)
 
 
-def judge(seen: Judged) -> DiscoverReport:
-    """Candidates, best first, and what speaks against the other heads."""
+_TOO_FEW = (
+    "no candidate: what the model returns depends on fewer than two of its inputs. Pass inputs "
+    "that matter to it in training (labels too, if forward takes them)"
+)
+_NOTHING = (
+    "no candidate: no module receives separate modalities and leads to logits [B, C] through "
+    "modules only. If functions in the model's forward do this, move everything from the "
+    "concatenation to the logits into one nn.Module and name it as the head"
+)
+_TRAINING_BRANCH = (
+    "to audit a head that is not called in eval mode: cmiei diagnose --training-branch"
+)
+
+_Layouts = Mapping[Key, Layout | str | None]
+
+
+def rank_candidates(seen: Observations) -> DiscoverReport:
+    """The candidates, best first, and what rules the other modules out."""
     alive, widths = seen.alive, seen.widths
     if len(alive) < 2:
-        return DiscoverReport((), (), _noise(seen) or (*_without_effect(seen), _TOO_FEW))
+        notes = _noise(seen) or (*_without_effect(seen), _TOO_FEW)
+        return DiscoverReport((), (), (*seen.notes, *notes))
     layouts = {
-        visit.key: find_layout(visit, seen.names, alive, widths)
-        for visit in seen.visits
-        if visit.path
+        call.key: find_layout(call, seen.names, alive, widths) for call in seen.calls if call.path
     }
-    found, ruled_out = _found(seen, layouts)
-    found = sorted(_distinct(found), key=lambda one: one.order)
+    found, ruled_out = _head_routes(seen, layouts)
+    found = sorted(_without_repetition(found), key=lambda one: one.order)
     ruled_out |= _other_ends(seen, layouts, found)
     if not found:
         ruled_out |= _dead_ends(seen, layouts)
@@ -107,120 +124,118 @@ def judge(seen: Judged) -> DiscoverReport:
     )
 
 
-_TOO_FEW = (
-    "no candidate: what the model returns depends on fewer than two of its inputs. Pass inputs "
-    "that matter to it in training (labels too, if forward takes them)"
-)
-_NOTHING = (
-    "no candidate: no module receives the modalities apart and leads through modules to logits "
-    "[B, C]. If functions in the model's forward do that, put everything from the concatenation "
-    "to the logits into one nn.Module and name it as the head"
-)
-_TRAINING_BRANCH = (
-    "a head that is not called in eval mode is audited with: cmiei diagnose --training-branch"
-)
-
-_Layouts = Mapping[tuple[str, int], Layout | str | None]
-
-
-def _found(seen: Judged, layouts: _Layouts) -> tuple[list[_Found], dict[str, str]]:
-    raw = {leaf.value for leaf in seen.root.inputs if len(leaf.shape) >= 2 and leaf.floating}
-    found: list[_Found] = []
+def _head_routes(seen: Observations, layouts: _Layouts) -> tuple[list[_HeadRoute], dict[str, str]]:
+    raw = {x.value for x in seen.root.inputs if len(x.shape) >= 2 and x.floating}
+    found: list[_HeadRoute] = []
     ruled_out: dict[str, str] = {}
-    logits = [leaf.value for _, leaf in seen.ends if seen.alive <= leaf.owner]
-    for visit in seen.visits:
-        layout = layouts.get(visit.key)
+    logits = [output.value for _, output in seen.ends if seen.alive <= output.modalities]
+    for call in seen.calls:
+        layout = layouts.get(call.key)
         if not isinstance(layout, Layout):
             continue
-        for chain in chains(visit, seen.visits, logits):
-            calls = {link.path: link.calls for link, _ in chain if link.calls > 1}
-            if calls:
-                ruled_out |= {path: f"called {n} times in a forward" for path, n in calls.items()}
-            elif seen.used[chain[-1][1].value]:
-                holds_input = any(leaf.value in raw for leaf in visit.inputs)
-                found.append(_Found(chain, layout, holds_input))
+        for route in routes(call, seen.calls, logits):
+            repeated = {one.path: one.calls for one, _ in route if one.calls > 1}
+            if repeated:
+                ruled_out |= {p: f"called {n} times in one forward" for p, n in repeated.items()}
+            elif seen.used[route[-1][1].value]:
+                holds_backbone = any(x.value in raw for x in call.inputs)
+                found.append(_HeadRoute(route, layout, holds_backbone))
     return found, ruled_out
 
 
-def _distinct(found: Sequence[_Found]) -> list[_Found]:
-    """Without parts of a candidate, but for those that do with splits where it needs modalities;
-    of the chains to the same logits the longest, at most.
+def _without_repetition(found: Sequence[_HeadRoute]) -> list[_HeadRoute]:
+    """Drop what is inside another candidate, unless it takes splits where that needs modalities.
+
+    Of several routes to the same logits the best one, the longest one and single modules stay.
     """
     outer = [
         one
         for one in found
         if not any(
             one.within(other)
-            and not other.raw
+            and not other.holds_backbone
             and other.logits == one.logits
-            and other.layout.rank <= one.layout.rank
+            and other.layout.penalty <= one.layout.penalty
             and (other.layout.splits is not None or one.layout.splits is None)
             for other in found
         )
     ]
-    kept: list[_Found] = []
+    kept: list[_HeadRoute] = []
     for logits in dict.fromkeys(one.logits for one in outer):
-        mine = sorted((one for one in outer if one.logits == logits), key=lambda one: one.order)
-        apart = [one for one in mine if not one.raw]
-        longest = max(apart or mine, key=lambda one: len(one.chain))
-        kept += [one for one in mine if one is mine[0] or one is longest or len(one.chain) == 1]
+        same = sorted((one for one in outer if one.logits == logits), key=lambda one: one.order)
+        small = [one for one in same if not one.holds_backbone]
+        longest = max(small or same, key=lambda one: len(one.route))
+        kept += [one for one in same if one is same[0] or one is longest or len(one.route) == 1]
     return kept
 
 
-def _other_ends(seen: Judged, layouts: _Layouts, found: Sequence[_Found]) -> dict[str, str]:
-    """The logits to which no candidate leads."""
+def _other_ends(
+    seen: Observations, layouts: _Layouts, found: Sequence[_HeadRoute]
+) -> dict[str, str]:
+    """Why no candidate leads to these outputs."""
     covered = {one.logits for one in found}
-    links = {visit.key for one in found for visit, _ in one.chain}
-    reasons = {}
-    for visit, leaf in seen.ends:
-        if leaf.value in covered or visit.key in links or not leaf.owner:
+    in_routes = {call.key for one in found for call, _ in one.route}
+    reasons: dict[str, str] = {}
+    discarded: dict[str, str] = {}
+    for call, output in seen.ends:
+        if output.value in covered or call.key in in_routes or not output.modalities:
             continue
-        reached = [seen.names[m] for m in sorted(leaf.owner & seen.alive)]
-        layout = layouts[visit.key]
-        if not seen.used[leaf.value]:
-            reasons[visit.path] = "its output is discarded: nothing that the model returns uses it"
-        elif not seen.alive <= leaf.owner:
-            reasons[visit.path] = f"it depends on {' and '.join(reached)} only"
+        layout = layouts[call.key]
+        if not seen.used[output.value]:
+            discarded[call.path] = _discarded(call, seen.used)
+        elif not seen.alive <= output.modalities:
+            reached = [seen.names[m] for m in sorted(output.modalities)]
+            reasons[call.path] = f"depends only on {listed(reached)}"
         elif isinstance(layout, str):
-            reasons[visit.path] = layout
-    return reasons
+            reasons[call.path] = layout
+    return discarded | reasons
 
 
-def _dead_ends(seen: Judged, layouts: _Layouts) -> dict[str, str]:
-    """Where the modalities are apart, but from where no module leads to logits."""
-    places = [visit for visit in seen.visits if isinstance(layouts.get(visit.key), Layout)]
-    outer = [visit for visit in places if not any(visit.inside(other) for other in places)]
+def _discarded(call: ModuleCall, used: Mapping[bytes, bool]) -> str:
+    unused = sum(not used.get(output.value, True) for output in call.outputs)
+    if unused < len(call.outputs):
+        which = "one of its outputs is" if unused == 1 else f"{unused} of its outputs are"
+    else:
+        which = "its output is" if unused == 1 else "its outputs are"
+    them = "it" if unused == 1 else "them"
+    return f"{which} discarded: what the model returns does not depend on {them}"
+
+
+def _dead_ends(seen: Observations, layouts: _Layouts) -> dict[str, str]:
+    """Where the modalities are separate, but from where no module leads to logits."""
+    separate = [call for call in seen.calls if isinstance(layouts.get(call.key), Layout)]
+    outer = [call for call in separate if not any(call.inside(other) for other in separate)]
     why = (
-        "the modalities are apart in its input, but plain functions or several arguments stand "
-        "between what it returns and the logits"
+        "its input holds separate modalities, but functions, or modules with several arguments, "
+        "stand between its output and the logits"
     )
-    return {visit.path: why for visit in outer if visit.calls == 1}
+    return {call.path: why for call in outer if call.calls == 1}
 
 
 def _why_uncalled(path: str, evaluated: Trace) -> str:
     if (path, 0) in evaluated:
         return "called in eval mode only"
-    return "never called as a module in training (unused, or its weight is used by a function)"
+    return "never called as a module in training (unused, or a function uses its weight)"
 
 
-def _candidate(found: _Found, evaluated: Trace) -> Candidate:
-    last, logits = found.chain[-1]
-    in_eval = [evaluated.get(visit.key) for visit, _ in found.chain]
+def _candidate(found: _HeadRoute, evaluated: Trace) -> Candidate:
+    last, logits = found.route[-1]
+    in_eval = [evaluated.get(call.key) for call, _ in found.route]
     called = all(record is not None for record in in_eval)
     one = 'one logit (for regression: measure="squared")'
     classes = one if logits.shape[1] == 1 else f"logits of {logits.shape[1]} classes"
-    reason = f"{found.layout.how}; {unwrapped(last.path)} returns {classes}"
-    if found.raw:
-        reason += "; it receives the inputs of the model: each measurement runs all of it again"
-    addresses = [leaf.address for _, leaf in found.chain]
+    reason = f"{found.layout.description}; {unwrapped(last.path)} returns {classes}"
+    if found.holds_backbone:
+        reason += "; receives the inputs of the model: each measurement runs all of it again"
+    addresses = [output.address for _, output in found.route]
     same = [
         record is None or address in {out.address for out in record.outputs}
         for record, address in zip(in_eval, addresses, strict=True)
     ]
     if called and not all(same):
-        reason += "; in eval mode it returns something else: audit the training branch"
+        reason += "; returns something else in eval mode: audit the training branch"
     return candidate(
-        [unwrapped(visit.path) for visit, _ in found.chain],
+        [unwrapped(call.path) for call, _ in found.route],
         found.layout,
         addresses,
         logits.shape[1],
@@ -229,23 +244,22 @@ def _candidate(found: _Found, evaluated: Trace) -> Candidate:
     )
 
 
-def _without_effect(seen: Judged) -> tuple[str, ...]:
+def _without_effect(seen: Observations) -> tuple[str, ...]:
     dead = [name for m, name in enumerate(seen.names) if m not in seen.alive]
-    return tuple(f"exchanging {name} changes nothing that the model returns" for name in dead)
+    return tuple(f"permuting {name} changes nothing that the model returns" for name in dead)
 
 
-def _noise(seen: Judged) -> tuple[str, ...]:
+def _noise(seen: Observations) -> tuple[str, ...]:
     noisy = [
-        visit
-        for visit in seen.visits
-        if any(leaf.noisy for leaf in visit.outputs)
-        and not any(leaf.noisy for leaf in visit.inputs)
+        call
+        for call in seen.calls
+        if any(output.noisy for output in call.outputs) and not any(x.noisy for x in call.inputs)
     ]
-    sources = [v for v in noisy if not any(other.inside(v) for other in noisy)]
+    sources = [call for call in noisy if not any(other.inside(call) for other in noisy)]
     if not sources:
         return ()
-    paths = ", ".join(unwrapped(v.path) or "the model itself" for v in sources[:5])
+    paths = ", ".join(unwrapped(call.path) or "the model itself" for call in sources[:5])
     return (
-        f"two runs with the same inputs differ, first in: {paths}. What comes after cannot be "
-        "told apart: turn the randomness off (a generator of its own, a counter) and try again",
+        f"two runs with the same inputs differ, first in: {paths}. Nothing can be said about "
+        "what follows: turn the randomness off (a private generator, a counter) and try again",
     )

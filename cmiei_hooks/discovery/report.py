@@ -1,4 +1,4 @@
-"""What was discovered: candidates, what was ruled out, and the lines to paste."""
+"""The report of ``discover``: candidates, what is ruled out, and lines to paste."""
 
 from __future__ import annotations
 
@@ -15,17 +15,20 @@ from torch import Tensor
 from ..fusion import Address, Field, Output
 from .layout import Layout
 
-__all__ = ["Candidate", "DiscoverReport", "Part", "RuledOut", "candidate"]
+__all__ = ["Candidate", "DiscoverReport", "OutputPath", "RuledOut", "candidate"]
+
+_MOST_NAMED = 3
+"""How many modules the table names that are ruled out for the same reason."""
 
 
 @dataclass(frozen=True)
-class Part:
-    """``output=`` for logits that stand deeper than one index or key can say."""
+class OutputPath:
+    """``output=`` for logits that are nested deeper than one index or key can reach."""
 
     address: Address
 
     def __call__(self, returned: Any) -> Tensor:
-        """Find them in what the head returned."""
+        """The logits in what the head returned."""
         for key in self.address:
             returned = getattr(returned, key) if isinstance(key, Field) else returned[key]
         found: Tensor = returned
@@ -48,16 +51,16 @@ class Candidate:
     names: tuple[str, ...]
     dim: int
     output: tuple[Output, ...]
-    """For each module of the head."""
+    """One for each module of the head."""
     classes: int
-    """Width of the logits; with 1 the line asks for ``measure="bernoulli"``."""
+    """The width of the logits; for 1 the line passes ``measure="bernoulli"``."""
     reason: str
     called_in_eval: bool
-    """If not, an audit needs the training branch."""
+    """If False, an audit needs the training branch."""
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """The keyword arguments of ``attach``, those only that differ from the defaults."""
+        """The keyword arguments of ``attach`` that differ from the defaults."""
         arguments: dict[str, Any] = {
             "head": self.head[0] if len(self.head) == 1 else list(self.head)
         }
@@ -67,7 +70,7 @@ class Candidate:
             arguments |= {"splits": list(self.splits), "names": list(self.names)}
         if self.dim != -1:
             arguments["dim"] = self.dim
-        if any(part is not None for part in self.output):
+        if any(one is not None for one in self.output):
             arguments["output"] = self.output[0] if len(self.output) == 1 else list(self.output)
         if self.classes == 1:
             arguments["measure"] = "bernoulli"
@@ -75,14 +78,14 @@ class Candidate:
 
     @property
     def line(self) -> str:
-        """An expression that attaches here, with the model in ``model``."""
+        """A line of Python that attaches here, if ``model`` is the model."""
         given = [f"{key}={_python(value)}" for key, value in self.arguments.items()]
         return f"cmiei_hooks.attach({', '.join(['model', *given])})"
 
 
 @dataclass(frozen=True)
 class RuledOut:
-    """A module that one might think of, and why it cannot be the head."""
+    """A module that might be taken for the head, and why it cannot be the head."""
 
     head: str
     reason: str
@@ -90,17 +93,17 @@ class RuledOut:
 
 @dataclass(frozen=True)
 class DiscoverReport:
-    """What ``discover`` found."""
+    """The candidates for the head, what is ruled out, and notes."""
 
     candidates: tuple[Candidate, ...]
     """Best first."""
     ruled_out: tuple[RuledOut, ...]
     notes: tuple[str, ...]
-    """What else must be known: inputs without effect, randomness, what to do without candidates."""
+    """Inputs without effect, randomness, what to do if there is no candidate."""
 
     def table(self) -> Table:
-        """One row for each candidate, numbered, then one for each module that was ruled out."""
-        table = Table(title="C-MIEI: where the modalities meet", title_justify="left")
+        """One numbered row for each candidate, then one for each reason that rules modules out."""
+        table = Table(title="C-MIEI: candidates for the head", title_justify="left")
         for header in ("", "head", "in eval", "why"):
             table.add_column(header)
         for number, found in enumerate(self.candidates, 1):
@@ -112,17 +115,23 @@ class DiscoverReport:
                 escape(found.reason),
             )
         table.add_section()
+        heads: dict[str, list[str]] = {}
         for out in self.ruled_out:
-            table.add_row("[red]no[/]", escape(out.head), "", escape(out.reason))
+            heads.setdefault(out.reason, []).append(out.head)
+        for reason, names in heads.items():
+            named = ", ".join(names[:_MOST_NAMED])
+            more = len(names) - _MOST_NAMED
+            text = f"{len(names)} modules: {named}, ... ({more} more)" if more > 0 else named
+            table.add_row("[red]no[/]", escape(text), "", escape(reason))
         return table
 
     def text(self) -> str:
-        """The lines to paste, best first, each under its number; then the notes."""
+        """The lines to paste, best first, each under its number, then the notes."""
         lines = [f"# {number}\n{found.line}" for number, found in enumerate(self.candidates, 1)]
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
 
     def print(self) -> None:
-        """The table and the text, on stdout; lines are not broken, so that they can be pasted."""
+        """Print the table and the text to stdout; no line is wrapped, so that it can be pasted."""
         console = Console()
         if self.candidates or self.ruled_out:
             console.print(self.table())
@@ -138,7 +147,7 @@ def candidate(
     reason: str,
     called_in_eval: bool,
 ) -> Candidate:
-    """A candidate from what was found about it."""
+    """A candidate whose ``output`` is an index, a key or a path to the logits."""
     return Candidate(
         tuple(head),
         layout.splits,
@@ -154,12 +163,12 @@ def candidate(
 
 def _output(address: Address) -> Output:
     if len(address) > 1:
-        return Part(address)
+        return OutputPath(address)
     return address[0] if address else None
 
 
 def _python(value: Any) -> str:
-    """Python's notation with double quotes."""
+    """The value as Python source, with double quotes."""
     if isinstance(value, str):
         return json.dumps(value, ensure_ascii=False)
     if isinstance(value, list):

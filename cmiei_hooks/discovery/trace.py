@@ -1,4 +1,4 @@
-"""Run the model once and note, for every call of every module, a fingerprint of each tensor."""
+"""Run the model once and record a fingerprint of every tensor that a module receives or returns."""
 
 from __future__ import annotations
 
@@ -15,75 +15,90 @@ from ..counterfactual import quiet
 from ..fusion import Address, Call, call_tensors, replaced, tensors
 from ..training import paused
 
-__all__ = ["Edit", "Print", "Record", "Trace", "fingerprint", "run"]
+__all__ = ["CallRecord", "Edit", "Fingerprint", "Key", "Trace", "device_of", "fingerprint", "trace"]
 
 Key = tuple[str, int]
-"""Path of a module and the number of its call."""
+"""The path of a module, and which of its calls it is (from 0)."""
 
 
 @dataclass(frozen=True)
-class Print:
-    """One tensor as it was when a module got or gave it."""
+class Fingerprint:
+    """One tensor, as it was when a module received or returned it."""
 
     address: Address
     shape: tuple[int, ...]
     floating: bool
     columns: Mapping[int, Tensor]
-    """Axis -> float64 ``[width]``, a figure for each column; axis -1, and 1 from three axes on."""
-    size: float
-    """About how large the figures are: what a difference is compared with."""
+    """For each axis, float64 ``[width]``: one number for each column. The axes are -1, and 1 for
+    tensors of three or more axes."""
+    scale: float
+    """The order of magnitude of these numbers; differences are compared with it."""
 
 
 @dataclass(frozen=True)
-class Record:
-    """One call of a module."""
+class CallRecord:
+    """One call of a module in one run."""
 
     start: int
     end: int
-    """Moments; a call lies inside another if its moments do."""
-    inputs: tuple[Print, ...]
-    outputs: tuple[Print, ...]
+    """A clock that ticks when a call begins or ends: nested calls have nested intervals."""
+    inputs: tuple[Fingerprint, ...]
+    outputs: tuple[Fingerprint, ...]
     one_argument: bool
-    """Whether it was called with one tensor and nothing else."""
+    """Whether the only argument is one tensor."""
 
 
-Trace = dict[Key, Record]
+Trace = dict[Key, CallRecord]
 
 
 @dataclass(frozen=True)
 class Edit:
-    """Replace one tensor of what one call returns."""
+    """Change one tensor that one call returns, to see what depends on it."""
 
     key: Key
     address: Address
 
 
-def run(
+def trace(
     model: nn.Module,
     call: Call,
     mode: Callable[[nn.Module], AbstractContextManager[None]],
     edit: Edit | None = None,
 ) -> Trace:
-    """Call the model in a mode of ``modes.py``, and leave it as it was.
+    """Run the model once, record every module call, and leave the model as it was.
 
     Every run starts from the same buffers, attributes and random numbers.
+
+    Args:
+        model: the bare model.
+        call: its arguments; a model may write into them.
+        mode: ``eval_mode``, ``training_mode`` or ``training_branch``.
+        edit: an output to change on the way.
     """
-    tensor = next(iter([*model.parameters(), *(x for _, x in call_tensors(call))]))
     recorder = _Recorder()
     args, kwargs = call
     with (
-        quiet(model, tensor.device),
+        quiet(model, device_of(model, call)),
         paused(model),
         mode(model),
         torch.enable_grad(),  # some models register gradient hooks in forward
-        _listening(model, recorder, edit),
+        _recording(model, recorder, edit),
     ):
         model(*args, **kwargs)
     return recorder.trace
 
 
+def device_of(model: nn.Module, call: Call) -> torch.device:
+    """Where the model runs: the device of its parameters, or of its inputs if it is offloaded.
+
+    The parameters of an offloaded model are on ``meta`` until the model is called.
+    """
+    found = [*model.parameters(), *(x for _, x in call_tensors(call))]
+    return next((x.device for x in found if x.device.type != "meta"), torch.device("cpu"))
+
+
 @contextmanager
-def _listening(model: nn.Module, recorder: _Recorder, edit: Edit | None) -> Iterator[None]:
+def _recording(model: nn.Module, recorder: _Recorder, edit: Edit | None) -> Iterator[None]:
     modules = dict(model.named_modules())
     hooks = []
     try:
@@ -120,38 +135,38 @@ class _Recorder:
 
     def __init__(self) -> None:
         self.trace: Trace = {}
-        self._now = 0
+        self._clock = 0
         self._calls: Counter[str] = Counter()
-        self._open: list[tuple[Key, int, tuple[Print, ...], bool]] = []
+        self._open: list[tuple[Key, int, tuple[Fingerprint, ...], bool]] = []
 
     def before(self, path: str) -> Callable[..., None]:
         def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            prints = tuple(fingerprint(x, at) for at, x in call_tensors((args, kwargs)))
+            received = tuple(fingerprint(x, at) for at, x in call_tensors((args, kwargs)))
             one = not kwargs and len(args) == 1 and isinstance(args[0], Tensor)
-            self._open.append(((path, self._calls[path]), self._tick(), prints, one))
+            self._open.append(((path, self._calls[path]), self._tick(), received, one))
             self._calls[path] += 1
 
         return hook
 
     def after(self, path: str) -> Callable[..., None]:
         def hook(_: nn.Module, __: Any, returned: Any) -> None:
-            # What the model caught an exception from stays open and is dropped here.
+            # A call that raised an exception which the model caught never ends: drop it here.
             while self._open:
-                key, start, prints, one = self._open.pop()
+                key, start, received, one = self._open.pop()
                 if key[0] == path:
                     outputs = tuple(fingerprint(x, at) for at, x in tensors(returned))
-                    self.trace[key] = Record(start, self._tick(), prints, outputs, one)
+                    self.trace[key] = CallRecord(start, self._tick(), received, outputs, one)
                     return
 
         return hook
 
     def _tick(self) -> int:
-        self._now += 1
-        return self._now
+        self._clock += 1
+        return self._clock
 
 
-def fingerprint(x: Tensor, address: Address = ()) -> Print:
-    """A weighted sum over each column of ``[B, ...]``, in which the order of the rows counts."""
+def fingerprint(x: Tensor, address: Address = ()) -> Fingerprint:
+    """A weighted sum over each column of ``[B, ...]``; it depends on the order of the rows."""
     x = x.detach()
     floating = x.is_floating_point()
     if x.is_nested:
@@ -159,19 +174,19 @@ def fingerprint(x: Tensor, address: Address = ()) -> Print:
     elif x.layout != torch.strided:
         x = x.to_dense()
     values = torch.view_as_real(x).flatten(-2) if x.is_complex() else x
-    # Apple's GPUs have no float64; infinities are those of attention masks.
+    # Apple GPUs have no float64. Attention masks hold infinities.
     values = values.to(torch.float32 if x.device.type == "mps" else torch.float64)
     values = values.nan_to_num(0.0, 1.0, -1.0)
     if values.dim() < 2:
         values = values.reshape(-1, 1)
     axes = (-1,) if values.dim() == 2 else (-1, 1)
     columns = {axis: _sums(values, axis).cpu() for axis in axes}
-    size = _sums(values.abs(), -1).max().item() if values.numel() else 0.0
-    return Print(address, tuple(x.shape), floating, columns, size)
+    scale = _sums(values.abs(), -1).max().item() if values.numel() else 0.0
+    return Fingerprint(address, tuple(x.shape), floating, columns, scale)
 
 
 def _sums(values: Tensor, axis: int) -> Tensor:
     rows = values.movedim(axis, -1).reshape(-1, values.shape[axis])
-    # Multiples of the golden ratio: weights that all differ, and no random number is drawn.
+    # Multiples of the golden ratio give different weights without drawing random numbers.
     steps = torch.arange(len(rows), device=rows.device, dtype=rows.dtype)
     return (steps.mul(0.6180339887498949).frac() + 0.5) @ rows

@@ -1,0 +1,172 @@
+"""How the input of a head divides into modalities."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from fusion_models import B, C, Experts, ReID, best, inputs, prose, reasons
+from torch import nn
+
+from cmiei_hooks import discover
+
+
+def test_blocks_that_are_shared():
+    report = discover(Experts(), *inputs())
+    assert best(report) == {
+        "head": "classifier_moe",
+        "modalities": {
+            "r": [(0, 2), (6, 8), (8, 10), (12, 14)],
+            "n": [(2, 4), (6, 8), (10, 12), (12, 14)],
+            "t": [(4, 6), (8, 10), (10, 12), (12, 14)],
+        },
+    }
+
+
+class TokenHead(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.attend = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+        self.fc = nn.Linear(8, C)
+
+    def forward(self, tokens):
+        return self.fc(self.attend(tokens)[:, 0])
+
+
+class Tokens(nn.Module):
+    def __init__(self, cls: bool) -> None:
+        super().__init__()
+        self.image, self.text = nn.Linear(6, 8), nn.Linear(6, 8)
+        self.cls = nn.Parameter(torch.randn(1, 1, 8)) if cls else None
+        self.head = TokenHead()
+
+    def forward(self, image, text):
+        parts = [self.image(image), self.text(text)]
+        if self.cls is not None:
+            parts.insert(0, self.cls.expand(len(image), -1, -1))
+        return self.head(torch.cat(parts, 1))
+
+
+def test_concatenation_of_tokens():
+    image, text = torch.randn(B, 4, 6), torch.randn(B, 3, 6)
+    report = discover(Tokens(cls=False), image, text)
+    expected = {"head": "head", "splits": [4, 3], "names": ["image", "text"], "dim": 1}
+    assert best(report) == expected
+    report = discover(Tokens(cls=True), image, text)
+    expected = {"head": "head", "modalities": {"image": [(1, 5)], "text": [(5, 8)]}, "dim": 1}
+    assert best(report) == expected
+
+
+def test_a_text_and_its_mask_count_as_one(golden):
+    class WithMask(ReID):
+        def forward(self, r, text, mask):
+            text = text * mask.unsqueeze(-1)
+            return self.classifier(torch.cat(self.encode(r, text[:, 0], text.mean(1)), -1))
+
+    mask = (torch.rand(B, 5) > 0.3).long()
+    mask[:, 0] = torch.tensor([0, 1] * 4)
+    report = discover(WithMask(), torch.randn(B, 6), torch.randn(B, 5, 6), mask)
+    assert best(report) == {"head": "classifier", "splits": [4, 8], "names": ["r", "text+mask"]}
+    golden(prose(report))
+
+
+def test_mixed_before_the_head_is_ruled_out(golden):
+    class Mixed(ReID):
+        def forward(self, r, n, t):
+            r, n, t = self.encode(r, n, t)
+            gate = n.mean(1, keepdim=True) + t.mean(1, keepdim=True)
+            return self.classifier(torch.cat([r * gate, n * gate, t * gate], -1))
+
+    report = discover(Mixed(), *inputs())
+    assert not report.candidates
+    assert list(reasons(report)) == ["classifier"]
+    golden(prose(report))
+
+
+def test_features_that_nothing_changes_belong_to_their_neighbours(golden):
+    class Dead(ReID):
+        def __init__(self) -> None:
+            super().__init__()
+            self.classifier = nn.Linear(15, C)
+
+        def forward(self, r, n, t):
+            r, n, t = self.encode(r, n, t)
+            zero = torch.zeros(B, 1)
+            equal = [zero, r[:, :1], zero, r[:, :2], n, zero, zero, t[:, :3], zero, zero]
+            return self.classifier(torch.cat(equal, -1))
+
+    report = discover(Dead(), *inputs())
+    assert best(report) == {"head": "classifier", "splits": [5, 5, 5], "names": ["r", "n", "t"]}
+    golden(prose(report))
+
+
+@pytest.mark.parametrize("cut", [False, True])
+def test_dead_features_between_unequal_widths(cut, golden):
+    class Dead(ReID):
+        def forward(self, r, n, t):
+            r, n, t = self.encode(r, n, t)
+            if cut:  # no module ever returned features of these widths
+                r, n = r[:, :2], torch.cat([n, n], -1)[:, :5]
+            alive = torch.zeros(n.shape[1]).index_fill(0, torch.tensor([1]), 1.0)
+            return self.classifier(torch.cat([r, n * alive, t], -1))
+
+    report = discover(Dead(), *inputs())
+    found = report.candidates[0]
+    assert found.names == ("r", "n", "t")
+    assert found.splits == ((2, 2, 8) if cut else (4, 3, 5))  # (2, 5, 5) cannot be known
+    golden(prose(report))
+
+
+def test_modalities_that_share_a_backbone_by_the_batch_axis():
+    class Stacked(ReID):
+        def __init__(self) -> None:
+            super().__init__()
+            self.backbone = nn.Sequential(nn.Linear(6, 4), nn.ReLU(), nn.Linear(4, 4))
+
+        def forward(self, r, n, t):
+            features = self.backbone(torch.cat([r, n, t])).chunk(3)
+            return self.classifier(torch.cat(features, -1))
+
+    report = discover(Stacked(), *inputs())
+    expected = {"head": "classifier", "splits": [4, 4, 4], "names": ["r", "n", "t"]}
+    assert [c.arguments for c in report.candidates] == [expected]
+
+
+def test_ragged_blocks_ask_for_a_larger_batch(golden):
+    class Ragged(ReID):
+        def forward(self, r, n, t):
+            r, n, t = self.encode(r, n, t)
+            parts = [r[:, :1], r[:, 1:2] + n[:, 1:2], n[:, :1], t[:, :1]] * 3
+            return self.classifier(torch.cat(parts, -1))
+
+    report = discover(Ragged(), *inputs())
+    assert not report.candidates
+    golden(reasons(report)["classifier"])
+
+
+def test_a_mask_at_the_fusion_is_left_as_it_is(golden):
+    class Attends(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.attention = nn.MultiheadAttention(6, 2, batch_first=True)
+            self.fc = nn.Linear(6, C)
+
+        def forward(self, image, text, mask):
+            return {"logits": self.fc(self.attention(image, text, text, mask == 0)[0][:, 0])}
+
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.image, self.text, self.fusion = nn.Linear(6, 6), nn.Linear(6, 6), Attends()
+
+        def forward(self, image, text, mask):
+            return self.fusion(image=self.image(image), text=self.text(text), mask=mask)["logits"]
+
+    mask = torch.ones(B, 5, dtype=torch.long)
+    mask[::2, 3:] = 0
+    report = discover(Model(), *inputs(2, 5, 6), mask)
+    assert best(report) == {
+        "head": "fusion",
+        "modalities": {"image": "image", "text": "text"},
+        "output": "logits",
+    }
+    golden(prose(report))

@@ -1,0 +1,111 @@
+"""From the fusion to the logits through modules."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from fusion_models import SPLITS, B, Bottleneck, C, Mixed, ReID, best, inputs, prose, reasons
+from heads import FusionMLP
+from torch import nn
+
+from cmiei_hooks import discover
+
+
+@pytest.mark.parametrize("middle", [nn.Identity(), nn.Dropout(0.5), nn.ReLU()])
+def test_behind_a_bottleneck_the_classifier_alone_is_best(middle):
+    report = discover(Bottleneck(middle), *inputs())
+    assert [c.head for c in report.candidates] == [
+        ("classifier",),
+        ("bottleneck", "middle", "classifier"),
+    ]
+    assert best(report) == {"head": "classifier", **SPLITS}
+    assert report.candidates[1].arguments == {
+        "head": ["bottleneck", "middle", "classifier"],
+        **SPLITS,
+    }
+
+
+def test_a_bottleneck_that_mixes_needs_the_chain():
+    report = discover(Bottleneck(nn.Linear(12, 12)), *inputs())
+    heads = [c.head for c in report.candidates]
+    assert heads[0] == ("middle", "classifier")
+    assert ("classifier",) not in heads
+
+
+def test_a_chain_skips_no_dropout_and_goes_through_whole_modules():
+    deep = nn.Sequential(nn.Linear(12, 9), nn.ReLU(), nn.Linear(9, C))
+    for model in (Mixed(), Mixed(deep)):
+        (found,) = discover(model, *inputs()).candidates
+        assert found.head == ("mix", "drop", "classifier")
+
+
+def test_a_module_with_another_argument_ends_a_route(golden):
+    class Scales(nn.Linear):
+        def forward(self, x, scale):
+            return super().forward(x) * scale
+
+    class Scaled(Mixed):
+        def forward(self, r, n, t):
+            return self.classifier(self.mix(torch.cat(self.encode(r, n, t), -1)), 2.0)
+
+    report = discover(Scaled(Scales(12, C)), *inputs())
+    assert not report.candidates
+    golden(prose(report))
+
+
+def test_a_function_between_the_fusion_and_the_logits_is_said(golden):
+    class Between(ReID):
+        def __init__(self) -> None:
+            super().__init__()
+            self.mix = nn.Linear(12, 12)
+
+        def forward(self, r, n, t):
+            return self.classifier(self.mix(torch.cat(self.encode(r, n, t), -1)).tanh())
+
+    report = discover(Between(), *inputs())
+    assert not report.candidates
+    assert set(reasons(report)) == {"mix", "classifier"}
+    golden(prose(report))
+
+
+def test_a_loss_or_probabilities_behind_the_logits_do_not_hide_them():
+    class WithLoss(ReID):
+        def __init__(self) -> None:
+            super().__init__()
+            self.loss, self.softmax = nn.CrossEntropyLoss(), nn.Softmax(-1)
+
+        def forward(self, r, n, t, label):
+            logits = super().forward(r, n, t)
+            return {"loss": self.loss(logits, label), "p": self.softmax(logits).detach()}
+
+    report = discover(WithLoss(), *inputs(), torch.arange(B) % C)
+    assert [c.arguments for c in report.candidates] == [{"head": "classifier", **SPLITS}]
+
+
+def test_normalised_features_are_no_logits():
+    class Embeds(ReID):
+        def __init__(self) -> None:
+            super().__init__()
+            self.bn_neck = nn.BatchNorm1d(12)
+
+        def forward(self, r, n, t):
+            feature = torch.cat(self.encode(r, n, t), -1)
+            return self.classifier(feature), self.bn_neck(feature)
+
+    assert [c.head for c in discover(Embeds(), *inputs()).candidates] == [("classifier",)]
+
+
+def test_a_batch_that_the_model_doubles_itself():
+    class Doubled(FusionMLP):
+        def forward(self, a, b):
+            features = torch.cat([self.backbone.encoders[0](a), self.backbone.encoders[1](b)], -1)
+            if self.training:
+                features = torch.cat([features, features + 0.1])
+            return self.head(self.fusion_mlp(features))
+
+    found = discover(Doubled(), torch.randn(8, 6), torch.randn(8, 6)).candidates[0]
+    assert found.arguments == {
+        "head": ["fusion_mlp", "head"],
+        "splits": [4, 4],
+        "names": ["a", "b"],
+    }
