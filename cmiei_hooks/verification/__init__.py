@@ -1,9 +1,10 @@
-"""``verify``: one dry run that checks what the promise of silence rests on.
+"""``verify`` runs the model once and checks what the promise of silence depends on, line by line.
 
-It leaves the model as it was and reports one line for each check.
+The model is left as it was; ``strict=True`` turns a failed check into an error.
 """
 
-from .dry_run import Check, VerifyReport, verify
+from .dry_run import verify
+from .report import Check, VerifyReport
 
 __all__ = [
     "Check",

@@ -1,4 +1,4 @@
-"""How far a head reaches into training: is its output used, how much gradient comes through it."""
+"""What training gets from a head: whether its output is used, and its share of the gradient."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["gradient_share", "is_used"]
 def is_used(of_head: Any, of_model: Any) -> bool | None:
     """Whether what the model returned depends on what its head returned.
 
-    None where that cannot be seen: the head's output has no gradient, as in a frozen model.
+    None if that cannot be told: the head's output requires no gradient, as in a frozen model.
     """
     made = [t for _, t in tensors(of_head) if t.requires_grad]
     returned = [t for _, t in tensors(of_model) if t.requires_grad]
@@ -45,8 +45,8 @@ def gradient_share(
         model: whose parameters.
 
     Returns:
-        None where it cannot be seen: nothing in front of the head is trained, or a reentrant
-        checkpoint is in the way.
+        The share; None if it cannot be told, because nothing in front of the head is trained or a
+        reentrant checkpoint is in the way.
 
     Raises:
         InputError: the loss is not a scalar.
@@ -55,7 +55,7 @@ def gradient_share(
         raise InputError(
             "loss= does not return a scalar",
             got=describe(loss),
-            expected="a function of what the model returns that gives one number to minimise",
+            expected="a function that computes one number to minimise from what the model returns",
             remedy="return the loss itself, reduced over the batch, before .backward()",
         )
     parameters = [p for p in model.parameters() if p.requires_grad]
@@ -77,14 +77,14 @@ def gradient_share(
     outputs, gradients = zip(*with_gradient, strict=True)
     own = torch.autograd.grad(outputs, parameters, gradients, allow_unused=True, retain_graph=True)
     pairs = [
-        (g, torch.zeros_like(g) if all_of_it is None else all_of_it)
-        for g, all_of_it in zip(own, total, strict=True)
+        (g, torch.zeros_like(g) if whole is None else whole)
+        for g, whole in zip(own, total, strict=True)
         if g is not None
     ]
     if not pairs:
         return None
     here = _norm([g for g, _ in pairs])
-    elsewhere = _norm([all_of_it - g for g, all_of_it in pairs])
+    elsewhere = _norm([whole - g for g, whole in pairs])
     return here / (here + elsewhere) if here else 0.0
 
 

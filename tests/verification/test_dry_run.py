@@ -93,13 +93,11 @@ BAD = {
 }
 
 
-def test_a_good_model_passes_every_check(model, x, capsys):
+def test_a_good_model_passes_every_check(model, x, capsys, golden):
     report = verify(model, x, **WHERE, strict=True)
     assert report.ok
     assert [check.name for check in report.checks] == CHECKS
-    text = capsys.readouterr().out
-    assert all(name in text for name in CHECKS)
-    assert text.count(" ok ") == len(CHECKS)
+    golden(capsys.readouterr().out)
 
 
 @pytest.mark.parametrize("head", HEADS)
@@ -112,18 +110,19 @@ def test_every_head_of_the_matrix_passes(head):
 
 
 @pytest.mark.parametrize("check", CHECKS)
-def test_for_every_check_there_is_a_model_that_fails_it(check, x):
+def test_for_every_check_there_is_a_model_that_fails_it(check, x, golden):
     splits = [4, 3, 4] if check == "modalities" else WIDTHS
     report = verify(BAD[check](), x, head="classifier", splits=splits)
     assert check in [c.name for c in report.checks if not c.ok]
-    with pytest.raises(CMIEIError, match=check):
+    with pytest.raises(CMIEIError) as error:
         verify(BAD[check](), x, head="classifier", splits=splits, strict=True)
+    if check not in ("head found", "modalities", "logits"):  # the text of another room's error
+        golden(error.value)
 
 
-def test_a_generator_of_its_own_is_seen(x):
+def test_a_generator_of_its_own_is_seen(x, golden):
     report = verify(Fused(OwnGenerator()), x, **WHERE)
-    (check,) = [c for c in report.checks if c.name.startswith("buffers")]
-    assert check.found == "changed: generator generator"
+    golden(next(c.found for c in report.checks if not c.ok))
 
 
 @pytest.mark.parametrize("reentrant", [False, True])
@@ -133,35 +132,23 @@ def test_a_checkpointed_model_passes(recompute, reentrant):
     verify(model, torch.randn(8, 6), head="classifier", splits=[8, 8, 8], strict=True)
 
 
-TABLE = """\
-C-MIEI dry run
-┏━━━━━━━━━━━━┳━━━━┳━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━┓
-┃ checked    ┃    ┃ found                                                      ┃
-┡━━━━━━━━━━━━╇━━━━╇━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━┩
-│ head found │ no │ the model has no module named 'clasifier'; 'clasifier';    │
-│            │    │ did you mean 'classifier'?; Linear modules with            │
-│            │    │ in_features 12: 'classifier' (12 -> 7)                     │
-└────────────┴────┴────────────────────────────────────────────────────────────┘
-"""
-
-
-def test_the_golden_table(model, x, capsys):
-    verify(model, x, head="clasifier", splits=WIDTHS)
-    assert [line.rstrip() for line in capsys.readouterr().out.splitlines()] == TABLE.splitlines()
+def test_the_table_of_a_failed_check(x, capsys, golden):
+    verify(Discards(), x, **WHERE)
+    golden(capsys.readouterr().out)
 
 
 def test_keywords_may_be_given_as_a_dict(model, x):
     assert verify(model, {"x": x}, **WHERE).ok
 
 
-def test_a_head_called_twice_is_counted(x):
+def test_a_head_called_twice_is_counted(x, golden):
     class Twice(Fused):
         def forward(self, x: Tensor) -> Tensor:
             return super().forward(x) + super().forward(x)
 
     (check,) = [c for c in verify(Twice(), x, **WHERE).checks if c.name == "head called"]
     assert check.ok
-    assert check.found.startswith("2 times")
+    golden(check.found)
 
 
 @pytest.mark.parametrize("training", [True, False])

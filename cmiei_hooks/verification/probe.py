@@ -1,0 +1,151 @@
+"""Hooks on the head that check its first call: modalities, logits, re-run, gradient."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .._torch import in_backward
+from ..counterfactual import measure, quiet, run_links, unseen
+from ..errors import CMIEIError
+from ..functional import least_logits
+from ..fusion import Call, Captured, Head, read_logits
+from .report import Check
+
+__all__ = ["HeadProbe", "one_line"]
+
+_RERUN = "re-entry gives the real logits"
+
+
+@dataclass
+class HeadProbe:
+    """Checks the first call of the head, and hands the head copies of its input."""
+
+    head: Head
+    calls: int = 0
+    ends: int = 0
+    """The calls of the first and of the last link."""
+    checks: list[Check] = field(default_factory=list)
+    captured: Captured | None = None
+    """The first call, if it can be measured."""
+    logits: Tensor | None = None
+    """The logits that a re-run of the head returned."""
+    features: list[Tensor] = field(default_factory=list)
+    handed: list[Tensor] = field(default_factory=list)
+    """The captured tensors, and the copies of them that the head received."""
+    returned: Any = None
+    """What the head returned in its first call."""
+
+    def before(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
+        """The pre-hook of the first link."""
+        partition = self.head.partition
+        if in_backward():  # checkpointing computes the first call again
+            captured = partition.read(args, kwargs)
+            return captured.call_with(captured.copies())
+        self.calls += 1
+        try:
+            captured = partition.read(args, kwargs)
+        except CMIEIError as error:
+            if self.calls == 1:
+                self.checks.append(Check("modalities", False, one_line(error)))
+            return None
+        if self.calls == 1 and not self._check(captured):
+            return None
+        copies = captured.copies()
+        self.features += captured.tensors.values()
+        self.handed += copies.values()
+        return captured.call_with(copies)
+
+    def after(self, _: nn.Module, args: Any, returned: Any) -> None:
+        """The forward hook of the last link."""
+        if in_backward():
+            return
+        self.ends += 1
+        if self.ends > 1 or self.logits is None:
+            return
+        with torch.no_grad(), unseen():
+            self.checks.append(self._compare(self.logits, returned))
+        self.returned = returned
+
+    def _check(self, captured: Captured) -> bool:
+        """Check the first call; whether it can be measured."""
+        partition = self.head.partition
+        shapes = ", ".join(str(list(tensor.shape)) for tensor in captured.tensors.values())
+        named = zip(partition.names, partition.plain, strict=True)
+        found = f"{shapes}: {', '.join(f'{name} {split}' for name, split in named)}"
+        self.checks.append(Check("modalities", True, found))
+        state = _state(self.head.whole)
+        try:
+            self.logits = measure(self.head, captured).logits
+        except CMIEIError as error:
+            self.checks.append(Check("logits", False, one_line(error)))
+            return False
+        self.captured = captured
+        self.checks.append(Check("logits", True, f"{list(self.logits.shape)}"))
+        changed = _changed(state, _state(self.head.whole))
+        found = "changed: " + ", ".join(changed) if changed else "unchanged"
+        self.checks.append(Check("buffers, parameters, generators", not changed, found))
+        reached = _gradient_reaches(self.head, captured)
+        found = "yes" if reached else "no: the head detaches its input, or multiplies it by 0"
+        self.checks.append(Check("gradient reaches the input", reached, found))
+        return True
+
+    def _compare(self, expected: Tensor, returned: Any) -> Check:
+        least = least_logits(self.head.measure)
+        try:
+            real = read_logits(returned, self.head.outputs[-1], len(expected), least)
+        except CMIEIError as error:
+            return Check(_RERUN, False, one_line(error))
+        if real.shape != expected.shape:
+            found = f"shape {list(real.shape)}, not {list(expected.shape)}"
+            return Check(_RERUN, False, found)
+        if torch.equal(real, expected):
+            return Check(_RERUN, True, "equal to the bit")
+        difference = (real - expected).abs().max().item() if len(real) else 0.0
+        found = f"largest difference {difference:.3g}"
+        if len(self.head.links) > 1:
+            found += ": the model may do something between the links that is not in the chain"
+        return Check(_RERUN, False, found)
+
+
+def one_line(error: CMIEIError) -> str:
+    """The problem, what was got and the remedy."""
+    return "; ".join(filter(None, (error.problem, error.got, error.remedy)))
+
+
+def _gradient_reaches(head: Head, captured: Captured) -> bool:
+    with quiet(head.whole, captured.device), torch.enable_grad():
+        leaves = {path: t.detach().requires_grad_() for path, t in captured.tensors.items()}
+        # Clones, since the head may begin with an in-place operation, which no leaf allows.
+        call = captured.call_with({path: leaf.clone() for path, leaf in leaves.items()})
+        logits = run_links(head, call, captured.batch)
+        if not logits.requires_grad:
+            return False
+        gradients = torch.autograd.grad(
+            logits.square().sum(), list(leaves.values()), allow_unused=True
+        )
+    return any(g is not None and bool(g.count_nonzero()) for g in gradients)
+
+
+def _state(head: nn.Module) -> dict[str, Any]:
+    """Everything that a re-run might change, by name: versions, values and generators."""
+    state: dict[str, Any] = {"global generator": torch.get_rng_state()}
+    for kind, named in (("buffer", head.named_buffers()), ("parameter", head.named_parameters())):
+        for name, tensor in named:
+            key = f"{kind} {name}"
+            state[f"{key} (version)"], state[key] = tensor._version, tensor.detach().clone()
+    for path, module in head.named_modules():
+        for name, value in vars(module).items():
+            if isinstance(value, torch.Generator):
+                state[f"generator {path + '.' if path else ''}{name}"] = value.get_state()
+    return state
+
+
+def _changed(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+    def same(one: Any, other: Any) -> bool:
+        return torch.equal(one, other) if isinstance(one, Tensor) else bool(one == other)
+
+    return [key for key in before if key not in after or not same(before[key], after[key])]
