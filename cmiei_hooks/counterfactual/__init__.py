@@ -6,13 +6,25 @@
 from .chain_check import ChainCheck
 from .isolation import quiet, unseen
 from .linear import influence_of_linear
+from .output_check import (
+    HeadOutput,
+    OutputCheck,
+    OutputComparison,
+    compare_output,
+    head_output,
+)
 from .rerun import BASELINES, Change, expectation, measure, reruns, run_links
 
 __all__ = [
     "BASELINES",
     "ChainCheck",
     "Change",
+    "HeadOutput",
+    "OutputCheck",
+    "OutputComparison",
+    "compare_output",
     "expectation",
+    "head_output",
     "influence_of_linear",
     "measure",
     "quiet",

@@ -12,6 +12,7 @@ from .logits import Output, Outputs, read_logits, read_part, read_tensor
 from .modalities import Captured, default_names, parse_modalities
 from .module_mode import eval_mode, training_branch, training_mode
 from .pytree import Address, Field, call_tensors, mapped, replaced, tensors
+from .suggestions import common_module
 
 __all__ = [
     "Address",
@@ -24,6 +25,7 @@ __all__ = [
     "Path",
     "call_of_mapping",
     "call_tensors",
+    "common_module",
     "default_names",
     "describe",
     "drop_compiled_code",

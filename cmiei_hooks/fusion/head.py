@@ -17,6 +17,7 @@ from ..settings import Config
 from .hookability import refuse_bypassed
 from .logits import Output, Outputs, outputs_of
 from .modalities import Partition, default_names, parse_modalities
+from .suggestions import suggested_heads
 
 __all__ = [
     "Head",
@@ -35,6 +36,8 @@ _WRAPPERS = {
     "_fsdp_wrapped_module",
     "_checkpoint_wrapped_module",
 }
+
+_DISCOVER = "cmiei_hooks.discover(model, *inputs) finds the heads of a model"
 
 _NORMALISATIONS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)
 
@@ -99,7 +102,8 @@ def locate(
             "no head is given",
             got="None",
             expected="the name of the fusion head, such as head='classifier'",
-            remedy=f"pass head=, or HEAD in the configuration; Linear modules: {_linears(model)}",
+            remedy="pass head=, or HEAD in the configuration; modules that may be the head: "
+            f"{suggested_heads(dict(model.named_modules()))}; {_DISCOVER}",
         )
     names = (config.head,) if isinstance(config.head, str) else config.head
     outputs = outputs_of(output, names)
@@ -147,7 +151,8 @@ def _partition(model: nn.Module, config: Config, modalities: object, dim: int) -
             expected="the widths of the modalities, such as splits=[512, 512, 512], or "
             "modalities= for a head that receives several tensors",
             remedy="pass splits=, or SPLITS in the configuration; they sum to the width of the "
-            f"head's input; Linear modules: {_linears(model)}",
+            f"head's input; modules that may be the head: "
+            f"{suggested_heads(dict(model.named_modules()))}",
         )
     return Partition(config.splits, config.names or default_names(len(config.splits)), dim)
 
@@ -156,7 +161,7 @@ def find_head(model: nn.Module, name: str, width: int | None) -> nn.Module:
     """The module of that name, as in ``model.named_modules()``; wrappers may be left out of it.
 
     Args:
-        width: sum of the splits; the error lists the Linear modules that would fit it.
+        width: sum of the splits; the error lists the modules that would fit it.
 
     Raises:
         HeadError: there is no such module, or it is never called as a module.
@@ -181,30 +186,16 @@ def unwrapped(path: str) -> str:
 
 
 def _unknown(name: str, modules: dict[str, nn.Module], width: int | None) -> HeadError:
-    linears = {p: m for p, m in modules.items() if isinstance(m, nn.Linear)}
-    fitting = [
-        f"{path!r} ({module.in_features} -> {module.out_features})"
-        for path, module in linears.items()
-        if module.in_features == width
-    ]
     guess = did_you_mean(name, [path for path in modules if path])
     if "," in name:
         guess = f"a chain is a list: {[part.strip() for part in name.split(',')]}"
-    fits = f"Linear modules with in_features {width}: " + (", ".join(fitting) or "none")
+    fits = f"modules with in_features {width}: {suggested_heads(modules, width)}"
     return HeadError(
         f"the model has no module named {name!r}",
         got=repr(name),
         expected="a name from model.named_modules()",
-        remedy="; ".join(filter(None, (guess, fits if width else "")))
-        or "print(model) shows the names",
+        remedy="; ".join(filter(None, (guess, fits if width else "", _DISCOVER))),
     )
-
-
-def _linears(model: nn.Module) -> str:
-    """The last Linear modules of the model: heads come last."""
-    found = [(path, m) for path, m in model.named_modules() if isinstance(m, nn.Linear)]
-    listed = [f"{path!r} ({m.in_features} -> {m.out_features})" for path, m in found[-5:]]
-    return ", ".join(listed) or "none"
 
 
 def _refuse_later(names: Sequence[str], links: Sequence[nn.Module]) -> None:

@@ -10,9 +10,18 @@ from rich.console import Console
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ..counterfactual import quiet
+from ..counterfactual import compare_output, quiet
 from ..errors import CMIEIError
-from ..fusion import Outputs, call_of_mapping, locate, read_part, refuse_both, training_mode
+from ..fusion import (
+    Outputs,
+    call_of_mapping,
+    common_module,
+    locate,
+    read_part,
+    refuse_both,
+    training_mode,
+    unwrapped,
+)
 from ..settings import Config, ConfigSource
 from ..training import PreHook, paused
 from .gradients import gradient_share, is_used
@@ -102,6 +111,7 @@ def _dry_run(
     loss: Callable[[Any], Tensor] | None,
 ) -> list[Check]:
     order = _hook_order(probe.head.first)
+    model = getattr(model, "_orig_mod", model)  # compiled code ignores hooks that are added later
     if isinstance(model, DistributedDataParallel):
         model = model.module  # its own forward talks to the other ranks and waits for a backward
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
@@ -116,7 +126,10 @@ def _dry_run(
             one = len(inputs) == 1 and isinstance(inputs[0], Mapping)
             args, kwargs = call_of_mapping(model.forward, inputs[0]) if one else (inputs, {})
             returned = model(*args, **kwargs)
-            reach = _reach(model, probe, returned, loss) if probe.returned is not None else []
+            reach = []
+            if probe.returned is not None:
+                reach = [_model_returns(model, probe, returned)]
+                reach += _reach(model, probe, returned, loss)
         finally:
             for hook in hooks:
                 hook.remove()
@@ -129,6 +142,21 @@ def _called(probe: HeadProbe) -> Check:
     if probe.calls and not probe.ends:
         found += f", but {probe.head.names[-1]!r} was not called"
     return Check("head called", probe.calls > 0 and probe.ends > 0, found)
+
+
+def _model_returns(model: nn.Module, probe: HeadProbe, returned: Any) -> Check:
+    """A hidden layer passes every other check."""
+    found = compare_output(probe.outputs, returned, model)
+    text = found.sentence
+    if found.verdict == "different":
+        modules = {unwrapped(path): module for path, module in model.named_modules()}
+        layers = [unwrapped(weight.rpartition(".")[0]) for weight in found.weights]
+        outer = common_module(modules, [unwrapped(probe.head.names[0]), *layers])
+        text += f"; name {outer!r}" if outer else "; name a module that contains all of them"
+        text += ", or what cmiei_hooks.discover(model, *inputs) finds"
+    elif found.verdict == "unknown":
+        text = f"cannot be told: {text}"
+    return Check("head returns the model's logits", found.verdict != "different", text)
 
 
 def _reach(

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .._torch import in_backward
-from ..counterfactual import measure, quiet, run_links, unseen
+from ..counterfactual import HeadOutput, head_output, measure, quiet, run_links, unseen
 from ..errors import CMIEIError
 from ..functional import least_logits
 from ..fusion import Call, Captured, Head, read_logits
@@ -38,6 +38,8 @@ class HeadProbe:
     """The captured tensors, and the copies of them that the head received."""
     returned: Any = None
     """What the head returned in its first call."""
+    outputs: list[HeadOutput] = field(default_factory=list)
+    """The logits of every call."""
 
     def before(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
         """The pre-hook of the first link."""
@@ -64,6 +66,9 @@ class HeadProbe:
         if in_backward():
             return
         self.ends += 1
+        with unseen():
+            output = head_output(self.head, returned)
+        self.outputs += [output] if output else []
         if self.ends > 1 or self.logits is None:
             return
         with torch.no_grad(), unseen():

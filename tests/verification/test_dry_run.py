@@ -21,6 +21,7 @@ CHECKS = [
     "buffers, parameters, generators",
     "gradient reaches the input",
     "re-entry gives the real logits",
+    "head returns the model's logits",
     "output is used",
 ]
 
@@ -73,6 +74,17 @@ class Discards(Fused):
         return self.features(x)
 
 
+class GoesOn(Fused):
+    """Its ``classifier`` is a hidden layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last = nn.Linear(7, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(super().forward(x).relu())
+
+
 def with_a_later_hook() -> Fused:
     model = Fused()
     cmiei_hooks.attach(model, **WHERE, log=False)
@@ -89,6 +101,7 @@ BAD = {
     "buffers, parameters, generators": lambda: Fused(WritesWeights(12, 7)),
     "re-entry gives the real logits": lambda: Fused(Counts(12, 7)),
     "gradient reaches the input": lambda: Fused(Detaches(12, 7)),
+    "head returns the model's logits": GoesOn,
     "output is used": Discards,
 }
 
@@ -178,3 +191,27 @@ def test_the_model_is_left_as_it_was(training):
 def test_an_error_of_the_model_itself_is_its_own(model):
     with pytest.raises(RuntimeError, match="mat1 and mat2"):
         verify(model, torch.randn(4, 5), **WHERE)
+
+
+@pytest.mark.parametrize("wrap", [lambda m: m, lambda m: torch.compile(m, backend="eager")])
+def test_a_hidden_layer_of_an_mlp_is_not_the_head(x, wrap, golden):
+    mlp = nn.Sequential(nn.Linear(12, 9), nn.BatchNorm1d(9), nn.ReLU(), nn.Linear(9, 3))
+    assert verify(wrap(Fused(mlp)), x, **WHERE).ok
+    report = verify(wrap(Fused(mlp)), x, head="classifier.0", splits=WIDTHS)
+    (failed,) = [check for check in report.checks if not check.ok]
+    assert failed.name == "head returns the model's logits"
+    golden(failed.found)
+
+
+def test_the_mean_of_two_heads_is_no_reason_to_say_no(x, golden):
+    class Two(Fused):
+        def __init__(self) -> None:
+            super().__init__()
+            self.second = nn.Linear(12, 7)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return (super().forward(x) + self.second(self.features(x))) / 2
+
+    report = verify(Two(), x, **WHERE)
+    assert report.ok
+    golden(next(c.found for c in report.checks if c.name == "head returns the model's logits"))

@@ -1,0 +1,260 @@
+"""Does the model return the logits of its head, or compute its output from them by more layers?
+
+A hidden layer that is named as the head has "logits" too, and everything else about it looks right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import Node
+from torch.utils.hooks import RemovableHandle
+
+from .._torch import in_backward
+from ..errors import CMIEIError
+from ..fusion import Head, mapped, read_part, replaced, tensors
+from .autograd_graph import ancestors, layers_between
+from .isolation import unseen
+
+__all__ = ["HeadOutput", "OutputCheck", "OutputComparison", "compare_output", "head_output"]
+
+_TOLERANCE = 1e-4
+"""Relative difference up to which two tensors count as equal; the later steps may round."""
+
+
+@dataclass(frozen=True)
+class HeadOutput:
+    """The logits of one call of the head, kept when the head returned them."""
+
+    logits: Tensor
+    """A detached copy, since the model may write into the logits."""
+    node: Node | None
+    """What computed them; None without gradient, or if ``output=`` computes them by a function."""
+
+
+Verdict = Literal["same", "different", "unknown"]
+
+
+@dataclass(frozen=True)
+class OutputComparison:
+    """Whether the model returns the head's logits."""
+
+    verdict: Verdict
+    """``different`` only if layers with weights computed everything that depends on the logits."""
+    sentence: str
+    weights: tuple[str, ...] = ()
+    """The names of these weights in the model."""
+
+
+def head_output(head: Head, returned: Any) -> HeadOutput | None:
+    """Keep what ``compare_output`` needs of a call of the head's last link.
+
+    Returns:
+        None if the logits are not one floating-point tensor.
+    """
+    try:
+        logits = read_part(returned, head.outputs[-1])
+    except CMIEIError:
+        return None
+    if not isinstance(logits, Tensor) or not logits.is_floating_point() or not logits.dim():
+        return None
+    whole = any(tensor is logits for _, tensor in tensors(returned))
+    return HeadOutput(logits.detach().clone(), logits.grad_fn if whole else None)
+
+
+def compare_output(
+    outputs: Sequence[HeadOutput], returned: Any, model: nn.Module
+) -> OutputComparison:
+    """Compare what the head returned, in all its calls, with what the model returned.
+
+    Values show whether the model returns the logits: as they are, reshaped, scaled or shifted
+    (log-softmax), as probabilities, or some of the classes. The autograd graph shows whether all
+    that the model returns is computed from them by layers with weights. Without it, or where
+    functions take part (averages of heads, losses, margins), nothing definite can be said.
+
+    Args:
+        outputs: of the head, one for each call.
+        returned: by the model in the same forward.
+        model: whose weights are named.
+    """
+    found = [tensor for _, tensor in tensors(returned) if tensor.is_floating_point()]
+    with torch.no_grad(), unseen():
+        related = [
+            next(filter(None, (_relation(t.detach(), output.logits) for output in outputs)), "")
+            for t in found
+        ]
+    relation = next(filter(None, related), "")
+    nodes = {output.node for output in outputs if output.node is not None}
+    if len(nodes) < len(outputs):  # without gradient there is no graph
+        nodes = set()
+    others = [t for t, how in zip(found, related, strict=True) if not how]
+    layered, weights = _computed_by_layers(others, outputs, nodes, model)
+    verdict: Verdict = "unknown"
+    if relation:
+        verdict = "unknown" if layered else "same"
+        text = f"the model returns the head's logits {relation}"
+        text += f", and also {layered}" if layered else ""
+    elif not found:
+        text = "the model returns no floating-point tensor"
+    elif not nodes:
+        text = "the head's logits have no gradient that could be followed"
+    elif any(node in nodes for t in found for node in ancestors(t, stop_at_layers=True)):
+        text = "the model's output is computed further from this head, by functions"
+    elif layered:
+        verdict, text = "different", f"the model returns {layered}"
+    else:
+        text = "the model returns nothing that shows it"
+    return OutputComparison(verdict, text, weights)
+
+
+def _computed_by_layers(
+    found: Sequence[Tensor],
+    outputs: Sequence[HeadOutput],
+    nodes: Collection[Node],
+    model: nn.Module,
+) -> tuple[str, tuple[str, ...]]:
+    """Scores that layers compute from the logits, as text, and the weights of these layers."""
+    batches = {size * len(output.logits) for output in outputs for size in (1, 2)}
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    for tensor in found:
+        if tensor.dim() not in (1, 2) or len(tensor) not in batches:
+            continue
+        if layers := layers_between(tensor, nodes):
+            weights = tuple(filter(None, (names.get(id(weight)) for weight in layers)))
+            count = "1 more layer" if len(layers) == 1 else f"{len(layers)} more layers"
+            named = f" ({', '.join(weights[:3])}{', ...' if len(weights) > 3 else ''})"
+            text = f"{list(tensor.shape)}, computed from the head's {list(outputs[0].logits.shape)}"
+            return f"{text} by {count}{named if weights else ''}", weights
+    return "", ()
+
+
+class OutputCheck:
+    """Hooks that compare, in one forward of the model, its output with the head's logits.
+
+    They go when the model has returned. Copies (deepcopy, pickle) do nothing.
+
+    Args:
+        head: what is compared.
+        model: what the training loop calls, or what it wraps.
+        without_gradient: also in a forward under ``torch.no_grad``, with a graph from the head's
+            logits on; what the model returns is detached again. To be used where nothing is
+            trained.
+    """
+
+    def __init__(
+        self,
+        head: Head | None = None,
+        model: nn.Module | None = None,
+        *,
+        without_gradient: bool = False,
+    ) -> None:
+        self._head, self._model = head, model
+        self._without_gradient = without_gradient
+        self._outputs: list[HeadOutput] = []
+        self._gradient = self._graph_began = False
+        self.result: OutputComparison | None = None
+        """None until the model has returned from a forward in which the head was called."""
+        self._hooks: list[RemovableHandle] = []
+        if head is not None and model is not None:
+            self._model = model = getattr(model, "_orig_mod", model)
+            # Not traced by Dynamo.
+            watch = torch.compiler.disable(self._watch)  # type: ignore[no-untyped-call]  # no types in torch
+            judge = torch.compiler.disable(self._judge)  # type: ignore[no-untyped-call]  # as above
+            self._hooks = [
+                model.register_forward_pre_hook(self._begin),
+                head.last.register_forward_hook(watch),
+                # After an exception, too: the gradient mode must be put back.
+                model.register_forward_hook(judge, always_call=True),
+            ]
+
+    @property
+    def open(self) -> bool:
+        """Whether the comparison is still to be made."""
+        return bool(self._hooks)
+
+    def close(self) -> None:
+        """Take the hooks off."""
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks, self._outputs = [], []
+
+    def _begin(self, _: nn.Module, __: Any) -> None:
+        self._gradient, self._outputs = torch.is_grad_enabled(), []
+
+    def _watch(self, _: nn.Module, __: Any, returned: Any) -> Any:
+        if self._head is None or in_backward():
+            return None
+        new = None
+        if self._without_gradient and not torch.is_grad_enabled():
+            new = self._begin_graph(self._head, returned)
+        with unseen():
+            output = head_output(self._head, returned if new is None else new)
+        self._outputs += [output] if output else []
+        return new
+
+    def _begin_graph(self, head: Head, returned: Any) -> Any:
+        part = read_part(returned, head.outputs[-1])
+        at = next((at for at, tensor in tensors(returned) if tensor is part), None)
+        if at is None or not part.is_floating_point() or part.is_inference():
+            return None
+        torch.set_grad_enabled(True)
+        self._graph_began = True
+        return replaced(returned, at, part.detach().requires_grad_().clone())
+
+    def _judge(self, _: nn.Module, __: Any, returned: Any) -> Any:
+        if self._graph_began:
+            torch.set_grad_enabled(self._gradient)
+        if not self._outputs or self._model is None or in_backward():
+            return None
+        self.result = compare_output(self._outputs, returned, self._model)
+        self.close()
+        return mapped(returned, Tensor.detach) if self._graph_began else None
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> OutputCheck:
+        return OutputCheck()
+
+    def __reduce__(self) -> tuple[type[OutputCheck], tuple[()]]:
+        return OutputCheck, ()
+
+
+def _relation(tensor: Tensor, logits: Tensor) -> str:
+    """How a tensor shows the logits; empty if it does not."""
+    if tensor.device != logits.device or not logits.numel() or not tensor.numel():
+        return ""
+    z = logits.reshape(len(logits), -1).double()
+    if tensor.dim() == 2 and len(tensor) == len(z) and tensor.shape[1] != z.shape[1]:
+        x = tensor.double()
+        return "in part" if _is_slice(x, z) or _is_slice(z, x) else ""
+    if tensor.numel() != z.numel():
+        return ""
+    for form in (tensor, tensor.T) if tensor.dim() == 2 else (tensor,):
+        x = form.reshape(z.shape).double()
+        relations = {
+            "unchanged" if x.shape == tensor.shape else "reshaped": _near(x, z),
+            "as probabilities": _near(x, z.softmax(1)) or _near(x, z.sigmoid()),
+            "scaled": _proportional(x, z),
+            "shifted": _proportional(x - x.mean(1, True), z - z.mean(1, True)),
+        }
+        if found := [name for name, holds in relations.items() if holds]:
+            return found[0]
+    return ""
+
+
+def _near(x: Tensor, z: Tensor) -> bool:
+    return bool((x - z).abs().max() <= _TOLERANCE * z.abs().max())
+
+
+def _proportional(x: Tensor, z: Tensor) -> bool:
+    scale = (x * z).sum() / (z * z).sum()
+    return bool(scale > 0) and bool(x.abs().max() > 0) and _near(x, scale * z)
+
+
+def _is_slice(part: Tensor, whole: Tensor) -> bool:
+    """Whether neighbouring columns of one tensor are the other."""
+    width = part.shape[1]
+    starts = range(whole.shape[1] - width + 1)
+    return any(_near(whole[:, at : at + width], part) for at in starts)
