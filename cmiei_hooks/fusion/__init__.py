@@ -11,6 +11,7 @@ from .hookability import drop_compiled_code, explain_silence, refuse_replica
 from .logits import Output, Outputs, read_logits, read_part, read_tensor
 from .modalities import Captured, default_names, parse_modalities
 from .module_mode import eval_mode, training_branch, training_mode
+from .probabilities import ends_in_probabilities, looks_like_probabilities
 from .pytree import Address, Field, call_tensors, mapped, replaced, tensors
 from .suggestions import common_module
 
@@ -29,9 +30,11 @@ __all__ = [
     "default_names",
     "describe",
     "drop_compiled_code",
+    "ends_in_probabilities",
     "eval_mode",
     "explain_silence",
     "locate",
+    "looks_like_probabilities",
     "mapped",
     "nested",
     "parse_modalities",

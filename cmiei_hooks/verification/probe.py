@@ -12,7 +12,15 @@ from .._torch import in_backward
 from ..counterfactual import HeadOutput, head_output, measure, quiet, run_links, unseen
 from ..errors import CMIEIError
 from ..functional import least_logits
-from ..fusion import Call, Captured, Head, read_logits
+from ..fusion import (
+    Call,
+    Captured,
+    Head,
+    ends_in_probabilities,
+    looks_like_probabilities,
+    read_logits,
+    read_part,
+)
 from .report import Check
 
 __all__ = ["HeadProbe", "one_line"]
@@ -73,6 +81,7 @@ class HeadProbe:
             return
         with torch.no_grad(), unseen():
             self.checks.append(self._compare(self.logits, returned))
+        self.checks += _probabilities(self.head, returned, self.logits)
         self.returned = returned
 
     def _check(self, captured: Captured) -> bool:
@@ -119,6 +128,28 @@ class HeadProbe:
 def one_line(error: CMIEIError) -> str:
     """The problem, what was got and the remedy."""
     return "; ".join(filter(None, (error.problem, error.got, error.remedy)))
+
+
+def _probabilities(head: Head, returned: Any, logits: Tensor) -> list[Check]:
+    """Softmax over probabilities is nearly uniform: influence is many times too small."""
+    if head.measure == "squared":  # regression
+        return []
+    output = head.outputs[-1]
+    # What a function in output= computes is not the end of the module.
+    module = nn.Identity() if output is not None else head.last
+    real = read_part(returned, output)
+    end = ends_in_probabilities(module, real) if isinstance(real, Tensor) else ""
+    if not end and looks_like_probabilities(logits):
+        end = "softmax"
+    name = "head returns logits, not probabilities"
+    if not end:
+        return [Check(name, True, "yes")]
+    inverse = "logit(1e-6)" if end == "sigmoid" else "clamp_min(1e-7).log()"
+    measure = ', measure="bernoulli"' if end == "sigmoid" and head.measure != "bernoulli" else ""
+    function = f"lambda p: p.{inverse}" if output is None else f"a function that ends in .{inverse}"
+    remedy = f"pass output={function}{measure}, or name a module without the {end}"
+    found = f"the output is that of a {end}, so influence comes out too small; {remedy}"
+    return [Check(name, False, found)]
 
 
 def _gradient_reaches(head: Head, captured: Captured) -> bool:

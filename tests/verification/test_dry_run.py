@@ -21,6 +21,7 @@ CHECKS = [
     "buffers, parameters, generators",
     "gradient reaches the input",
     "re-entry gives the real logits",
+    "head returns logits, not probabilities",
     "head returns the model's logits",
     "output is used",
 ]
@@ -101,6 +102,9 @@ BAD = {
     "buffers, parameters, generators": lambda: Fused(WritesWeights(12, 7)),
     "re-entry gives the real logits": lambda: Fused(Counts(12, 7)),
     "gradient reaches the input": lambda: Fused(Detaches(12, 7)),
+    "head returns logits, not probabilities": lambda: Fused(
+        nn.Sequential(nn.Linear(12, 7), nn.Softmax(-1))
+    ),
     "head returns the model's logits": GoesOn,
     "output is used": Discards,
 }
