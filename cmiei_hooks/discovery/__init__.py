@@ -5,11 +5,16 @@ every module's input and output change.
 """
 
 from .api import discover
+from .head_input import HeadInput, attribute_head_input
+from .layout import listed
 from .report import Candidate, DiscoverReport, RuledOut
 
 __all__ = [
     "Candidate",
     "DiscoverReport",
+    "HeadInput",
     "RuledOut",
+    "attribute_head_input",
     "discover",
+    "listed",
 ]

@@ -5,13 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
-from torch.nn.parameter import is_lazy
 
-from ..errors import HeadError
 from ..fusion import eval_mode, training_branch
 from .attribution import ModuleCall, attribute, effect_of_edit
-from .inputs import Inputs, read_inputs
+from .inputs import Inputs, bare_model, read_inputs
 from .ranking import Observations, rank_candidates
 from .report import DiscoverReport
 from .routes import Hop, consumes, possible_logits
@@ -50,7 +47,7 @@ def discover(model: nn.Module, *inputs: Any) -> DiscoverReport:
         >>> report = cmiei_hooks.discover(model, images, texts)
         >>> handle = cmiei_hooks.attach(model, **report.candidates[0].arguments)
     """
-    model = _bare(model)
+    model = bare_model(model)
     known = read_inputs(model, inputs)
     base, again = (trace(model, known.fresh(), training_branch) for _ in range(2))
     permuted = [
@@ -92,30 +89,6 @@ def _evaluated(model: nn.Module, known: Inputs) -> tuple[Trace, tuple[str, ...]]
     except Exception as error:  # a forward may raise anything; it is reported
         text = f"{type(error).__name__}: {error}".splitlines()[0]
         return {}, (f"in eval mode the model fails with these inputs ({text})",)
-
-
-def _bare(model: nn.Module) -> nn.Module:
-    if not isinstance(model, nn.Module):
-        raise HeadError(
-            "this is not a model",
-            got=type(model).__name__,
-            expected="a torch.nn.Module",
-            remedy="pass the model itself",
-        )
-    original = getattr(model, "_orig_mod", None)  # compiled code ignores hooks that are added later
-    if isinstance(original, nn.Module):
-        return _bare(original)
-    if isinstance(model, DistributedDataParallel):
-        return _bare(model.module)
-    lazy = [name for name, parameter in model.named_parameters() if is_lazy(parameter)]
-    if lazy:
-        raise HeadError(
-            "the model holds lazy modules that have not been called yet",
-            got=", ".join(lazy),
-            expected="parameters that exist",
-            remedy="run one batch through the model first",
-        )
-    return model
 
 
 def _uncalled(model: nn.Module, base: Trace) -> list[str]:

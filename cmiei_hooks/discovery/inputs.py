@@ -1,4 +1,4 @@
-"""The inputs of the model: which of them are modalities, and how to permute the rows of one."""
+"""The model and its inputs: which of them are modalities, and how to permute the rows of one."""
 
 from __future__ import annotations
 
@@ -10,11 +10,42 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.nn.parameter import is_lazy
 
-from ..errors import InputError
+from ..errors import HeadError, InputError
 from ..fusion import Address, Call, call_of_mapping, call_tensors, mapped, replaced
 
-__all__ = ["Inputs", "read_inputs"]
+__all__ = ["Inputs", "bare_model", "read_inputs"]
+
+
+def bare_model(model: nn.Module) -> nn.Module:
+    """The model itself, without the wrappers of DistributedDataParallel and torch.compile.
+
+    Raises:
+        HeadError: it is not a model, or it holds lazy modules that have never been called.
+    """
+    if not isinstance(model, nn.Module):
+        raise HeadError(
+            "this is not a model",
+            got=type(model).__name__,
+            expected="a torch.nn.Module",
+            remedy="pass the model itself",
+        )
+    original = getattr(model, "_orig_mod", None)  # compiled code ignores hooks that are added later
+    if isinstance(original, nn.Module):
+        return bare_model(original)
+    if isinstance(model, DistributedDataParallel):
+        return bare_model(model.module)
+    lazy = [name for name, parameter in model.named_parameters() if is_lazy(parameter)]
+    if lazy:
+        raise HeadError(
+            "the model holds lazy modules that have not been called yet",
+            got=", ".join(lazy),
+            expected="parameters that exist",
+            remedy="run one batch through the model first",
+        )
+    return model
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -64,8 +64,9 @@ def trace(
     call: Call,
     mode: Callable[[nn.Module], AbstractContextManager[None]],
     edit: Edit | None = None,
+    paths: Collection[str] | None = None,
 ) -> Trace:
-    """Run the model once, record every module call, and leave the model as it was.
+    """Run the model once, record the calls of its modules, and leave the model as it was.
 
     Every run starts from the same buffers, attributes and random numbers.
 
@@ -74,6 +75,7 @@ def trace(
         call: its arguments; a model may write into them.
         mode: ``eval_mode``, ``training_mode`` or ``training_branch``.
         edit: an output to change on the way.
+        paths: of the modules to record; None: all.
     """
     recorder = _Recorder()
     args, kwargs = call
@@ -82,7 +84,7 @@ def trace(
         paused(model),
         mode(model),
         torch.enable_grad(),  # some models register gradient hooks in forward
-        _recording(model, recorder, edit),
+        _recording(model, recorder, edit, paths),
     ):
         model(*args, **kwargs)
     return recorder.trace
@@ -98,14 +100,17 @@ def device_of(model: nn.Module, call: Call) -> torch.device:
 
 
 @contextmanager
-def _recording(model: nn.Module, recorder: _Recorder, edit: Edit | None) -> Iterator[None]:
+def _recording(
+    model: nn.Module, recorder: _Recorder, edit: Edit | None, paths: Collection[str] | None
+) -> Iterator[None]:
     modules = dict(model.named_modules())
     hooks = []
     try:
         if edit is not None:
             hooks.append(modules[edit.key[0]].register_forward_hook(_editing(edit)))
         for path, module in modules.items():
-            if not isinstance(module, torch.jit.ScriptModule):
+            wanted = paths is None or path in paths
+            if wanted and not isinstance(module, torch.jit.ScriptModule):
                 hooks.append(
                     module.register_forward_pre_hook(recorder.before(path), with_kwargs=True)
                 )

@@ -17,6 +17,7 @@ from ..fusion import (
     call_of_mapping,
     common_module,
     locate,
+    mapped,
     read_part,
     refuse_both,
     training_mode,
@@ -24,6 +25,7 @@ from ..fusion import (
 )
 from ..settings import Config, ConfigSource
 from ..training import PreHook, paused
+from .columns import check_columns
 from .gradients import gradient_share, is_used
 from .probe import HeadProbe, one_line
 from .report import Check, VerifyReport
@@ -124,7 +126,8 @@ def _dry_run(
         ]
         try:
             one = len(inputs) == 1 and isinstance(inputs[0], Mapping)
-            args, kwargs = call_of_mapping(model.forward, inputs[0]) if one else (inputs, {})
+            call = call_of_mapping(model.forward, inputs[0]) if one else (tuple(inputs), {})
+            args, kwargs = mapped(call, Tensor.clone)  # a model may write into its inputs
             returned = model(*args, **kwargs)
             reach = []
             if probe.returned is not None:
@@ -133,7 +136,9 @@ def _dry_run(
         finally:
             for hook in hooks:
                 hook.remove()
-    return [_called(probe), order, *probe.checks, *reach]
+    captured = probe.captured
+    columns = [] if captured is None else check_columns(model, inputs, probe.head, captured)
+    return [_called(probe), order, *probe.checks, *columns, *reach]
 
 
 def _called(probe: HeadProbe) -> Check:

@@ -6,8 +6,8 @@ import random
 
 import pytest
 import torch
-from fusion_models import SPLITS, B, Bottleneck, C, ReID, best, inputs
-from torch import Tensor, nn
+from fusion_models import SPLITS, B, ReID, Stateful, best, inputs
+from torch import nn
 
 import cmiei_hooks
 from cmiei_hooks import discover
@@ -19,28 +19,6 @@ def test_functional_dropout_is_no_noise():
             return [nn.functional.dropout(x, 0.5, self.training) for x in super().encode(*xs)]
 
     assert best(discover(Drops(), *inputs())) == {"head": "classifier", **SPLITS}
-
-
-class OwnLinear(nn.Linear):
-    """Not torch's own: it is in training mode in the training branch, where attachments work."""
-
-
-class Stateful(Bottleneck):
-    """Moves whatever a forward can move."""
-
-    def __init__(self) -> None:
-        super().__init__(nn.Dropout(0.5))
-        self.classifier = OwnLinear(12, C)
-        self.calls = 0
-        self.losses: list[Tensor] = []
-        self.register_buffer("seen", torch.zeros(()))
-
-    def forward(self, r, n, t):
-        self.calls += 1
-        self.seen += 1
-        logits, feature = super().forward(r.mul_(2), n, t)
-        self.losses.append(torch.rand(()) * random.random())
-        return logits, feature
 
 
 def test_nothing_is_left_behind():

@@ -1,0 +1,103 @@
+"""Does each modality hold the columns of one input of the model, and of the right one?"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+from torch import nn
+
+from ..discovery import HeadInput, attribute_head_input, listed
+from ..fusion import Address, Captured, Head
+from .report import Check
+
+__all__ = ["check_columns"]
+
+_NAME = "each modality is one input"
+
+_Sets = list[frozenset[int]]
+
+
+def check_columns(
+    model: nn.Module, inputs: Sequence[Any], head: Head, captured: Captured
+) -> list[Check]:
+    """One check; none if it cannot be told which input is which modality.
+
+    Args:
+        model: as it is called.
+        inputs: of the model.
+        head: whose partition is checked.
+        captured: a call of the head.
+    """
+    seen = attribute_head_input(model, inputs, head.first)
+    own = seen and _own_columns(seen, captured)
+    if not seen or not own:
+        return []
+    names, widths = head.partition.names, head.partition.widths
+    alive = frozenset().union(*(one for axes in seen.columns.values() for one in axes[-1]))
+    if len(alive) != len(names):
+        return []
+    reach = [frozenset().union(*sets) for sets in own]
+    mixed = [m for m, sets in enumerate(own) if any(len(one) > 1 for one in sets)]
+    if mixed:
+        found = "; ".join(
+            f"the columns of {names[m]} depend on {_said(seen, reach[m])}" for m in mixed
+        )
+        found += ": they are mixed before the head, so its influence is not that of one modality"
+        return [Check(_NAME, False, found)]
+    told = [one for one in reach if one]
+    if any(len(one) > 1 for one in told) or len(set(told)) < len(told):
+        return [Check(_NAME, False, _wrong_columns(seen, names, reach))]
+    pairs = [(n, seen.names[min(one)]) for n, one in zip(names, reach, strict=True) if one]
+    found = ", ".join(f"{name}: {given}" for name, given in pairs)
+    swapped = [(name, given) for name, given in pairs if name != given]
+    if swapped and set(names) == {seen.names[m] for m in alive}:
+        text = ", ".join(f"{name!r} holds the columns of {given!r}" for name, given in swapped)
+        order = [given for _, given in pairs]
+        remedy = ""
+        if len(order) == len(names):
+            given = dict(zip(order, head.partition.plain, strict=True))
+            remedy = f"; pass modalities={given}" if widths is None else f"; pass names={order}"
+        return [Check(_NAME, False, f"the names are in another order: {text}{remedy}")]
+    return [Check(_NAME, True, found)]
+
+
+def _own_columns(seen: HeadInput, captured: Captured) -> list[_Sets] | None:
+    """For each modality the sets of inputs that change its columns, without shared columns.
+
+    None if the axis of the modalities was not recorded.
+    """
+    owners: defaultdict[tuple[Address, int], set[int]] = defaultdict(set)
+    sets: dict[tuple[Address, int], frozenset[int]] = {}
+    for m, group in enumerate(captured.groups):
+        for piece in group:
+            address, axes = piece.path[1:], captured.tensors[piece.path].dim()
+            axis = -1 if piece.start is None else captured.dim % axes
+            axis = -1 if axis == axes - 1 else axis
+            columns = seen.columns.get(address, {}).get(axis)
+            if columns is None:
+                return None
+            for column in range(len(columns))[piece.start : piece.stop]:
+                owners[address, column].add(m)
+                sets[address, column] = columns[column]
+    return [
+        [sets[key] for key, owner in owners.items() if owner == {m} and sets[key]]
+        for m in range(len(captured.groups))
+    ]
+
+
+def _wrong_columns(seen: HeadInput, names: Sequence[str], reach: Sequence[frozenset[int]]) -> str:
+    held = [f"{n} holds {_said(seen, one)}" for n, one in zip(names, reach, strict=True) if one]
+    found = f"the columns are divided wrongly: {', '.join(held)}"
+    layout = seen.layout
+    if layout is None:
+        return found
+    if layout.splits is None:
+        return f"{found}; pass modalities={layout.modalities}"
+    order = ", ".join(f"{n} {width}" for n, width in zip(layout.names, layout.splits, strict=True))
+    return f"{found}; their order is {order}: pass splits={list(layout.splits)}"
+
+
+def _said(seen: HeadInput, modalities: frozenset[int]) -> str:
+    return listed([seen.names[m] for m in sorted(modalities)])
