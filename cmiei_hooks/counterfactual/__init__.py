@@ -13,6 +13,7 @@ from .output_check import (
     compare_output,
     head_output,
 )
+from .recursion import refuse_recursion
 from .rerun import BASELINES, Change, expectation, measure, reruns, run_links
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "influence_of_linear",
     "measure",
     "quiet",
+    "refuse_recursion",
     "reruns",
     "run_links",
     "unseen",

@@ -14,6 +14,7 @@ from ..errors import HeadError
 from ..functional import batch_mean, counterfactual_influence, least_logits
 from ..fusion import Call, Captured, Head, describe, read_logits, read_tensor, with_values
 from .isolation import copied, quiet
+from .recursion import running
 
 __all__ = [
     "BASELINES",
@@ -114,12 +115,13 @@ def run_links(head: Head, call: Call, batch: int) -> Tensor:
 
 def _run_links(head: Head, call: Call, batch: int) -> tuple[Tensor, Tensor]:
     """The logits, and what the last link received (of a single module: the logits again)."""
-    returned = _reenter(head.first, *call)
-    received = None
-    links = zip(head.names, head.names[1:], head.outputs, head.links[1:], strict=False)
-    for giver, name, output, link in links:
-        received = read_tensor(returned, output, giver)
-        returned = _run_later(name, link, received)
+    with running(head):
+        returned = _reenter(head.first, *call)
+        received = None
+        links = zip(head.names, head.names[1:], head.outputs, head.links[1:], strict=False)
+        for giver, name, output, link in links:
+            received = read_tensor(returned, output, giver)
+            returned = _run_later(name, link, received)
     logits = read_logits(returned, head.outputs[-1], batch, least_logits(head.measure))
     return logits, logits if received is None else received
 

@@ -8,6 +8,7 @@ from .api import discover
 from .head_input import HeadInput, attribute_head_input
 from .layout import listed
 from .report import Candidate, DiscoverReport, RuledOut
+from .trace import device_of
 
 __all__ = [
     "Candidate",
@@ -15,6 +16,7 @@ __all__ = [
     "HeadInput",
     "RuledOut",
     "attribute_head_input",
+    "device_of",
     "discover",
     "listed",
 ]

@@ -13,7 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from .._torch import in_backward, transform
-from ..counterfactual import ChainCheck, expectation, influence_of_linear, measure
+from ..counterfactual import (
+    ChainCheck,
+    expectation,
+    influence_of_linear,
+    measure,
+    refuse_recursion,
+)
 from ..errors import InputError
 from ..functional import KEPT
 from ..fusion import Call, Captured, Head
@@ -88,6 +94,7 @@ class Step:
         if (kind := transform()) is not None:
             self.notices.called_in_transform(kind)
             return None
+        refuse_recursion(self.head)
         if self.chain.refusal is not None:
             raise self.chain.refusal
         if in_backward():

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ..counterfactual import compare_output, quiet
+from ..discovery import device_of
 from ..errors import CMIEIError
 from ..fusion import (
     Outputs,
@@ -116,8 +117,15 @@ def _dry_run(
     model = getattr(model, "_orig_mod", model)  # compiled code ignores hooks that are added later
     if isinstance(model, DistributedDataParallel):
         model = model.module  # its own forward talks to the other ranks and waits for a backward
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    with quiet(model, device), paused(model), training_mode(model), torch.enable_grad():
+    one = len(inputs) == 1 and isinstance(inputs[0], Mapping)
+    call = call_of_mapping(model.forward, inputs[0]) if one else (tuple(inputs), {})
+    args, kwargs = mapped(call, Tensor.clone)  # a model may write into its inputs
+    with (
+        quiet(model, device_of(model, call)),
+        paused(model),
+        training_mode(model),
+        torch.enable_grad(),
+    ):
         # Dynamo must not trace the hooks.
         before, after = map(torch.compiler.disable, (probe.before, probe.after))
         hooks = [
@@ -125,9 +133,6 @@ def _dry_run(
             probe.head.last.register_forward_hook(after),
         ]
         try:
-            one = len(inputs) == 1 and isinstance(inputs[0], Mapping)
-            call = call_of_mapping(model.forward, inputs[0]) if one else (tuple(inputs), {})
-            args, kwargs = mapped(call, Tensor.clone)  # a model may write into its inputs
             returned = model(*args, **kwargs)
             reach = []
             if probe.returned is not None:

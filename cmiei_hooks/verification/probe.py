@@ -9,7 +9,15 @@ import torch
 from torch import Tensor, nn
 
 from .._torch import in_backward
-from ..counterfactual import HeadOutput, head_output, measure, quiet, run_links, unseen
+from ..counterfactual import (
+    HeadOutput,
+    head_output,
+    measure,
+    quiet,
+    refuse_recursion,
+    run_links,
+    unseen,
+)
 from ..errors import CMIEIError
 from ..functional import least_logits
 from ..fusion import (
@@ -21,6 +29,7 @@ from ..fusion import (
     read_logits,
     read_part,
 )
+from .batch_axis import check_batch_axis
 from .report import Check
 
 __all__ = ["HeadProbe", "one_line"]
@@ -55,6 +64,7 @@ class HeadProbe:
         if in_backward():  # checkpointing computes the first call again
             captured = partition.read(args, kwargs)
             return captured.call_with(captured.copies())
+        refuse_recursion(self.head)
         self.calls += 1
         try:
             captured = partition.read(args, kwargs)
@@ -99,6 +109,7 @@ class HeadProbe:
             return False
         self.captured = captured
         self.checks.append(Check("logits", True, f"{list(self.logits.shape)}"))
+        self.checks += check_batch_axis(self.head, captured)
         changed = _changed(state, _state(self.head.whole))
         found = "changed: " + ", ".join(changed) if changed else "unchanged"
         self.checks.append(Check("buffers, parameters, generators", not changed, found))
@@ -182,6 +193,9 @@ def _state(head: nn.Module) -> dict[str, Any]:
 
 def _changed(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
     def same(one: Any, other: Any) -> bool:
-        return torch.equal(one, other) if isinstance(one, Tensor) else bool(one == other)
+        if not isinstance(one, Tensor):
+            return bool(one == other)
+        # The values of an offloaded parameter are elsewhere: its version must do.
+        return one.is_meta or torch.equal(one, other)
 
     return [key for key in before if key not in after or not same(before[key], after[key])]

@@ -1,0 +1,51 @@
+"""Refuse heads that call themselves, or the model: each measurement would start another one."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ..errors import HeadError
+from ..fusion import Head
+
+__all__ = ["refuse_recursion", "running"]
+
+
+class _Running(threading.local):
+    def __init__(self) -> None:
+        self.heads: list[int] = []
+        """The identities of the modules that are being run again in this thread."""
+
+
+_running = _Running()
+
+
+@contextmanager
+def running(head: Head) -> Iterator[None]:
+    """Inside, the head is being run again.
+
+    Raises:
+        HeadError: it is already.
+    """
+    refuse_recursion(head)
+    _running.heads.append(id(head.first))
+    try:
+        yield
+    finally:
+        _running.heads.pop()
+
+
+def refuse_recursion(head: Head) -> None:
+    """To be called where a hook on the head fires.
+
+    Raises:
+        HeadError: the head is being run again, and this call comes from inside.
+    """
+    if id(head.first) in _running.heads:
+        raise HeadError(
+            f"the head {head.name!r} calls itself, or calls the model",
+            got=f"a call of {type(head.first).__name__} from its own forward",
+            expected="a head whose forward does not call it again",
+            remedy="name a module inside of it that does not, or a module that contains it",
+        )
