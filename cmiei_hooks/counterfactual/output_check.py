@@ -5,7 +5,7 @@ A hidden layer that is named as the head has "logits" too, and everything else a
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -24,6 +24,10 @@ __all__ = ["HeadOutput", "OutputCheck", "OutputComparison", "compare_output", "h
 
 _TOLERANCE = 1e-4
 """Relative difference up to which two tensors count as equal; the later steps may round."""
+
+
+_MOST_STARTS = 8
+"""The most columns that are tried as the first one of a slice of the classes."""
 
 
 @dataclass(frozen=True)
@@ -159,16 +163,16 @@ class OutputCheck:
         self.result: OutputComparison | None = None
         """None until the model has returned from a forward in which the head was called."""
         self._hooks: list[RemovableHandle] = []
+        self._run: Callable[..., Any] | None = None
         if head is not None and model is not None:
             self._model = model = getattr(model, "_orig_mod", model)
             # Not traced by Dynamo.
-            watch = torch.compiler.disable(self._watch)  # type: ignore[no-untyped-call]  # no types in torch
-            judge = torch.compiler.disable(self._judge)  # type: ignore[no-untyped-call]  # as above
+            self._run = torch.compiler.disable(self._dispatch)  # type: ignore[no-untyped-call]  # no types in torch
             self._hooks = [
-                model.register_forward_pre_hook(self._begin),
-                head.last.register_forward_hook(watch),
+                model.register_forward_pre_hook(self),
+                head.last.register_forward_hook(self),
                 # After an exception, too: the gradient mode must be put back.
-                model.register_forward_hook(judge, always_call=True),
+                model.register_forward_hook(self, always_call=True),
             ]
 
     @property
@@ -182,17 +186,26 @@ class OutputCheck:
             hook.remove()
         self._hooks, self._outputs = [], []
 
-    def _begin(self, _: nn.Module, __: Any) -> None:
-        self._gradient, self._outputs = torch.is_grad_enabled(), []
+    def __call__(self, module: nn.Module, args: Any, *returned: Any) -> Any:
+        """The signature of a forward hook; a pre-hook is called without ``returned``."""
+        return None if self._run is None else self._run(module, *returned)
 
-    def _watch(self, _: nn.Module, __: Any, returned: Any) -> Any:
-        if self._head is None or in_backward():
+    def _dispatch(self, module: nn.Module, *returned: Any) -> Any:
+        if self._head is None or self._model is None or in_backward():
             return None
+        if not returned:
+            self._gradient, self._outputs = torch.is_grad_enabled(), []
+            return None
+        if module is self._head.last:
+            return self._watch(self._head, *returned)
+        return self._judge(self._model, *returned)
+
+    def _watch(self, head: Head, returned: Any) -> Any:
         new = None
         if self._without_gradient and not torch.is_grad_enabled():
-            new = self._begin_graph(self._head, returned)
+            new = self._begin_graph(head, returned)
         with unseen():
-            output = head_output(self._head, returned if new is None else new)
+            output = head_output(head, returned if new is None else new)
         self._outputs += [output] if output else []
         return new
 
@@ -205,12 +218,12 @@ class OutputCheck:
         self._graph_began = True
         return replaced(returned, at, part.detach().requires_grad_().clone())
 
-    def _judge(self, _: nn.Module, __: Any, returned: Any) -> Any:
+    def _judge(self, model: nn.Module, returned: Any) -> Any:
         if self._graph_began:
             torch.set_grad_enabled(self._gradient)
-        if not self._outputs or self._model is None or in_backward():
+        if not self._outputs:
             return None
-        self.result = compare_output(self._outputs, returned, self._model)
+        self.result = compare_output(self._outputs, returned, model)
         self.close()
         return mapped(returned, Tensor.detach) if self._graph_began else None
 
@@ -225,14 +238,14 @@ def _relation(tensor: Tensor, logits: Tensor) -> str:
     """How a tensor shows the logits; empty if it does not."""
     if tensor.device != logits.device or not logits.numel() or not tensor.numel():
         return ""
-    z = logits.reshape(len(logits), -1).double()
+    z = logits.reshape(len(logits), -1).float()
     if tensor.dim() == 2 and len(tensor) == len(z) and tensor.shape[1] != z.shape[1]:
-        x = tensor.double()
+        x = tensor.float()
         return "in part" if _is_slice(x, z) or _is_slice(z, x) else ""
     if tensor.numel() != z.numel():
         return ""
     for form in (tensor, tensor.T) if tensor.dim() == 2 else (tensor,):
-        x = form.reshape(z.shape).double()
+        x = form.reshape(z.shape).float()
         relations = {
             "unchanged" if x.shape == tensor.shape else "reshaped": _near(x, z),
             "as probabilities": _near(x, z.softmax(1)) or _near(x, z.sigmoid()),
@@ -256,5 +269,9 @@ def _proportional(x: Tensor, z: Tensor) -> bool:
 def _is_slice(part: Tensor, whole: Tensor) -> bool:
     """Whether neighbouring columns of one tensor are the other."""
     width = part.shape[1]
-    starts = range(whole.shape[1] - width + 1)
-    return any(_near(whole[:, at : at + width], part) for at in starts)
+    count = whole.shape[1] - width + 1
+    if count < 1:
+        return False
+    distances = (whole[:, :count] - part[:, :1]).abs().amax(0)
+    first = (distances <= _TOLERANCE * part.abs().max()).nonzero().flatten().tolist()
+    return any(_near(whole[:, at : at + width], part) for at in first[:_MOST_STARTS])

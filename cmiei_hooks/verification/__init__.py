@@ -1,4 +1,4 @@
-"""``verify`` runs the model once and checks what the promise of silence depends on, line by line.
+"""``verify`` runs the model and checks what ``attach`` depends on, one line for each check.
 
 The model is left as it was; ``strict=True`` turns a failed check into an error.
 """

@@ -44,8 +44,8 @@ def check_batch_axis(head: Head, captured: Captured) -> list[Check]:
     if len(found) != 1:
         return []
     text = (
-        f"the logits follow axis {found[0]} of the head's input: the batch is there, not on axis 0; "
-        "name a head whose input has the batch first"
+        f"the logits follow axis {found[0]} of the head's input: the batch is there, not on axis 0"
+        "; name a head whose input has the batch first"
     )
     return [Check(_NAME, False, text)]
 

@@ -51,11 +51,13 @@ def verify(
     strict: bool = False,
     **settings: Any,
 ) -> VerifyReport:
-    """Run the model once in training mode, check what ``attach`` needs, and print a table.
+    """Run the model in training mode, check what ``attach`` needs, and print a table.
 
     The model, its gradients and the global random generators are left as they were, and an
     attachment that the model already has is suspended meanwhile. Changes that a head makes to its
-    own parameters or private generators are reported, not undone.
+    own parameters or private generators are reported, not undone. If the model takes one tensor for
+    each modality, it runs once more for each of them, to see which columns of the head's input
+    belong to which.
 
     Args:
         model: as for ``attach``.

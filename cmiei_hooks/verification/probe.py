@@ -105,7 +105,10 @@ class HeadProbe:
         try:
             self.logits = measure(self.head, captured).logits
         except CMIEIError as error:
-            self.checks.append(Check("logits", False, one_line(error)))
+            found = one_line(error)
+            if any(tensor.dim() > 2 for tensor in captured.tensors.values()):
+                found += "; the batch must be on axis 0 of the head's input"
+            self.checks.append(Check("logits", False, found))
             return False
         self.captured = captured
         self.checks.append(Check("logits", True, f"{list(self.logits.shape)}"))

@@ -62,6 +62,10 @@ def compared(model: nn.Module, name: str = "fusion", **options: Any) -> OutputCo
     return check.result
 
 
+def finish_plainly(model: Model, z: Tensor, features: Tensor) -> Tensor:
+    return z
+
+
 def loss(z: Tensor) -> Tensor:
     return F.cross_entropy(z, torch.arange(B) % C)
 
@@ -287,6 +291,20 @@ def test_copies_do_nothing():
     check = OutputCheck(head, model)
     for other in (copy.deepcopy(check), pickle.loads(pickle.dumps(check))):
         assert not other.open
+    twin = copy.deepcopy(model)
+    twin(torch.randn(B, 6))
+    assert check.result is None
+    assert check.open
+    check.close()
+
+
+def test_a_model_that_is_saved_meanwhile():
+    model = Model()
+    model.finish = finish_plainly
+    check = OutputCheck(located(model), model)
+    twin = pickle.loads(pickle.dumps(model))
+    twin(torch.randn(B, 6))
+    assert check.result is None
     check.close()
 
 
