@@ -65,5 +65,6 @@ def _weight(node: Node) -> Tensor | None:
             if isinstance(variable, nn.Parameter) and variable.dim() > 1:
                 return variable
             following = ancestor.next_functions
-            ancestor = following[0][0] if len(following) == 1 else None
+            single = len(following) == 1 or ancestor.name().startswith("WeightNorm")
+            ancestor = following[0][0] if single else None
     return None

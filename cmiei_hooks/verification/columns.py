@@ -41,11 +41,7 @@ def check_columns(
     reach = [frozenset().union(*sets) for sets in own]
     mixed = [m for m, sets in enumerate(own) if any(len(one) > 1 for one in sets)]
     if mixed:
-        found = "; ".join(
-            f"the columns of {names[m]} depend on {_said(seen, reach[m])}" for m in mixed
-        )
-        found += ": they are mixed before the head, so its influence is not that of one modality"
-        return [Check(_NAME, False, found)]
+        return [Check(_NAME, False, _mixed_columns(seen, names, reach, mixed))]
     told = [one for one in reach if one]
     if any(len(one) > 1 for one in told) or len(set(told)) < len(told):
         return [Check(_NAME, False, _wrong_columns(seen, names, reach))]
@@ -85,6 +81,25 @@ def _own_columns(seen: HeadInput, captured: Captured) -> list[_Sets] | None:
         [sets[key] for key, owner in owners.items() if owner == {m} and sets[key]]
         for m in range(len(captured.groups))
     ]
+
+
+def _mixed_columns(
+    seen: HeadInput,
+    names: Sequence[str],
+    reach: Sequence[frozenset[int]],
+    mixed: Sequence[int],
+) -> str:
+    if len({reach[m] for m in mixed}) == 1:
+        which = listed([names[m] for m in mixed])
+        found = f"the columns of {which} depend on {_said(seen, reach[mixed[0]])}"
+    else:
+        found = "; ".join(
+            f"the columns of {names[m]} depend on {_said(seen, reach[m])}" for m in mixed
+        )
+    return (
+        f"{found}: the modalities are mixed before the head, and their influence cannot be told "
+        "apart; name a head, or a chain, that begins before they are mixed"
+    )
 
 
 def _wrong_columns(seen: HeadInput, names: Sequence[str], reach: Sequence[frozenset[int]]) -> str:

@@ -62,6 +62,11 @@ def compared(model: nn.Module, name: str = "fusion", **options: Any) -> OutputCo
     return check.result
 
 
+def in_autocast(layer: nn.Module, z: Tensor) -> Tensor:
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        return layer(z)
+
+
 def finish_plainly(model: Model, z: Tensor, features: Tensor) -> Tensor:
     return z
 
@@ -121,6 +126,7 @@ DIFFERENT = {
     "squeezed to one score": lambda m, z, f: m.extra(z)[:, 0],
     "by a function with the weight": lambda m, z, f: F.linear(z.tanh(), m.extra.weight),
     "checkpointed": lambda m, z, f: checkpoint(m.extra, z, use_reentrant=False),
+    "under autocast": lambda m, z, f: in_autocast(m.extra, z).float(),
 }
 
 
@@ -204,6 +210,22 @@ def test_the_logits_among_other_outputs(case):
         model = Model(finish)
         model.fusion = Dict(nn.Linear(8, C))
         assert compared(model, output=output).verdict == expected
+
+
+@pytest.mark.negative_control
+def test_a_layer_with_weight_norm():
+    model = Model(DIFFERENT["one more layer"])
+    model.extra = nn.utils.parametrizations.weight_norm(nn.Linear(C, 3))
+    found = compared(model)
+    assert found.verdict == "different"
+    assert found.weights == ("extra.parametrizations.weight.original1",)
+
+
+@pytest.mark.negative_control
+def test_a_head_in_front_of_which_everything_is_frozen():
+    model = Model(DIFFERENT["one more layer"])
+    model.encoder.requires_grad_(False)
+    assert compared(model).verdict == "different"
 
 
 def test_frozen_layers_cannot_be_told():

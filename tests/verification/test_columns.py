@@ -93,6 +93,21 @@ def test_modalities_that_are_mixed_before_the_head(golden):
     golden(said(Attention(), *inputs(), **HEAD))
 
 
+@pytest.mark.negative_control
+def test_a_joint_normalisation_in_front_of_the_head_mixes(golden):
+    class Normalised(ReID):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm = nn.LayerNorm(12)
+
+        def forward(self, r: Tensor, n: Tensor, t: Tensor) -> object:
+            return self.classifier(self.norm(torch.cat(self.encode(r, n, t), -1)))
+
+    golden(said(Normalised(), *inputs(), **HEAD))
+    chain = {**HEAD, "head": ["norm", "classifier"]}
+    assert check(Normalised(), *inputs(), **chain).ok
+
+
 def test_shared_blocks_and_several_tensors_are_not_mixed():
     blocks = {
         "r": [(0, 2), (6, 8), (8, 10), (12, 14)],
