@@ -98,15 +98,20 @@ def verify(
         checks += _dry_run(model, inputs, HeadProbe(found), loss)
     report = VerifyReport(tuple(checks))
     Console().print(report.table())
-    if strict and not report.ok:
-        failed = [check for check in report.checks if not check.ok]
+    if strict:
+        _refuse_failed(report)
+    return report
+
+
+def _refuse_failed(report: VerifyReport) -> None:
+    failed = [check for check in report.checks if not check.ok]
+    if failed:
         raise CMIEIError(
             "the dry run found what attach() cannot work with",
             got="; ".join(f"{check.name}: {check.found}" for check in failed),
             expected="every check ok",
             remedy="correct the model, or name another head",
         )
-    return report
 
 
 def _dry_run(
