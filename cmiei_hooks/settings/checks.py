@@ -16,7 +16,7 @@ __all__ = [
     "MODULE",
     "NAMES",
     "WIDTHS",
-    "Check",
+    "Allowed",
     "CheckError",
     "choice",
     "integer",
@@ -29,7 +29,7 @@ class CheckError(Exception):
 
 
 @dataclass(frozen=True)
-class Check:
+class Allowed:
     """What a setting may be."""
 
     expected: str
@@ -45,7 +45,7 @@ def _boolean(value: Any) -> bool:
     return value
 
 
-def integer(least: int, *, optional: bool = False) -> Check:
+def integer(least: int, *, optional: bool = False) -> Allowed:
     """An integer from ``least`` on; with ``optional`` also None."""
 
     def convert(value: Any) -> int | None:
@@ -59,10 +59,10 @@ def integer(least: int, *, optional: bool = False) -> Check:
             raise CheckError
         return whole
 
-    return Check(f"an integer >= {least}" + (" or null" if optional else ""), convert)
+    return Allowed(f"an integer >= {least}" + (" or null" if optional else ""), convert)
 
 
-def number(most: float = math.inf, *, finite: bool = False) -> Check:
+def number(most: float = math.inf, *, finite: bool = False) -> Allowed:
     """A number from 0 to ``most``; infinity is one unless ``finite``."""
 
     def convert(value: Any) -> float:
@@ -77,8 +77,8 @@ def number(most: float = math.inf, *, finite: bool = False) -> Check:
         return real
 
     if most < math.inf:
-        return Check(f"a number from 0 to {most:g}", convert)
-    return Check("a finite number >= 0" if finite else "a number >= 0", convert)
+        return Allowed(f"a number from 0 to {most:g}", convert)
+    return Allowed("a finite number >= 0" if finite else "a number >= 0", convert)
 
 
 def _as_number(text: str, real: float) -> str:
@@ -91,7 +91,7 @@ def _as_number(text: str, real: float) -> str:
     return f"YAML reads {text} as text: write {written}"
 
 
-def choice(*allowed: str) -> Check:
+def choice(*allowed: str) -> Allowed:
     """One of several words."""
 
     def convert(value: Any) -> str:
@@ -101,7 +101,7 @@ def choice(*allowed: str) -> Check:
             raise CheckError(did_you_mean(value, allowed))
         return str(value)
 
-    return Check("one of " + ", ".join(map(repr, allowed)), convert)
+    return Allowed("one of " + ", ".join(map(repr, allowed)), convert)
 
 
 def _module(value: Any) -> str | tuple[str, ...] | None:
@@ -141,15 +141,15 @@ def _names(value: Any) -> tuple[str, ...] | None:
     return tuple(names)
 
 
-BOOLEAN = Check("True or False", _boolean)
-MODULE = Check(
+BOOLEAN = Allowed("True or False", _boolean)
+MODULE = Allowed(
     "the name of a module, such as 'classifier', or the different names of a chain, "
     "such as ['bottleneck', 'classifier']",
     _module,
 )
-WIDTHS = Check(
+WIDTHS = Allowed(
     "two or more integers >= 1, the width of each modality, such as [512, 512, 512]",
     _widths,
     SplitsError,
 )
-NAMES = Check("non-empty names, all different, such as [r, n, t]", _names, SplitsError)
+NAMES = Allowed("non-empty names, all different, such as [r, n, t]", _names, SplitsError)

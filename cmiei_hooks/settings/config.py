@@ -141,6 +141,9 @@ class Config:
     )
 
     def __post_init__(self) -> None:
+        splits: Any = self.splits
+        if isinstance(splits, Mapping):
+            self._name_splits(splits)
         for field in dataclasses.fields(self):
             object.__setattr__(self, field.name, checked(field, getattr(self, field.name)))
         if self.relative and not self.sample_level:
@@ -157,6 +160,19 @@ class Config:
                 expected=f"{len(self.splits)} names",
                 remedy="give every modality a name, in the order of the splits",
             )
+
+    def _name_splits(self, splits: Mapping[Any, Any]) -> None:
+        """``splits={"audio": 32, "video": 48}``: the keys are the names."""
+        names = tuple(splits)
+        if self.names is not None and tuple(self.names) != names:
+            raise SplitsError(
+                "the keys of splits are the names of the modalities",
+                got=f"splits {dict(splits)}, names {list(self.names)}",
+                expected="the same names, or none",
+                remedy="leave names out",
+            )
+        object.__setattr__(self, "names", names)
+        object.__setattr__(self, "splits", tuple(splits.values()))
 
     @classmethod
     def load(cls, source: ConfigSource) -> Config:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, TypeVar
 
-from .checks import Check, CheckError
+from .checks import Allowed, CheckError
 
 __all__ = ["checked", "describe", "refusal", "setting"]
 
@@ -15,7 +15,7 @@ _LONGEST = 200
 """Longer values are cut in errors."""
 
 
-def setting(default: T, check: Check, text: str) -> T:
+def setting(default: T, check: Allowed, text: str) -> T:
     """A field of a dataclass. ``text`` describes it in Markdown, for the documentation."""
     return dataclasses.field(default=default, metadata={"check": check, "text": text})
 
@@ -26,7 +26,7 @@ def checked(field: dataclasses.Field[Any], value: Any) -> Any:
     Raises:
         CMIEIError: the setting cannot take it.
     """
-    check: Check = field.metadata["check"]
+    check: Allowed = field.metadata["check"]
     try:
         return check.convert(value)
     except CheckError as error:

@@ -276,3 +276,22 @@ def test_steps_go_with_the_default_of_the_epochs_and_with_the_other_pair():
     Config(warmup_steps=100, warmup_epochs=5)
     Config(warmup_steps=100, end_epoch=40)
     Config(warmup_epochs=3, end_step=900)
+
+
+def test_splits_by_name_give_the_names_too(tmp_path):
+    expected = Config(splits=[32, 48], names=["audio", "video"])
+    assert Config(splits={"audio": 32, "video": 48}) == expected
+    assert Config(splits={"audio": 32, "video": 48}, names=["audio", "video"]) == expected
+    file = tmp_path / "splits.yml"
+    file.write_text("SPLITS: {audio: 32, video: 48}")
+    assert Config.load(file) == expected
+
+
+@pytest.mark.parametrize(
+    ("splits", "names"),
+    [({"a": 3, "b": 4}, ["b", "a"]), ({"a": 3, "b": 0}, None), ({1: 3, 2: 4}, None)],
+)
+def test_splits_by_name_that_contradict_themselves(splits, names, golden):
+    with pytest.raises(SplitsError) as error:
+        Config(splits=splits, names=names)
+    golden(error.value)
