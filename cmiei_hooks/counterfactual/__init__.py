@@ -12,6 +12,7 @@ from .output_check import (
     OutputComparison,
     compare_output,
     head_output,
+    larger_head,
 )
 from .recursion import refuse_recursion
 from .rerun import BASELINES, Change, expectation, measure, reruns, run_links
@@ -27,6 +28,7 @@ __all__ = [
     "expectation",
     "head_output",
     "influence_of_linear",
+    "larger_head",
     "measure",
     "quiet",
     "refuse_recursion",

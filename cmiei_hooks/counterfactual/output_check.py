@@ -16,11 +16,18 @@ from torch.utils.hooks import RemovableHandle
 
 from .._torch import in_backward
 from ..errors import CMIEIError
-from ..fusion import Head, mapped, read_part, replaced, tensors
+from ..fusion import Head, common_module, mapped, read_part, replaced, tensors, unwrapped
 from .autograd_graph import ancestors, layers_between
 from .isolation import unseen
 
-__all__ = ["HeadOutput", "OutputCheck", "OutputComparison", "compare_output", "head_output"]
+__all__ = [
+    "HeadOutput",
+    "OutputCheck",
+    "OutputComparison",
+    "compare_output",
+    "head_output",
+    "larger_head",
+]
 
 _TOLERANCE = 1e-4
 """Relative difference up to which two tensors count as equal; the later steps may round."""
@@ -115,6 +122,15 @@ def compare_output(
     return OutputComparison(verdict, text, weights)
 
 
+def larger_head(model: nn.Module, head: Head, found: OutputComparison) -> str:
+    """What to name instead of a head whose logits further layers take on, as a remedy."""
+    modules = {unwrapped(path): module for path, module in model.named_modules()}
+    layers = [unwrapped(weight.rpartition(".")[0]) for weight in found.weights]
+    outer = common_module(modules, [unwrapped(head.names[0]), *layers])
+    named = f"name {outer!r}" if outer else "name a module that contains all of them"
+    return f"{named}, or what cmiei_hooks.discover(model, *inputs) finds"
+
+
 def _computed_by_layers(
     found: Sequence[Tensor],
     outputs: Sequence[HeadOutput],
@@ -193,6 +209,8 @@ class OutputCheck:
     def _dispatch(self, module: nn.Module, *returned: Any) -> Any:
         if self._head is None or self._model is None or in_backward():
             return None
+        if not (self._without_gradient or self._head.last.training):
+            return None  # a validation before the first training call
         if not returned:
             self._gradient, self._outputs = torch.is_grad_enabled(), []
             return None

@@ -5,10 +5,10 @@ from __future__ import annotations
 import warnings
 import weakref
 
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from ..counterfactual import ChainCheck
+from ..counterfactual import ChainCheck, OutputComparison, larger_head
 from ..errors import CMIEIWarning
 from ..functional import cap
 from ..fusion import Head, explain_silence
@@ -116,6 +116,30 @@ class Notices:
             "the hook of C-MIEI to it, where it does nothing. Call remove(), and attach again "
             "after that tool has changed the model",
         )
+
+    def check_output(self, found: OutputComparison) -> None:
+        """Warn of a head whose logits are not those of the model."""
+        model = self._model()
+        if found.verdict == "different" and model is not None:
+            self._warn(
+                "output",
+                f"the head {self._head.name!r} does not return the logits of the model: "
+                f"{found.sentence}. Influence is measured on a hidden layer; "
+                + larger_head(model, self._head, found),
+            )
+
+    def check_probabilities(self, found: Tensor | None) -> None:
+        """Warn of a head that returns probabilities; waits for the device."""
+        if found is None or "probabilities" in self._given or self._head.measure == "squared":
+            return
+        if bool(found):
+            self._warn(
+                "probabilities",
+                f"the head {self._head.name!r} returns probabilities: every row is at least 0 and "
+                "sums to 1. Softmax of probabilities is nearly uniform, so influence is many times "
+                "too small. Name a head that returns the logits, or turn them back: "
+                "output=lambda p: p.log()",
+            )
 
     def check_batch(self, batch: int, config: Config) -> None:
         """Warn of batches that are too small for anything to be substituted."""

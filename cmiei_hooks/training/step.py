@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from .._torch import in_backward, transform
 from ..counterfactual import (
     ChainCheck,
+    OutputCheck,
     expectation,
     influence_of_linear,
     measure,
@@ -22,7 +23,7 @@ from ..counterfactual import (
 )
 from ..errors import InputError
 from ..functional import KEPT
-from ..fusion import Call, Captured, Head
+from ..fusion import Call, Captured, Head, looks_like_probabilities
 from ..logs import Reporter
 from ..settings import Config
 from .checkpoint_replay import Done, Replays, in_checkpointed_region
@@ -84,6 +85,10 @@ class Step:
         self.replays = Replays()
         self.notices = Notices(model, head)
         self.chain = ChainCheck(head, model)
+        # A compiled model would be compiled once more when the hooks of this check go.
+        compiled = any(hasattr(module, "_orig_mod") for module in model.modules())
+        self.output = OutputCheck() if compiled else OutputCheck(head, model)
+        self._probabilities: Tensor | None = None
         self.last: Measurement | None = None
         self.suspended = False
         _open.add(self)
@@ -112,6 +117,8 @@ class Step:
         if (epoch := self.schedule.asked) is not None:
             self.begin_epoch(epoch)
         self.notices.check_epoch(self.schedule)
+        if self.output.result is not None:
+            self.notices.check_output(self.output.result)
         return self._advance(args, kwargs)
 
     def _advance(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
@@ -175,14 +182,19 @@ class Step:
                 self.notices.check_batch(captured.batch, self.config)
             self.last = Measurement(influence.float(), substituted)
             if self.journal.add(step, influence, substituted, acts):
-                self.notices.check_finite(self.journal.statistics)
+                self._check_values()
         return chosen
 
     def _estimate(self, captured: Captured) -> Tensor:
         if self.config.inplace:
             refuse_in_place(captured)
         influence = influence_of_linear(self.head, captured)
-        return measure(self.head, captured).influence if influence is None else influence
+        if influence is not None:  # of a Linear: logits
+            return influence
+        found = measure(self.head, captured)
+        if self._probabilities is None:
+            self._probabilities = looks_like_probabilities(found.logits)
+        return found.influence
 
     def _replaced(self, captured: Captured, chosen: Tensor, step: int) -> Call | None:
         """Replace what was chosen, in the call itself or when it is computed again."""
@@ -194,8 +206,13 @@ class Step:
 
     def metrics(self, reduce: bool = False) -> dict[str, float]:
         """See ``Handle.metrics``."""
-        self.notices.check_finite(self.journal.statistics)
+        self._check_values()
         return self.journal.metrics(reduce)
+
+    def _check_values(self) -> None:
+        """Warn of what only values show; waits for the device."""
+        self.notices.check_finite(self.journal.statistics)
+        self.notices.check_probabilities(self._probabilities)
 
     def begin_epoch(self, epoch: float) -> None:
         """Enter an epoch; a new one begins a new average."""
@@ -210,7 +227,11 @@ class Step:
         """Say what has not been said yet, and take the hooks of the chain off."""
         _open.discard(self)
         try:
+            if self.output.result is not None:
+                self.notices.check_output(self.output.result)
+            self.notices.check_probabilities(self._probabilities)
             self.notices.training_ends(self.journal.statistics, self.chain)
             self.journal.close()
         finally:
             self.chain.close()
+            self.output.close()

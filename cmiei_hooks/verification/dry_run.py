@@ -10,19 +10,17 @@ from rich.console import Console
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ..counterfactual import compare_output, quiet
+from ..counterfactual import compare_output, larger_head, quiet
 from ..discovery import device_of
 from ..errors import CMIEIError
 from ..fusion import (
     Outputs,
     call_of_mapping,
-    common_module,
     locate,
     mapped,
     read_part,
     refuse_both,
     training_mode,
-    unwrapped,
 )
 from ..settings import Config, ConfigSource
 from ..training import PreHook, paused
@@ -166,11 +164,7 @@ def _model_returns(model: nn.Module, probe: HeadProbe, returned: Any) -> Check:
     found = compare_output(probe.outputs, returned, model)
     text = found.sentence
     if found.verdict == "different":
-        modules = {unwrapped(path): module for path, module in model.named_modules()}
-        layers = [unwrapped(weight.rpartition(".")[0]) for weight in found.weights]
-        outer = common_module(modules, [unwrapped(probe.head.names[0]), *layers])
-        text += f"; name {outer!r}" if outer else "; name a module that contains all of them"
-        text += ", or what cmiei_hooks.discover(model, *inputs) finds"
+        text += "; " + larger_head(model, probe.head, found)
     elif found.verdict == "unknown":
         text = f"cannot be told: {text}"
     return Check("head returns the model's logits", found.verdict != "different", text)

@@ -149,3 +149,46 @@ def test_a_checkpointed_forward_counts_although_its_gradient_is_off(reentrant, m
     out.sum().backward()
     assert handle.step == 1
     assert handle.metrics()["C_MIEI_Ratio"] == 0.5
+
+
+class Classified(nn.Module):
+    """Three encoders, concatenation, an MLP head."""
+
+    def __init__(self, *end: nn.Module) -> None:
+        super().__init__()
+        self.encoders = nn.ModuleList(nn.Linear(6, width) for width in WIDTHS)
+        width = sum(WIDTHS)
+        self.fusion = nn.Sequential(nn.Linear(width, 8), nn.ReLU(), nn.Linear(8, 7), *end)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fusion(torch.cat([encode(x) for encode in self.encoders], 1))
+
+
+@pytest.mark.parametrize("calls", [1, 3])
+def test_a_hidden_layer_that_was_named_as_the_head_is_noticed(calls, x, golden):
+    model = Classified()
+    handle = cmiei_hooks.attach(model, head="fusion.0", splits=WIDTHS, **ACTING)
+    model.eval()(x)  # a sanity check before training shows nothing
+    model.train()
+    (message,) = warned(lambda: [*(model(x) for _ in range(calls)), handle.remove()])
+    golden(message)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_the_right_head_is_no_reason_to_warn_and_the_hooks_go(compiled, x):
+    model = Classified()
+    run = torch.compile(model, backend="eager") if compiled else model
+    handle = cmiei_hooks.attach(run, head="fusion", splits=WIDTHS, **ACTING)
+    assert warned(lambda: [run(x) for _ in range(2)]) == []
+    assert not model._forward_hooks
+    assert not model.fusion._forward_hooks
+    assert warned(handle.remove) == []
+
+
+@pytest.mark.parametrize(("end", "count"), [(nn.Softmax(1), 1), (nn.LogSoftmax(1), 0)])
+def test_probabilities_in_the_place_of_logits_are_noticed(end, count, x, golden):
+    model = Classified(end)
+    handle = cmiei_hooks.attach(model, head="fusion", splits=WIDTHS, **ACTING)
+    messages = warned(lambda: [model(x), handle.metrics(), model(x), handle.remove()])
+    assert len(messages) == count
+    golden("\n".join(messages))
