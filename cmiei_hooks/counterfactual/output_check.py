@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import Node
 from torch.utils.hooks import RemovableHandle
 
-from .._torch import in_backward
+from .._torch import exporting, in_backward, transform
 from ..errors import CMIEIError
 from ..fusion import Head, common_module, mapped, read_part, replaced, tensors, unwrapped
 from .autograd_graph import ancestors, layers_between
@@ -178,6 +178,8 @@ class OutputCheck:
         self._gradient = self._graph_began = False
         self.result: OutputComparison | None = None
         """None until the model has returned from a forward in which the head was called."""
+        self.paused = False
+        """During a dry run of the model nothing is compared."""
         self._hooks: list[RemovableHandle] = []
         self._run: Callable[..., Any] | None = None
         if head is not None and model is not None:
@@ -204,10 +206,12 @@ class OutputCheck:
 
     def __call__(self, module: nn.Module, args: Any, *returned: Any) -> Any:
         """The signature of a forward hook; a pre-hook is called without ``returned``."""
-        return None if self._run is None else self._run(module, *returned)
+        if self._run is None or self.paused or exporting():
+            return None
+        return self._run(module, *returned)
 
     def _dispatch(self, module: nn.Module, *returned: Any) -> Any:
-        if self._head is None or self._model is None or in_backward():
+        if self._head is None or self._model is None or in_backward() or transform() is not None:
             return None
         if not (self._without_gradient or self._head.last.training):
             return None  # a validation before the first training call

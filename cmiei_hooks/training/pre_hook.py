@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from .._torch import exporting
-from ..counterfactual import ChainCheck
+from ..counterfactual import ChainCheck, OutputCheck
 from ..fusion import Call, refuse_replica
 from .step import Step
 
@@ -57,6 +57,12 @@ class PreHook:
         """The modules of the head; none if the hook does nothing."""
         return () if self._step is None else self._step.head.links
 
+    def pause(self, paused: bool) -> None:
+        """Do nothing in a dry run of the model, or go on after it."""
+        self.paused = paused
+        if self._step is not None:
+            self._step.output.paused = paused
+
     def end(self) -> None:
         """Do nothing from now on: compiled code may go on calling a hook that was removed."""
         step, self._step, self._run = self._step, None, None
@@ -77,7 +83,7 @@ def strip(model: nn.Module) -> None:
             for number, hook in list(hooks.items()):
                 if isinstance(hook, PreHook):
                     hook.end()
-                if isinstance(hook, (PreHook, ChainCheck)):
+                if isinstance(hook, (PreHook, ChainCheck, OutputCheck)):
                     _remove(module, number)
 
 
@@ -103,9 +109,9 @@ def paused(model: nn.Module) -> Iterator[None]:
     """Inside, the attachments of the model do nothing; not even suspension leaves such no trace."""
     pausing = [hook for _, hook in active_hooks(model)]
     for hook in pausing:
-        hook.paused = True
+        hook.pause(True)
     try:
         yield
     finally:
         for hook in pausing:
-            hook.paused = False
+            hook.pause(False)
