@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..counterfactual import isolated
 from ..fusion import Call, Path, call_tensors, replaced, tensors
 from ..training import paused
 
