@@ -76,6 +76,28 @@ def test_torch_has_the_name(name):
     assert hasattr(*owner(name))
 
 
+def test_transforms_and_tracers_are_recognised_and_ignored_without_their_names(monkeypatch):
+    import torch.fx
+
+    def seen(x: torch.Tensor) -> torch.Tensor:
+        found.append(_torch.transform())
+        return x.sum()
+
+    class Traced(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return seen(x)
+
+    found: list[str | None] = []
+    torch.func.grad(seen)(torch.ones(2))
+    torch.fx.symbolic_trace(Traced())
+    assert None not in found
+    assert hasattr(torch.fx._symbolic_trace, "_is_fx_tracing_flag")
+    found.clear()
+    without(monkeypatch, "torch._C._functorch.maybe_current_level")
+    torch.func.grad(seen)(torch.ones(2))
+    assert found == [None]
+
+
 @pytest.mark.parametrize("name", OF_MODULES)
 def test_modules_have_the_attribute(name):
     assert name in vars(nn.Linear(2, 2))

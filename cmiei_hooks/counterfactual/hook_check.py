@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from .._torch import ForwardHook, forward_hooks, in_backward
+from .._torch import ForwardHook, forward_hooks, in_backward, transform
 from ..errors import CMIEIError, HeadError
 from ..fusion import Head, read_part
 from .isolation import not_recorded
@@ -86,12 +86,13 @@ class HookCheck:
         self._handles, self._watched, self._raw, self._armed = [], [], None, False
 
     def _note(self, returned: Any) -> None:
-        raw = self._logits(returned) if self._armed else None
+        judged = self._armed and not in_backward() and transform() is None
+        raw = self._logits(returned) if judged else None
         self._raw = None if raw is None else raw.detach().clone()
 
     def _judge(self, returned: Any) -> None:
         raw, logits, keys = self._raw, self._logits(returned), self._watched
-        if raw is None or in_backward():
+        if raw is None:
             return
         names = [getattr(h.call, "__qualname__", type(h.call).__name__) for h in self._hooks()]
         self._settle(keys)
