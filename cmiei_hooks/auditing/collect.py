@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..counterfactual import ChainCheck, expectation, quiet
+from ..counterfactual import ChainCheck, expectation, isolated
 from ..errors import HeadError, InputError
 from ..fusion import Call, Head, eval_mode, mapped, tensors, training_branch
 from ..training import paused
@@ -140,7 +140,7 @@ def device_of(model: nn.Module) -> torch.device:
 def _running(model: nn.Module, device: torch.device, how: Setting) -> Iterator[None]:
     mode = training_branch if how.in_training_branch else eval_mode
     autocast = torch.autocast(device.type) if how.amp else contextlib.nullcontext()
-    with mode(model), quiet(model, device), paused(model), autocast:
+    with mode(model), isolated(model, device), paused(model), autocast:
         yield
 
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..counterfactual import BASELINES, Change, reruns
+from ..counterfactual import BASELINES, reruns
 from ..errors import InputError
 from ..functional import counterfactual_influence, least_logits
-from ..fusion import Captured, Head
+from ..fusion import Captured, Change, Head
 from .shapley import MOST_MODALITIES
 
 __all__ = ["NULL_DRAWS", "Samples", "observe", "together"]

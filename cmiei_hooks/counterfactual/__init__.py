@@ -3,8 +3,9 @@
 ``training``, ``auditing`` and ``verification`` all measure through this room.
 """
 
-from .chain_check import ChainCheck
-from .isolation import quiet, unseen
+from .chain_check import ChainCheck, expectation
+from .hook_check import of_this_package
+from .isolation import isolated, not_recorded
 from .linear import influence_of_linear
 from .output_check import (
     HeadOutput,
@@ -15,12 +16,11 @@ from .output_check import (
     larger_head,
 )
 from .recursion import refuse_recursion
-from .rerun import BASELINES, Change, expectation, measure, reruns, run_links
+from .rerun import BASELINES, measure, reruns, run_links
 
 __all__ = [
     "BASELINES",
     "ChainCheck",
-    "Change",
     "HeadOutput",
     "OutputCheck",
     "OutputComparison",
@@ -28,11 +28,12 @@ __all__ = [
     "expectation",
     "head_output",
     "influence_of_linear",
+    "isolated",
     "larger_head",
     "measure",
-    "quiet",
+    "not_recorded",
+    "of_this_package",
     "refuse_recursion",
     "reruns",
     "run_links",
-    "unseen",
 ]

@@ -3,56 +3,79 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from .._torch import in_backward, transform
+from .._torch import in_autocast, in_backward, original, transform
 from ..errors import CMIEIError, HeadError
 from ..functional import least_logits
-from ..fusion import Head, read_logits
-from .isolation import in_autocast, unseen
-from .rerun import Expected
+from ..fusion import Call, Captured, Head, read_logits
+from .hook_check import HookCheck
+from .isolation import isolated, not_recorded, private_copy
+from .rerun import run_links_and_trace
 
-__all__ = ["ChainCheck"]
+__all__ = ["ChainCheck", "Expected", "expectation"]
 
 _TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3}
-"""Largest difference, relative to the largest value; other types (autocast) may be off by 5 %."""
-_COARSE = 0.05
+"""The largest difference that is taken for rounding, relative to the largest value."""
 
-_MOST = 8
-"""So many calls of the first link may wait for the last one: two views of a sample, say."""
+_COARSE = 0.05
+"""The same for other types, and under autocast."""
+
+_WAITING = 8
+"""The largest number of calls of the first link that wait for the last one, as when a model encodes
+several views before it classifies any."""
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What the last link of a chain must receive and return in a call that is being made."""
+
+    received: Tensor
+    logits: Tensor
+    """``[B, C]``."""
+
+
+def expectation(head: Head, captured: Captured, call: Call) -> Expected:
+    """Found without a trace, for a call of the first link that will have these arguments."""
+    with isolated(head.whole, captured.device):
+        logits, received = run_links_and_trace(head, private_copy(call, {}), captured.batch)
+        return Expected(received.clone(), logits.clone())
 
 
 class ChainCheck:
-    """Compares the first calls of a chain until one of them is as expected, then goes.
+    """Compares the first calls of a chain until one is as expected, then removes its hooks.
 
-    It watches the last link, and the model, at whose end it judges: the last link may also have
-    been called with something else. A single module needs no such check: ``open`` is False from
-    the start. Copies (deepcopy, pickle) do nothing.
+    It watches the last link, and it judges at the end of the model: the last link may also have
+    been called with something else. Of a single module only the user's forward hooks are checked.
+    Copies (deepcopy, pickle) do nothing.
     """
 
     def __init__(self, head: Head | None = None, model: nn.Module | None = None) -> None:
         self._head = head
         self._expected: list[tuple[Expected, tuple[bool, ...], bool]] = []
         self._found: list[str] = []
-        """What the last link gave instead."""
+        """What the last link returned instead."""
         self.refusal: HeadError | None = None
         """Why the chain cannot be used; it stays so."""
         self._hooks: list[RemovableHandle] = []
         self._run: Callable[..., None] | None = None
+        single = head is not None and len(head.links) == 1
+        self._hook_check = HookCheck(head) if head is not None and single else None
         if head is not None and model is not None and len(head.links) > 1:
             # Not traced by Dynamo, as the pre-hook.
             self._run = torch.compiler.disable(self._watch)  # type: ignore[no-untyped-call]  # no types in torch
-            model = getattr(model, "_orig_mod", model)
-            self._hooks = [m.register_forward_hook(self) for m in (head.last, model)]
+            ends = (head.last, original(model))
+            self._hooks = [module.register_forward_hook(self) for module in ends]
 
     @property
     def open(self) -> bool:
         """Whether the comparison is still to be made."""
-        return bool(self._hooks)
+        return bool(self._hooks) or (self._hook_check is not None and self._hook_check.open)
 
     @property
     def missing(self) -> bool:
@@ -63,12 +86,15 @@ class ChainCheck:
         """Say what the model must compute in the call that is being made.
 
         Raises:
-            HeadError: the last link gave something else in the calls before.
+            HeadError: the last link returned something else in the calls before.
         """
+        if self._hook_check is not None:
+            self._hook_check.arm()
+            return
         self.settle()
-        # A call that was broken off (out of memory) is forgotten by and by.
+        # A call that was aborted (out of memory) drops out when later ones have filled the list.
         self._expected = [
-            *self._expected[1 - _MOST :],
+            *self._expected[1 - _WAITING :],
             (expected, self._modes(), in_autocast(expected.logits.device.type)),
         ]
 
@@ -85,8 +111,8 @@ class ChainCheck:
             got="; ".join(dict.fromkeys(self._found)),
             expected="the same: what stands between the links only passes the tensor on",
             remedy="something between the links (an activation, dropout or other random numbers, "
-            "scaling, another input) is not part of the chain: name a module that contains it, or "
-            "fewer links",
+            "scaling, another input, a hook of yours on a link) is not part of the chain: name a "
+            "module that contains it, or fewer links",
         )
         self.close()
         raise self.refusal
@@ -97,9 +123,11 @@ class ChainCheck:
         for hook in self._hooks:
             hook.remove()
         self._hooks = []
+        if self._hook_check is not None:
+            self._hook_check.close()
 
     def __call__(self, module: nn.Module, args: Any, returned: Any) -> None:
-        """The signature of a forward hook, of the last link and of the model.
+        """A forward hook of the last link and of the model.
 
         Raises:
             HeadError: the chain is not what the model computes.
@@ -113,15 +141,14 @@ class ChainCheck:
         if module is not self._head.last:
             self.settle()
             return
-        # The comparison is no part of what checkpointing saves and computes again.
-        with torch.no_grad(), unseen():
+        with torch.no_grad(), not_recorded():
             self._compare(self._head, args, returned)
 
     def _compare(self, head: Head, args: Any, returned: Any) -> None:
         differences = []
         for expected, modes, autocast in self._expected:
             if modes != self._modes():
-                continue  # an eval pass after a call that was broken off
+                continue  # an eval pass after a call that was aborted
             coarse = autocast or in_autocast(expected.logits.device.type)
             differences.append(_difference(head, expected, args, returned, coarse))
         if "" in differences:
@@ -142,14 +169,17 @@ class ChainCheck:
 def _difference(
     head: Head, expected: Expected, args: Any, returned: Any, coarse: bool
 ) -> str | None:
-    """How what the last link got and gave differs; empty: not at all; None: it cannot be told."""
+    """How the input and output of the last link differ from what is expected.
+
+    Empty if they do not; None if that cannot be decided from this call.
+    """
     batch, least = len(expected.logits), least_logits(head.measure)
     try:
         logits = read_logits(returned, head.outputs[-1], batch, least)
     except CMIEIError as error:
         return f"{error.problem} ({error.got})"
     received = args[0] if args and isinstance(args[0], Tensor) else expected.received
-    told = False
+    decided = False
     for what, real, wanted in (
         ("logits", logits, expected.logits),
         ("input of the last link", received, expected.received),
@@ -165,5 +195,5 @@ def _difference(
         tolerance = max((_TOLERANCE.get(t, _COARSE) for t in types), default=_COARSE)
         if difference > tolerance * largest:
             return f"{what}: largest difference {difference:.3g} of values up to {largest:.3g}"
-        told |= what != "logits" and largest > 0
-    return "" if told else None
+        decided |= what != "logits" and largest > 0
+    return "" if decided else None

@@ -1,8 +1,10 @@
 """The same influence for heads that begin with a Linear, at about the price of one forward.
 
-With ``P_m = f_m W_m^T``, the part that modality m has in what the Linear returns, all of which
-together cost one forward, ``z = sum_m P_m + b``, and without modality m it is ``z - P_m + q_m``,
-where ``q_m`` is the part of what stands in for it. Layers that follow are run on these variants.
+``P_m = f_m W_m^T`` is what modality m adds to the output of the Linear; all of them together cost
+one forward. The output is ``z = sum_m P_m + b``. Without modality m it is the sum of the other
+terms, ``b`` and what the baseline adds. Nothing is subtracted from ``z``: where one modality is
+much larger than the others, that would leave little but rounding. Layers that follow are run on
+these variants.
 """
 
 from __future__ import annotations
@@ -15,24 +17,26 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .._torch import forward_hooks, hooks_on_all_modules, in_autocast, pre_hooks
 from ..functional import MASKED, batch_mean, least_logits
 from ..fusion import Captured, Head
-from .isolation import in_autocast, quiet, unseen
+from .hook_check import of_this_package
+from .isolation import isolated, not_recorded
 
 __all__ = ["influence_of_linear"]
 
 _CHUNK = 2**20
-"""So many numbers are held at once: a few megabytes, however many classes there are."""
+"""How many numbers are held at once: a few megabytes, whatever the number of classes."""
 
 
 def influence_of_linear(head: Head, captured: Captured) -> Tensor | None:
-    """Influence ``[B, M]`` at a head that begins and ends with a Linear; None if it does not.
+    """Influence ``[B, M]`` of a Linear or an MLP; None for any other head.
 
-    That is a chain or Sequential of any number of BatchNorm1d, a Linear and, in an MLP, further
-    Linears with activations, norms and dropout of torch between them; on one tensor ``[B, D]`` of
-    which the modalities are neighbouring columns, in float32 or float64 without autocast, measured
-    by ``kl``; and nothing else hangs on it: no subclass, parametrization, hook or replaced
-    ``forward``. To be called from inside a pre-hook of the first link.
+    The head is a chain or Sequential of any number of BatchNorm1d, a Linear and, in an MLP, further
+    Linears with activations, norms and dropout of torch between them. It receives one tensor
+    ``[B, D]`` in which the modalities are neighbouring columns, in float32 or float64 without
+    autocast, and ``MEASURE`` is ``kl``. It has no subclass, parametrization, hook of the user's or
+    replaced ``forward``. For use inside a pre-hook of the first link.
     """
     layers, widths = _layers(head), head.partition.widths
     features = _features(captured)
@@ -40,35 +44,35 @@ def influence_of_linear(head: Head, captured: Captured) -> Tensor | None:
         return None
     if not layers.fit(features.dtype, sum(widths)) or in_autocast(features.device.type):
         return None
-    with torch.no_grad(), unseen():
-        stand_in = None
+    with torch.no_grad(), not_recorded():
+        baseline = None
         if head.drop == "mean":
-            stand_in = torch.cat([batch_mean(f) for f in _columns(features, widths)], 1)
+            baseline = torch.cat([batch_mean(f) for f in _columns(features, widths)], 1)
         if layers.norms:
-            features, stand_in = _normalised(head, layers.norms, features, stand_in)
+            features, baseline = _normalised(head, layers.norms, features, baseline)
         first, *others = layers.linears
         if not others:
-            logits = _decomposed(features, stand_in, first, widths)
+            logits = _decomposed(features, baseline, first, widths)
         else:
-            hidden = _hidden(features, stand_in, first, widths)
+            hidden = _hidden(features, baseline, first, widths)
             logits = _products(_through(head, layers.between, hidden), others[0])
         return _influence(logits, len(layers.linears[-1].weight), len(widths), features)
 
 
 @dataclass(frozen=True)
 class _Layers:
-    """What such a head consists of, in order."""
+    """The layers of such a head, in order."""
 
     norms: Sequence[nn.Module]
     linears: Sequence[nn.Linear]
-    """The one, or the first and the last of several."""
+    """The only Linear, or the first and the last of several."""
     between: Sequence[nn.Module]
-    """Everything between these two."""
+    """Everything between these two Linears."""
 
     def fit(self, dtype: torch.dtype, width: int) -> bool:
         """Whether each takes what the one before returns, and two or more logits come out.
 
-        By their weights: somebody may have replaced those.
+        Judged by the weights, which a user may have replaced.
         """
         for layer in (*self.norms, self.linears[0], *self.between, *self.linears[1:]):
             if isinstance(layer, nn.Linear):
@@ -88,9 +92,8 @@ def _layers(head: Head) -> _Layers | None:
     # A subclass may do anything; sharded and quantised parameters are no plain ones.
     whole = all(type(p) is nn.Parameter for part in parts for p in part.parameters())
     taken_as_it_is = all(output is None for output in head.outputs)
-    everywhere = nn.modules.module  # global hooks see the modules inside a Sequential
-    hooked = everywhere._global_forward_pre_hooks or everywhere._global_forward_hooks
-    if hooked or not (whole and taken_as_it_is and all(map(_bare, parts))):
+    # Hooks on all modules see those inside a Sequential.
+    if hooks_on_all_modules() or not (whole and taken_as_it_is and all(map(_bare, parts))):
         return None
     linears = [i for i, part in enumerate(parts) if type(part) is nn.Linear]
     if not linears or linears[-1] != len(parts) - 1:
@@ -103,8 +106,9 @@ def _layers(head: Head) -> _Layers | None:
 
 
 def _parts(module: nn.Module) -> list[nn.Module]:
-    """The modules in a Sequential, in those inside it too; of another one, or if something hangs on
-    the Sequential, the module itself.
+    """The modules in a Sequential, nested ones flattened; any other module as it is.
+
+    A Sequential with hooks or a replaced ``forward`` is one of the others.
     """
     if type(module) is nn.Sequential and _bare(module):
         return [part for inner in module for part in _parts(inner)]
@@ -115,43 +119,43 @@ _OF_ROWS: tuple[Any, ...] = (
     nn.Linear, nn.LayerNorm, nn.Identity, nn.ReLU, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Tanh,
     nn.Sigmoid, nn.Softplus,
 )  # fmt: skip
-"""Each row of what they return depends on that row alone; of the others below in eval mode."""
+"""Layers that treat each row by itself. BatchNorm1d and Dropout do so in eval mode only."""
 
 _FORWARDS: dict[type[nn.Module], Any] = {
     kind: kind.forward for kind in (*_OF_ROWS, nn.BatchNorm1d, nn.Dropout, nn.Sequential)
 }
-"""As torch has them: somebody may replace that of a module, or of the class."""
+"""The methods of torch: a user may replace that of a module or of a class."""
 
 
 def _bare(module: nn.Module) -> bool:
-    """Whether it is a known one and nothing hangs on it but the hooks of this package."""
-    hooks = [*module._forward_pre_hooks.values(), *module._forward_hooks.values()]
-    own = all(type(hook).__module__.partition(".")[0] == "cmiei_hooks" for hook in hooks)
+    """Whether it is a known module with torch's own ``forward``, hooked by this package alone."""
+    hooks = [*pre_hooks(module), *forward_hooks(module)]
+    own = all(of_this_package(hook.call) for hook in hooks)
     kind = type(module)
     return own and "forward" not in module.__dict__ and kind.forward is _FORWARDS.get(kind)
 
 
 def _features(captured: Captured) -> Tensor | None:
-    """The one tensor ``[B, D]`` that is the whole call; None if there is more to it."""
+    """The one tensor ``[B, D]`` that is the whole call; None if the call is anything else."""
     args, kwargs = captured.call
     (first, *others) = captured.tensors.values()
-    tiles = [piece for group in captured.groups for piece in group]
+    slices = [one for group in captured.groups for one in group]
     whole = len(args) + len(kwargs) == 1 and not others and first.dim() == 2
-    rows = captured.dim in (-1, 1) and len(tiles) == len(captured.groups)
+    rows = captured.dim in (-1, 1) and len(slices) == len(captured.groups)
     single = first.dtype in (torch.float32, torch.float64)
     return first.detach() if whole and rows and single and type(first) is Tensor else None
 
 
 def _normalised(
-    head: Head, norms: Sequence[nn.Module], features: Tensor, stand_in: Tensor | None
+    head: Head, norms: Sequence[nn.Module], features: Tensor, baseline: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """The features behind the norms, and one row of what stands in for them there.
+    """The features behind the norms, and one row of the baseline there.
 
     A norm treats every column by itself: what a dropped column becomes does not depend on which
     others are dropped with it.
     """
-    dropped = torch.zeros_like(features) if stand_in is None else stand_in.expand_as(features)
-    with quiet(head.whole, features.device) as begin:
+    dropped = torch.zeros_like(features) if baseline is None else baseline.expand_as(features)
+    with isolated(head.whole, features.device) as begin:
         for norm in norms:
             features = norm.forward(features)
         begin()
@@ -163,7 +167,7 @@ def _normalised(
 _Variants = Callable[[slice], Tensor]
 """Outputs of a Linear, complete and without each modality: ``[1 + M, C', B]`` for C' of its C.
 
-Samples come last: so the products are faster, and the softmax is no slower.
+Samples are on the last axis: the products are faster that way, and the softmax is as fast.
 """
 
 
@@ -172,29 +176,45 @@ def _columns(of: Tensor, widths: Sequence[int]) -> Sequence[Tensor]:
 
 
 def _decomposed(
-    features: Tensor, stand_in: Tensor | None, linear: nn.Linear, widths: Sequence[int]
+    features: Tensor, baseline: Tensor | None, linear: nn.Linear, widths: Sequence[int]
 ) -> _Variants:
-    """From its parts; ``stand_in`` is one row ``[1, D]``, None for zeros."""
+    """The variants of a single Linear; ``baseline`` is one row ``[1, D]``, None for zeros."""
 
     def variants(chosen: slice) -> Tensor:
         weights = _columns(linear.weight[chosen], widths)
+        terms = features.new_empty(len(widths), len(weights[0]), len(features))
         z = features.new_empty(1 + len(widths), len(weights[0]), len(features))
-        for out, f, w in zip(z[1:], _columns(features, widths), weights, strict=True):
+        for out, f, w in zip(terms, _columns(features, widths), weights, strict=True):
             torch.mm(w, f.T, out=out)
-        torch.sum(z[1:], 0, out=z[0])
+        _sums_without_each(terms, z)
         if linear.bias is not None:
-            z[0] += linear.bias[chosen, None].clamp_min(MASKED)  # -inf masks a class
-        torch.sub(z[0], z[1:], out=z[1:])
-        if stand_in is not None:
-            for out, f, w in zip(z[1:], _columns(stand_in, widths), weights, strict=True):
+            z += linear.bias[chosen, None].clamp_min(MASKED)  # -inf masks a class
+        if baseline is not None:
+            for out, f, w in zip(z[1:], _columns(baseline, widths), weights, strict=True):
                 out.add_(w @ f.T)
         return z
 
     return variants
 
 
+def _sums_without_each(terms: Tensor, out: Tensor) -> None:
+    """The sum of all terms ``[M, ...]``, then for each m the sum without term m: ``[1 + M, ...]``.
+
+    All are added up in the same order, so that a term of zeros changes nothing, not even a bit.
+    """
+    before = terms[0]
+    for m, result in enumerate(out[1:]):
+        first, *others = [before, *terms[m + 1 :]] if m else terms[1:]
+        result.copy_(first)
+        for term in others:
+            result.add_(term)
+        if m:
+            before = before + terms[m]
+    out[0] = before
+
+
 def _hidden(
-    features: Tensor, stand_in: Tensor | None, linear: nn.Linear, widths: Sequence[int]
+    features: Tensor, baseline: Tensor | None, linear: nn.Linear, widths: Sequence[int]
 ) -> Tensor:
     """The same as rows, ``[1 + M, B, H]``.
 
@@ -205,8 +225,8 @@ def _hidden(
     parts = [f @ w.T for f, w in zip(_columns(features, widths), weights, strict=True)]
     nothing = torch.zeros_like(parts[0][:1])
     instead = [nothing] * len(widths)
-    if stand_in is not None:
-        rows = _columns(stand_in, widths)
+    if baseline is not None:
+        rows = _columns(baseline, widths)
         instead = [f @ w.T for f, w in zip(rows, weights, strict=True)]
     bias = nothing if linear.bias is None else linear.bias
     left = [[*parts[:m], instead[m], *parts[m + 1 :]] for m in range(len(widths))]
@@ -214,12 +234,12 @@ def _hidden(
 
 
 def _through(head: Head, layers: Sequence[nn.Module], hidden: Tensor) -> Tensor:
-    """The variants ``[1 + M, B, H]`` behind these layers, under the masks of the real forward."""
+    """The variants ``[1 + M, B, H]`` behind these layers, under the real dropout masks."""
     if all(map(_independent, layers)):
         rows = _run(layers, hidden.flatten(0, 1))
         return rows.view(*hidden.shape[:2], rows.shape[1])
     results = []
-    with quiet(head.whole, hidden.device) as begin:
+    with isolated(head.whole, hidden.device) as begin:
         for variant in hidden:
             begin()
             results.append(_run(layers, variant))
@@ -256,7 +276,7 @@ def _influence(variants: _Variants, classes: int, modalities: int, like: Tensor)
     samples = len(like)
     step = max(_CHUNK // max(2 * (1 + modalities) * samples, 1), 64)
     starts = range(0, classes, step)
-    # Made beforehand: what is kept must not lie between the pieces of memory that are used again.
+    # Allocated first, so that the chunks can use the same memory one after the other.
     largest = like.new_empty(2, len(starts), 1 + modalities, samples)
     divergences = like.new_empty(len(starts), modalities, samples)
     for i, start in enumerate(starts):
@@ -265,7 +285,7 @@ def _influence(variants: _Variants, classes: int, modalities: int, like: Tensor)
         if len(starts) > 1:
             torch.amax(z, 1, out=largest[0, i])
             torch.amax(logs, 1, out=largest[1, i])
-        # In place of what is no longer needed: fresh memory is dear.
+        # Written into memory that is no longer needed: allocating more takes longer.
         p = torch.exp(logs[0], out=z[0])
         torch.sub(logs[0], logs[1:], out=logs[1:])
         torch.sum(logs[1:].mul_(p), 1, out=divergences[i])

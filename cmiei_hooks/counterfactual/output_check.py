@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from torch.autograd.graph import Node
 from torch.utils.hooks import RemovableHandle
 
-from .._torch import exporting, in_backward, transform
+from .._torch import exporting, in_backward, original, transform
 from ..errors import CMIEIError
 from ..fusion import Head, common_module, mapped, read_part, replaced, tensors, unwrapped
 from .autograd_graph import ancestors, layers_between
-from .isolation import unseen
+from .isolation import not_recorded
 
 __all__ = [
     "HeadOutput",
@@ -93,7 +93,7 @@ def compare_output(
         model: whose weights are named.
     """
     found = [tensor for _, tensor in tensors(returned) if tensor.is_floating_point()]
-    with torch.no_grad(), unseen():
+    with torch.no_grad(), not_recorded():
         related = [
             next(filter(None, (_relation(t.detach(), output.logits) for output in outputs)), "")
             for t in found
@@ -183,7 +183,7 @@ class OutputCheck:
         self._hooks: list[RemovableHandle] = []
         self._run: Callable[..., Any] | None = None
         if head is not None and model is not None:
-            self._model = model = getattr(model, "_orig_mod", model)
+            self._model = model = original(model)
             # Not traced by Dynamo.
             self._run = torch.compiler.disable(self._dispatch)  # type: ignore[no-untyped-call]  # no types in torch
             self._hooks = [
@@ -226,7 +226,7 @@ class OutputCheck:
         new = None
         if self._without_gradient and not torch.is_grad_enabled():
             new = self._begin_graph(head, returned)
-        with unseen():
+        with not_recorded():
             output = head_output(head, returned if new is None else new)
         self._outputs += [output] if output else []
         return new

@@ -1,4 +1,4 @@
-"""One measurement: the head run again, complete and without each modality in turn."""
+"""The head run again: complete, and with modalities replaced."""
 
 from __future__ import annotations
 
@@ -10,21 +10,30 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .._torch import is_weight_hook, pre_hooks
 from ..errors import HeadError
 from ..functional import batch_mean, counterfactual_influence, least_logits
-from ..fusion import Call, Captured, Head, describe, read_logits, read_tensor, with_values
-from .isolation import copied, quiet
+from ..fusion import (
+    Call,
+    Captured,
+    Change,
+    Head,
+    describe,
+    read_logits,
+    read_tensor,
+    with_values,
+)
+from .hook_check import of_this_package
+from .isolation import isolated, private_copy
 from .recursion import running
 
 __all__ = [
     "BASELINES",
-    "Change",
     "Counterfactuals",
-    "Expected",
-    "expectation",
     "measure",
     "reruns",
     "run_links",
+    "run_links_and_trace",
 ]
 
 
@@ -56,66 +65,46 @@ def measure(head: Head, captured: Captured) -> Counterfactuals:
     return Counterfactuals(influence, logits, counterfactual)
 
 
-Change = Callable[[Tensor], Tensor]
-"""What stands in for one piece ``[B, ...]`` of a modality."""
-
-
 @contextmanager
 def reruns(head: Head, captured: Captured) -> Iterator[Callable[[Mapping[int, Change]], Tensor]]:
     """Inside, the head can be run again with some modalities changed, without a trace.
 
-    To be used from inside a pre-hook of the first link: it is re-entered through ``forward``, so
-    that nobody's hooks run twice and whatever must run before the head (weight norm, FSDP) has run.
-    Yields a function from changes, by the index of the modality, to logits ``[B, C]``; every run
-    draws the same dropout masks.
+    For use inside a pre-hook of the first link. The link is entered through ``forward``: the user's
+    hooks do not run a second time, and what must run before the head (FSDP) has run. Yields a
+    function from changes, by the index of the modality, to logits ``[B, C]``; every run draws the
+    same dropout masks.
     """
     others = captured.call_with(dict.fromkeys(captured.tensors))
-    with quiet(head.whole, captured.device) as rewind:
+    with isolated(head.whole, captured.device) as rewind:
 
         def logits_with(changes: Mapping[int, Change]) -> Tensor:
             rewind()  # each run begins where the real forward will
             # Copies: the head may begin with an in-place ReLU, or fill a list that it is given.
-            variant = captured.copies()
-            for modality, change in changes.items():
-                for piece in captured.views(variant, modality):
-                    piece.copy_(change(piece))
-            call = with_values(copied(others, {}), variant)
-            return run_links(head, call, captured.batch).clone()  # it may reuse its output
+            call = with_values(private_copy(others, {}), captured.changed(changes))
+            return run_links(head, call, captured.batch).clone()  # the head may reuse its output
 
         yield logits_with
 
 
 BASELINES: dict[str, Change] = {
     "zero": torch.zeros_like,
-    "mean": lambda piece: batch_mean(piece).expand_as(piece),
+    "mean": lambda features: batch_mean(features).expand_as(features),
 }
-"""What stands in for a dropped modality, by the words of ``DROP``."""
-
-
-@dataclass(frozen=True)
-class Expected:
-    """What the last link of a chain must receive and give in a call that is being made."""
-
-    received: Tensor
-    logits: Tensor
-    """``[B, C]``."""
-
-
-def expectation(head: Head, captured: Captured, call: Call) -> Expected:
-    """Found without a trace, for a call of the first link that will have these arguments."""
-    with quiet(head.whole, captured.device):
-        logits, received = _run_links(head, copied(call, {}), captured.batch)
-        return Expected(received.clone(), logits.clone())
+"""What replaces a dropped modality, by the words of ``DROP``."""
 
 
 def run_links(head: Head, call: Call, batch: int) -> Tensor:
-    """Run all links of the head on a call that may be written into; to be used under ``quiet``."""
-    return _run_links(head, call, batch)[0]
+    """Run all links of the head on a call that may be written into; for use under ``isolated``."""
+    return run_links_and_trace(head, call, batch)[0]
 
 
-def _run_links(head: Head, call: Call, batch: int) -> tuple[Tensor, Tensor]:
+def run_links_and_trace(head: Head, call: Call, batch: int) -> tuple[Tensor, Tensor]:
     """The logits, and what the last link received (of a single module: the logits again)."""
     with running(head):
+        for hook in pre_hooks(head.first)[_behind_ours(head.first) :]:
+            # These compute the weight, and have not run yet. Those before our hook have.
+            if is_weight_hook(hook.call):
+                hook.call(head.first, call[0])
         returned = _reenter(head.first, *call)
         received = None
         links = zip(head.names, head.names[1:], head.outputs, head.links[1:], strict=False)
@@ -126,12 +115,18 @@ def _run_links(head: Head, call: Call, batch: int) -> tuple[Tensor, Tensor]:
     return logits, logits if received is None else received
 
 
+def _behind_ours(link: nn.Module) -> int:
+    """The position behind the first pre-hook of this package, which is running now."""
+    ours = [of_this_package(hook.call) for hook in pre_hooks(link)]
+    return ours.index(True) + 1 if True in ours else len(ours)
+
+
 def _reenter(head: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     return head.forward(*args, **kwargs)
 
 
 def _run_later(name: str, link: nn.Module, features: Tensor) -> Any:
-    """A later link, which is not inside its own call: what must run before it has not."""
+    """Run a later link. It is not inside its own call: what must run before it has not."""
     if any(hasattr(parameter, "to_local") for parameter in link.parameters()):
         raise HeadError(
             f"the link {name!r} has sharded parameters of its own",
@@ -140,10 +135,10 @@ def _run_later(name: str, link: nn.Module, features: Tensor) -> Any:
             remedy="shard a module that contains all links, or only the first one",
         )
     args: Any = (features,)
-    for hook in list(link._forward_pre_hooks.values()):
+    for hook in pre_hooks(link):
         # Weight norm, spectral norm and pruning compute the weight; other hooks run once, later.
-        if type(hook).__module__.startswith(_OWN_HOOKS):
-            hook(link, args)
+        if is_weight_hook(hook.call):
+            hook.call(link, args)
     try:
         return link.forward(*args)
     except torch.cuda.OutOfMemoryError:
@@ -156,6 +151,3 @@ def _run_later(name: str, link: nn.Module, features: Tensor) -> Any:
             remedy="what the model does between them (another argument, a reshape) is not part of "
             "the chain: name a module that contains it, or fewer links",
         ) from error
-
-
-_OWN_HOOKS = "torch.nn.utils."

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..fusion import Address
+from ..fusion import Path
 from .trace import CallRecord, Fingerprint, Key, Trace
 
 __all__ = ["AttributedTensor", "ModalitySet", "ModuleCall", "attribute", "effect_of_edit"]
@@ -30,7 +30,7 @@ _GROSS = 1e-3
 class AttributedTensor:
     """One tensor that a module received or returned, with the modalities that change it."""
 
-    address: Address
+    address: Path
     shape: tuple[int, ...]
     floating: bool
     noisy: bool
@@ -125,7 +125,7 @@ def _attributed(
     )
 
 
-def _by_address(record: CallRecord | None, side: str) -> dict[Address, Fingerprint]:
+def _by_address(record: CallRecord | None, side: str) -> dict[Path, Fingerprint]:
     return {} if record is None else {one.address: one for one in getattr(record, side)}
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from ..errors import CMIEIError
-from ..fusion import Address, call_tensors, training_branch
+from ..fusion import Path, call_tensors, training_branch
 from .attribution import ModalitySet, attribute
 from .inputs import bare_model, read_inputs
 from .layout import Layout, find_layout
@@ -24,7 +24,7 @@ class HeadInput:
 
     names: tuple[str, ...]
     """The names of the inputs of the model that are modalities."""
-    columns: Mapping[Address, Mapping[int, tuple[ModalitySet, ...]]]
+    columns: Mapping[Path, Mapping[int, tuple[ModalitySet, ...]]]
     """For each tensor and axis (-1; 1 from three axes on), indices into the names."""
     layout: Layout | None
     """As ``discover`` would pass it to ``attach``; None if the modalities are mixed."""
@@ -65,13 +65,13 @@ def attribute_head_input(
     return HeadInput(known.names, columns, layout if isinstance(layout, Layout) else None)
 
 
-def _given(call: Any, addresses: Sequence[Address]) -> list[Any]:
+def _given(call: Any, addresses: Sequence[Path]) -> list[Any]:
     tensors = dict(call_tensors(call))
     return [tensors[address] for address in addresses]
 
 
 def _masks(
-    columns: Mapping[Address, Mapping[int, tuple[ModalitySet, ...]]], floating: Sequence[bool]
+    columns: Mapping[Path, Mapping[int, tuple[ModalitySet, ...]]], floating: Sequence[bool]
 ) -> ModalitySet:
     """Integer inputs that change nothing without another input: they belong to it."""
     sets = {one for axes in columns.values() for sets in axes.values() for one in sets}

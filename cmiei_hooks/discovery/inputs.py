@@ -11,10 +11,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.nn.parameter import is_lazy
 
-from ..errors import HeadError, InputError
-from ..fusion import Address, Call, call_of_mapping, call_tensors, mapped, replaced
+from .._torch import original
+from ..errors import InputError
+from ..fusion import (
+    Call,
+    Path,
+    call_of_mapping,
+    call_tensors,
+    mapped,
+    refuse_lazy,
+    refuse_misfit,
+    refuse_non_module,
+    with_values,
+)
 
 __all__ = ["Inputs", "bare_model", "read_inputs"]
 
@@ -25,26 +35,11 @@ def bare_model(model: nn.Module) -> nn.Module:
     Raises:
         HeadError: it is not a model, or it holds lazy modules that have never been called.
     """
-    if not isinstance(model, nn.Module):
-        raise HeadError(
-            "this is not a model",
-            got=type(model).__name__,
-            expected="a torch.nn.Module",
-            remedy="pass the model itself",
-        )
-    original = getattr(model, "_orig_mod", None)  # compiled code ignores hooks that are added later
-    if isinstance(original, nn.Module):
-        return bare_model(original)
+    refuse_non_module(model)
+    model = original(model)  # compiled code ignores hooks that are added later
     if isinstance(model, DistributedDataParallel):
         return bare_model(model.module)
-    lazy = [name for name, parameter in model.named_parameters() if is_lazy(parameter)]
-    if lazy:
-        raise HeadError(
-            "the model holds lazy modules that have not been called yet",
-            got=", ".join(lazy),
-            expected="parameters that exist",
-            remedy="run one batch through the model first",
-        )
+    refuse_lazy(model)
     return model
 
 
@@ -53,7 +48,7 @@ class Inputs:
     """A call of the model, and where its arguments hold each modality."""
 
     call: Call
-    addresses: tuple[Address, ...]
+    addresses: tuple[Path, ...]
     names: tuple[str, ...]
     """One for each address, taken from the keywords, keys or parameters of ``forward``."""
     batch: int
@@ -65,12 +60,9 @@ class Inputs:
 
     def permuted(self, modality: int) -> Call:
         """The call with the rows of one modality permuted: each sample gets another one's."""
-        args, kwargs = self.fresh()
         address = self.addresses[modality]
         new = _permuted(dict(call_tensors(self.call))[address])
-        if isinstance(address[0], int):
-            return replaced(args, address, new), kwargs
-        return args, replaced(kwargs, address, new)
+        return with_values(self.fresh(), {address: new})
 
 
 def read_inputs(model: nn.Module, inputs: Sequence[Any]) -> Inputs:
@@ -103,19 +95,20 @@ def read_inputs(model: nn.Module, inputs: Sequence[Any]) -> Inputs:
 
 def _call(model: nn.Module, inputs: Sequence[Any]) -> Call:
     if len(inputs) == 1 and isinstance(inputs[0], Mapping):
-        call = call_of_mapping(model.forward, inputs[0])
-        if call[1]:
-            return call
-    try:
-        inspect.signature(model.forward).bind(*inputs)
-    except TypeError as error:
-        raise InputError(
-            "the model cannot be called with these inputs",
-            got=f"{_described((tuple(inputs), {}))}: {error}",
-            expected="the arguments of forward by position, or one dict of its keywords",
-            remedy="pass what the training loop passes, with labels if forward takes them",
-        ) from None
-    return tuple(inputs), {}
+        by_keyword = call_of_mapping(model.forward, inputs[0])
+        if by_keyword[1]:
+            return by_keyword
+    call: Call = tuple(inputs), {}
+    refuse_misfit(
+        model.forward,
+        call,
+        InputError,
+        "the model cannot be called with these inputs",
+        got=_described(call),
+        expected="the arguments of forward by position, or one dict of its keywords",
+        remedy="pass what the training loop passes, with labels if forward takes them",
+    )
+    return call
 
 
 def _permuted(x: Tensor) -> Tensor:
@@ -127,7 +120,7 @@ def _permuted(x: Tensor) -> Tensor:
     return x + noise.to(x)
 
 
-def _names(model: nn.Module, addresses: Sequence[Address]) -> tuple[str, ...]:
+def _names(model: nn.Module, addresses: Sequence[Path]) -> tuple[str, ...]:
     parameters = [
         parameter.name
         for parameter in inspect.signature(model.forward).parameters.values()
@@ -139,12 +132,12 @@ def _names(model: nn.Module, addresses: Sequence[Address]) -> tuple[str, ...]:
             return key
         return parameters[key] if key < len(parameters) else f"m{key}"
 
-    def short(at: Address) -> str:
+    def short(at: Path) -> str:
         if len(at) == 1:
             return root(at[0])
         return at[-1] if isinstance(at[-1], str) else f"{long(at[:-1])}{at[-1]}"
 
-    def long(at: Address) -> str:
+    def long(at: Path) -> str:
         return "_".join([root(at[0]), *map(str, at[1:])])
 
     shorts = [short(at) for at in addresses]

@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
 
-from ..fusion import Address, Field, Output
+from ..fusion import Field, Output, Path
 from .layout import Layout
 
 __all__ = ["Candidate", "DiscoverReport", "OutputPath", "RuledOut", "candidate"]
@@ -25,7 +25,7 @@ _MOST_NAMED = 3
 class OutputPath:
     """``output=`` for logits that are nested deeper than one index or key can reach."""
 
-    address: Address
+    address: Path
 
     def __call__(self, returned: Any) -> Tensor:
         """The logits in what the head returned."""
@@ -141,7 +141,7 @@ class DiscoverReport:
 def candidate(
     head: Sequence[str],
     layout: Layout,
-    outputs: Sequence[Address],
+    outputs: Sequence[Path],
     classes: int,
     *,
     reason: str,
@@ -161,7 +161,7 @@ def candidate(
     )
 
 
-def _output(address: Address) -> Output:
+def _output(address: Path) -> Output:
     if len(address) > 1:
         return OutputPath(address)
     return address[0] if address else None

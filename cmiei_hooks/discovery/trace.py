@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..counterfactual import quiet
-from ..fusion import Address, Call, call_tensors, replaced, tensors
+from ..counterfactual import isolated
+from ..fusion import Call, Path, call_tensors, replaced, tensors
 from ..training import paused
 
 __all__ = ["CallRecord", "Edit", "Fingerprint", "Key", "Trace", "device_of", "fingerprint", "trace"]
@@ -25,7 +25,7 @@ Key = tuple[str, int]
 class Fingerprint:
     """One tensor, as it was when a module received or returned it."""
 
-    address: Address
+    address: Path
     shape: tuple[int, ...]
     floating: bool
     columns: Mapping[int, Tensor]
@@ -56,7 +56,7 @@ class Edit:
     """Change one tensor that one call returns, to see what depends on it."""
 
     key: Key
-    address: Address
+    address: Path
 
 
 def trace(
@@ -80,7 +80,7 @@ def trace(
     recorder = _Recorder()
     args, kwargs = call
     with (
-        quiet(model, device_of(model, call)),
+        isolated(model, device_of(model, call)),
         paused(model),
         mode(model),
         torch.enable_grad(),  # some models register gradient hooks in forward
@@ -170,7 +170,7 @@ class _Recorder:
         return self._clock
 
 
-def fingerprint(x: Tensor, address: Address = ()) -> Fingerprint:
+def fingerprint(x: Tensor, address: Path = ()) -> Fingerprint:
     """A weighted sum over each column of ``[B, ...]``; it depends on the order of the rows."""
     x = x.detach()
     floating = x.is_floating_point()

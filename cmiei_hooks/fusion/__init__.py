@@ -1,24 +1,30 @@
 """The fusion head: which modules it is, where its input holds each modality, which part of its
 output is the logits.
 
-Nothing is run here but what a caller passes in; the rooms above find, read and rewrite calls
-through it.
+The rooms above find the head, read its calls and make new ones through this room.
 """
 
-from .arguments import Call, Path, call_of_mapping, describe, with_values
+from .arguments import call_of_mapping, describe, refuse_misfit
+from .captured_call import Captured, Change
 from .head import Head, locate, nested, refuse_both, unwrapped
-from .hookability import drop_compiled_code, explain_silence, refuse_replica
+from .hookability import (
+    drop_compiled_code,
+    refuse_lazy,
+    refuse_non_module,
+    refuse_replica,
+    why_never_called,
+)
 from .logits import Output, Outputs, read_logits, read_part, read_tensor
-from .modalities import Captured, default_names, parse_modalities
+from .modalities import default_names, parse_modalities
 from .module_mode import eval_mode, training_branch, training_mode
 from .probabilities import ends_in_probabilities, looks_like_probabilities
-from .pytree import Address, Field, call_tensors, mapped, replaced, tensors
+from .pytree import Call, Field, Path, call_tensors, mapped, replaced, tensors, with_values
 from .suggestions import common_module
 
 __all__ = [
-    "Address",
     "Call",
     "Captured",
+    "Change",
     "Field",
     "Head",
     "Output",
@@ -32,7 +38,6 @@ __all__ = [
     "drop_compiled_code",
     "ends_in_probabilities",
     "eval_mode",
-    "explain_silence",
     "locate",
     "looks_like_probabilities",
     "mapped",
@@ -42,11 +47,15 @@ __all__ = [
     "read_part",
     "read_tensor",
     "refuse_both",
+    "refuse_lazy",
+    "refuse_misfit",
+    "refuse_non_module",
     "refuse_replica",
     "replaced",
     "tensors",
     "training_branch",
     "training_mode",
     "unwrapped",
+    "why_never_called",
     "with_values",
 ]

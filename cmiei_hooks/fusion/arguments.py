@@ -1,4 +1,4 @@
-"""One call of a module: find tensors in its arguments, and make the same call with others."""
+"""The arguments of one call: what a user's word means in it, and whether a function takes it."""
 
 from __future__ import annotations
 
@@ -8,88 +8,59 @@ from typing import Any
 
 from torch import Tensor
 
-from .pytree import replaced
+from ..errors import CMIEIError
+from .pytree import Call, Path, value_at
 
-__all__ = [
-    "Call",
-    "Path",
-    "call_of_mapping",
-    "describe",
-    "first_tensors",
-    "resolve",
-    "value_at",
-    "with_values",
-]
-
-Call = tuple[tuple[Any, ...], dict[str, Any]]
-"""``args`` and ``kwargs``."""
-
-Path = tuple[Any, ...]
-"""Keys that lead from a call to one value: ``(0, i)`` into args, ``(1, key)`` into kwargs, ..."""
+__all__ = ["call_of_mapping", "describe", "first_tensors", "refuse_misfit", "resolve"]
 
 
 def first_tensors(call: Call) -> list[Path]:
-    """Where the tensors among the arguments are, positional before keyword."""
+    """The paths of the arguments that are tensors, positional before keyword."""
     return [path for path, value in _arguments(call) if isinstance(value, Tensor)]
 
 
 def _arguments(call: Call) -> list[tuple[Path, Any]]:
     args, kwargs = call
-    positional: list[tuple[Path, Any]] = [((0, i), value) for i, value in enumerate(args)]
-    return positional + [((1, key), value) for key, value in kwargs.items()]
+    positional: list[tuple[Path, Any]] = [((i,), value) for i, value in enumerate(args)]
+    return positional + [((key,), value) for key, value in kwargs.items()]
 
 
-def resolve(call: Call, place: int | str, parameters: Sequence[str]) -> Path | None:
-    """Where the place is that a user named; None if the call has no such place.
+def resolve(call: Call, word: int | str, parameters: Sequence[str]) -> Path | None:
+    """The path in a call that a user's word means; None if the call has nothing there.
 
     A number is an argument position; if the first argument is a list (or tuple), or no argument is
-    a tensor, it is an index of the first list (or a key of the first dict). A word is a keyword,
+    a tensor, it is an index of the first list (or a key of the first dict). A string is a keyword,
     else a key of a dict among the arguments. An argument that the caller passes in the other way is
     found by the names of the parameters of ``forward``.
     """
     args, kwargs = call
     arguments = _arguments(call)
-    if isinstance(place, int):
-        if path := _inside(arguments):
+    if isinstance(word, int):
+        if path := _container(arguments):
             holder = value_at(call, path)
-            known = place in holder if isinstance(holder, Mapping) else place < len(holder)
-            return (*path, place) if known else None
-        if place < len(args):
-            return 0, place
-        keyword = parameters[place] if place < len(parameters) else None
-        return (1, keyword) if keyword in kwargs else None
-    if place in kwargs:
-        return 1, place
+            known = word in holder if isinstance(holder, Mapping) else word < len(holder)
+            return (*path, word) if known else None
+        if word < len(args):
+            return (word,)
+        keyword = parameters[word] if word < len(parameters) else None
+        return (keyword,) if keyword in kwargs else None
+    if word in kwargs:
+        return (word,)
     for path, value in arguments:
-        if isinstance(value, Mapping) and place in value:
-            return (*path, place)
-    position = parameters.index(place) if place in parameters else len(args)
-    return (0, position) if position < len(args) else None
+        if isinstance(value, Mapping) and word in value:
+            return (*path, word)
+    position = parameters.index(word) if word in parameters else len(args)
+    return (position,) if position < len(args) else None
 
 
-def _inside(arguments: Sequence[tuple[Path, Any]]) -> Path | None:
-    """The list or dict whose items are meant by numbers; None: the arguments themselves are."""
+def _container(arguments: Sequence[tuple[Path, Any]]) -> Path | None:
+    """The list or dict whose items a number means; None if it means an argument."""
     if arguments and isinstance(arguments[0][1], (list, tuple)):
         return arguments[0][0]
     if any(isinstance(value, Tensor) for _, value in arguments):
         return None
     holders = [path for path, value in arguments if isinstance(value, (list, tuple, Mapping))]
     return holders[0] if holders else None
-
-
-def value_at(call: Call, path: Path) -> Any:
-    """What stands at a path."""
-    value: Any = call
-    for key in path:
-        value = value[key]
-    return value
-
-
-def with_values(call: Call, values: Mapping[Path, Any]) -> Call:
-    """The same call with other values; the caller's containers are not written into."""
-    for path, value in values.items():
-        call = replaced(call, path, value)
-    return call
 
 
 def call_of_mapping(forward: Callable[..., Any], mapping: Mapping[str, Any]) -> Call:
@@ -99,6 +70,46 @@ def call_of_mapping(forward: Callable[..., Any], mapping: Mapping[str, Any]) -> 
     except (TypeError, ValueError):
         return (mapping,), {}
     return (), dict(mapping)
+
+
+def refuse_misfit(
+    function: Callable[..., Any],
+    call: Call,
+    error: type[CMIEIError],
+    problem: str,
+    *,
+    got: str,
+    expected: str = "",
+    remedy: str,
+) -> None:
+    """Refuse, before the call, arguments that a function does not take.
+
+    Args:
+        function: whose signature is asked; one without a signature takes anything.
+        call: the arguments.
+        error: what is raised.
+        problem: its first line.
+        got: the arguments, in words; what is wrong with them is added.
+        expected: by default the signature of the function.
+        remedy: what to do.
+
+    Raises:
+        CMIEIError: ``error``.
+    """
+    try:
+        signature = inspect.signature(function)
+    except ValueError:  # written in C
+        return
+    try:
+        signature.bind(*call[0], **call[1])
+    except TypeError as reason:
+        name = getattr(function, "__name__", type(function).__name__)
+        raise error(
+            problem,
+            got=f"{got}: {reason}" if got else str(reason),
+            expected=expected or f"{name}{signature}",
+            remedy=remedy,
+        ) from None
 
 
 def describe(value: Any) -> str:

@@ -9,12 +9,12 @@ from functools import cached_property
 from typing import Any
 
 from torch import nn
-from torch.nn.parameter import is_lazy
 
+from .._torch import WRAPPERS, normalisations, original
 from ..errors import HeadError, OutputError, SplitsError, did_you_mean
 from ..functional import least_logits
 from ..settings import Config
-from .hookability import refuse_bypassed
+from .hookability import refuse_lazy, refuse_non_module, refuse_unhookable
 from .logits import Output, Outputs, outputs_of
 from .modalities import Partition, default_names, parse_modalities
 from .suggestions import suggested_heads
@@ -29,17 +29,7 @@ __all__ = [
     "unwrapped",
 ]
 
-# Names that wrappers (DDP, torch.compile, FSDP, checkpoint wrappers) put into module paths.
-_WRAPPERS = {
-    "module",
-    "_orig_mod",
-    "_fsdp_wrapped_module",
-    "_checkpoint_wrapped_module",
-}
-
 _DISCOVER = "cmiei_hooks.discover(model, *inputs) finds the heads of a model"
-
-_NORMALISATIONS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)
 
 
 @dataclass(frozen=True)
@@ -90,13 +80,7 @@ def locate(
         HeadError, SplitsError, OutputError: whatever can be known to be wrong before the first
             call.
     """
-    if not isinstance(model, nn.Module):
-        raise HeadError(
-            "this is not a model",
-            got=type(model).__name__,
-            expected="a torch.nn.Module",
-            remedy="pass the model itself",
-        )
+    refuse_non_module(model)
     if config.head is None:
         raise HeadError(
             "no head is given",
@@ -135,7 +119,7 @@ def refuse_both(splits: object, modalities: object) -> None:
 
 def _partition(model: nn.Module, config: Config, modalities: object, dim: int) -> Partition:
     if modalities is not None:
-        names, places = parse_modalities(modalities)
+        names, splits = parse_modalities(modalities)
         if config.names and config.names != names:
             raise SplitsError(
                 "the names of the modalities are the keys of modalities=",
@@ -143,7 +127,7 @@ def _partition(model: nn.Module, config: Config, modalities: object, dim: int) -
                 expected="the same names",
                 remedy="leave names out",
             )
-        return Partition(places, names, dim)
+        return Partition(splits, names, dim)
     if config.splits is None:
         raise SplitsError(
             "no splits are given",
@@ -171,18 +155,15 @@ def find_head(model: nn.Module, name: str, width: int | None) -> nn.Module:
         modules = {unwrapped(path): module for path, module in modules.items()}
         if name not in modules:
             raise _unknown(name, modules, width)
-    head: nn.Module = modules[name]
     # A compiled submodule is called through its wrapper, and its hooks are those of the original.
-    original = getattr(head, "_orig_mod", None)
-    if isinstance(original, nn.Module):
-        head = original
-    refuse_bypassed(model, name, head)
+    head = original(modules[name])
+    refuse_unhookable(model, name, head)
     return head
 
 
 def unwrapped(path: str) -> str:
     """The path of a module or parameter without the wrappers in it."""
-    return ".".join(part for part in path.split(".") if part not in _WRAPPERS)
+    return ".".join(part for part in path.split(".") if part not in WRAPPERS)
 
 
 def _unknown(name: str, modules: dict[str, nn.Module], width: int | None) -> HeadError:
@@ -209,14 +190,8 @@ def _refuse_later(names: Sequence[str], links: Sequence[nn.Module]) -> None:
                 expected="modules that are called one after the other",
                 remedy="name the outer one alone if it returns the logits",
             )
-        tensors = [*link.parameters(), *link.buffers()] if i else []
-        if any(is_lazy(tensor) for tensor in tensors):
-            raise HeadError(
-                f"{name!r} is a lazy module that has not been called yet",
-                got=type(link).__name__,
-                expected="parameters that exist",
-                remedy="run one batch through the model before attach",
-            )
+        if i:
+            refuse_lazy(link, repr(name))
 
 
 def nested(one: nn.Module, other: nn.Module) -> bool:
@@ -225,7 +200,7 @@ def nested(one: nn.Module, other: nn.Module) -> bool:
 
 
 def _refuse_last(head: Head) -> None:
-    if isinstance(head.last, _NORMALISATIONS):
+    if isinstance(head.last, (*normalisations(), nn.LayerNorm, nn.GroupNorm)):
         chain = f"head=[{head.names[-1]!r}, <the classifier>]"
         raise HeadError(
             f"{head.names[-1]!r} returns features, not logits",

@@ -1,22 +1,79 @@
-"""Ways in which a model goes round the hook on its head, so that nothing is silently a no-op."""
+"""Can the head be hooked, and does its hook run: no head is ignored in silence."""
 
 from __future__ import annotations
 
-import sys
 import warnings
 
 import torch
 from torch import nn
-from torch.nn.parameter import is_lazy
 
-from ..errors import CMIEIWarning, HeadError
+from .._torch import anything_compiled, was_compiled
+from ..errors import CMIEIError, CMIEIWarning, HeadError
 
-__all__ = ["drop_compiled_code", "explain_silence", "refuse_bypassed", "refuse_replica"]
+__all__ = [
+    "drop_compiled_code",
+    "refuse_lazy",
+    "refuse_non_module",
+    "refuse_replica",
+    "refuse_unhookable",
+    "why_never_called",
+]
 
 _CONTAINERS = (nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict)
 
 
-def refuse_bypassed(model: nn.Module, name: str, head: nn.Module) -> None:
+def refuse_non_module(model: object) -> None:
+    """Refuse a model that is not a module.
+
+    Raises:
+        HeadError: it is something else.
+    """
+    if not isinstance(model, nn.Module):
+        raise HeadError(
+            "this is not a model",
+            got=type(model).__name__,
+            expected="a torch.nn.Module",
+            remedy="pass the model itself",
+        )
+
+
+def refuse_lazy(
+    module: nn.Module,
+    name: str = "the model",
+    *,
+    inside: bool = False,
+    error: type[CMIEIError] = HeadError,
+    remedy: str = "run one batch through the model first",
+) -> None:
+    """Refuse a module whose parameters do not exist yet.
+
+    Args:
+        module: with everything in it.
+        name: what the error calls it.
+        inside: leave out the parameters of the module itself.
+        error: what is raised.
+        remedy: what to do.
+
+    Raises:
+        CMIEIError: ``error``; a lazy module in it was never called.
+    """
+    tensors = [*module.named_parameters(), *module.named_buffers()]
+    lazy = [path for path, tensor in tensors if isinstance(tensor, _LAZY)]
+    if inside:
+        lazy = [path for path in lazy if "." in path]
+    if lazy:
+        raise error(
+            f"{name} has parameters that do not exist yet",
+            got=f"lazy: {', '.join(lazy)}",
+            expected="parameters that exist",
+            remedy=remedy,
+        )
+
+
+_LAZY = (nn.UninitializedParameter, nn.UninitializedBuffer)
+
+
+def refuse_unhookable(model: nn.Module, name: str, head: nn.Module) -> None:
     """Refuse a head whose hook would never run, or would run on copies.
 
     Raises:
@@ -27,7 +84,7 @@ def refuse_bypassed(model: nn.Module, name: str, head: nn.Module) -> None:
             f"{name!r} is a container that is never called, so a hook on it would never run",
             got=type(head).__name__,
             expected="a module whose forward the model calls",
-            remedy=f"name one of its parts, such as {name + '.0'!r}",
+            remedy=f"name a module in it, such as {name + '.0'!r}",
         )
     if any(isinstance(m, torch.jit.ScriptModule) for m in (model, *head.modules())):
         raise HeadError(
@@ -36,14 +93,7 @@ def refuse_bypassed(model: nn.Module, name: str, head: nn.Module) -> None:
             expected="the nn.Module that was scripted",
             remedy="attach to the model before torch.jit.script or torch.jit.trace, in training",
         )
-    lazy = [path for path, part in head.named_modules() if path and _uninitialised(part)]
-    if lazy:
-        raise HeadError(
-            f"{name!r} holds a lazy module that has not been called yet",
-            got=", ".join(f"{name}.{path}" for path in lazy),
-            expected="parameters that exist",
-            remedy="run one batch through the model before attach",
-        )
+    refuse_lazy(head, repr(name), inside=True)  # a lazy head itself can be hooked
     for path, module in model.named_modules():
         if isinstance(module, nn.MultiheadAttention) and module.out_proj is head:
             raise HeadError(
@@ -54,11 +104,6 @@ def refuse_bypassed(model: nn.Module, name: str, head: nn.Module) -> None:
             )
         if isinstance(module, nn.DataParallel):
             raise _replicated("a model that holds nn.DataParallel")
-
-
-def _uninitialised(module: nn.Module) -> bool:
-    tensors = [*module.parameters(recurse=False), *module.buffers(recurse=False)]
-    return any(is_lazy(tensor) for tensor in tensors)
 
 
 def refuse_replica(module: nn.Module, head: nn.Module) -> None:
@@ -81,31 +126,27 @@ def _replicated(got: str) -> HeadError:
 
 
 def drop_compiled_code(model: nn.Module) -> None:
-    """Make ``torch.compile`` compile again: what it compiled before ignores hooks added later."""
-    if "torch._dynamo" not in sys.modules:
+    """Make ``torch.compile`` compile again: code that it compiled before ignores later hooks."""
+    if not anything_compiled():
         return
-    from torch._dynamo import convert_frame  # noqa: PLC0415  # slow, and only if it is in use
-
-    codes = convert_frame.input_codes
-    if not codes.seen:
-        return
-    # Compiled code may hold the model without being the model's own: reset whatever there is.
+    # The compiled code of another function may call the model, so all of it is dropped.
     modules = [m for m in model.modules() if not isinstance(m, torch.jit.ScriptModule)]
     own = {getattr(type(module).forward, "__code__", None): module for module in modules}
-    compiled = [module for code, module in own.items() if code is not None and code in codes]
-    torch._dynamo.reset()
+    compiled = [module for code, module in own.items() if code is not None and was_compiled(code)]
+    torch.compiler.reset()
     if compiled:
         warnings.warn(
             f"{type(compiled[0]).__name__}.forward was compiled and run before attach; compiled "
-            "code ignores hooks that are added later: torch._dynamo.reset() was called, it will be "
-            "compiled once more. Attach before the first call of the compiled model to avoid that",
+            "code ignores hooks that are added later. torch.compiler.reset() was called, and it "
+            "will be compiled again. To avoid that, attach before the first call of the compiled "
+            "model",
             CMIEIWarning,
             stacklevel=3,
         )
 
 
-def explain_silence(name: str, head: nn.Module, model: nn.Module | None) -> str:
-    """Why the head was not called in training mode in a whole epoch, as far as it can be seen."""
+def why_never_called(name: str, head: nn.Module, model: nn.Module | None) -> str:
+    """Why the head was not called in training mode in the last epoch, as far as can be seen."""
     said = (
         f"the head {name!r} was not called in training mode in the last epoch, or ever: nothing "
         "was measured and nothing was substituted. "
@@ -115,7 +156,7 @@ def explain_silence(name: str, head: nn.Module, model: nn.Module | None) -> str:
     if not head.training:
         return said + "It is in eval mode: call model.train() before training"
     return said + (
-        "The model may go round the module (head.forward(x), F.linear(x, head.weight)), use it in "
-        "another branch only, or run as compiled code that is older than the hook. Name a module "
-        "that the model calls as module(x)"
+        "The model may use the module without calling it (head.forward(x), F.linear(x, "
+        "head.weight)), call it in another branch only, or run code that was compiled before the "
+        "hook was added. Name a module that the model calls as module(x)"
     )

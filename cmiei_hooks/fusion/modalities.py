@@ -1,29 +1,41 @@
-"""Which part of the head's input is which modality: how users write it, and how it is read."""
+"""Where each modality is in the input of the head: as users write it, and in one call."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ..errors import InputError, SplitsError
-from .arguments import Call, Path, describe, first_tensors, resolve, value_at, with_values
+from .arguments import describe, first_tensors, resolve
+from .captured_call import Captured, Slice
+from .pytree import Call, Path, value_at
 
-__all__ = ["Captured", "Partition", "Place", "Split", "default_names", "parse_modalities"]
+__all__ = [
+    "Location",
+    "Partition",
+    "Split",
+    "default_names",
+    "parse_modalities",
+]
 
-Place = int | str | tuple[int, int]
-"""One piece of a modality: an argument position or list index, a keyword or dict key, or the block
-``(start, stop)`` of the first tensor."""
+Location = int | str | tuple[int, int]
+"""Where a tensor or a block is: an argument position or list index, a keyword or dict key, or the
+block ``(start, stop)`` of the first tensor."""
 
-Split = int | tuple[Place, ...]
-"""What one modality is: a width in one concatenated tensor, or the pieces that it owns."""
+Split = int | tuple[Location, ...]
+"""One modality: its width in one concatenated tensor, or the locations of its tensors or blocks."""
+
+
+def default_names(count: int) -> tuple[str, ...]:
+    """``r, n, t`` for three modalities (RGB, near-infrared, thermal), else ``m0, m1, ...``."""
+    return ("r", "n", "t") if count == 3 else tuple(f"m{i}" for i in range(count))
 
 
 def parse_modalities(modalities: object) -> tuple[tuple[str, ...], tuple[Split, ...]]:
-    """The names and pieces in ``modalities={name: place or places, ...}``.
+    """The names and locations in ``modalities={name: location or locations, ...}``.
 
     Raises:
         SplitsError: it is not such a mapping of two or more modalities.
@@ -33,47 +45,47 @@ def parse_modalities(modalities: object) -> tuple[tuple[str, ...], tuple[Split, 
     for name in modalities:
         if not isinstance(name, str) or not name:
             hint = "YAML reads yes, no, on and off as truth values: put the name in quotes"
-            raise _refused(f"{name!r} is no name of a modality", modalities, hint)
-    splits = {name: _places(name, value, modalities) for name, value in modalities.items()}
+            raise _refused(f"a modality cannot be named {name!r}", modalities, hint)
+    splits = {name: _locations(name, value, modalities) for name, value in modalities.items()}
     names = tuple(splits)
     for m, name in enumerate(names):
         for other in names[:m]:
             if splits[name] == splits[other]:
-                raise _refused(f"{other!r} and {name!r} are at the same places", modalities)
+                raise _refused(f"{other!r} and {name!r} have the same location", modalities)
             _refuse_overlap(name, other, splits, modalities)
     return names, tuple(splits.values())
 
 
 def _refuse_overlap(
-    one: str, other: str, splits: Mapping[str, tuple[Place, ...]], modalities: object
+    one: str, other: str, splits: Mapping[str, tuple[Location, ...]], modalities: object
 ) -> None:
     """Blocks may be shared; but (0, 3) and (1, 4) were meant as positions, or are a mistake."""
-    for a in (place for place in splits[one] if isinstance(place, tuple)):
-        for b in (place for place in splits[other] if isinstance(place, tuple)):
+    for a in (location for location in splits[one] if isinstance(location, tuple)):
+        for b in (location for location in splits[other] if isinstance(location, tuple)):
             if a != b and max(a[0], b[0]) < min(a[1], b[1]):
                 raise _refused(
-                    f"the blocks {b} of {other!r} and {a} of {one!r} overlap in part",
+                    f"the blocks {b} of {other!r} and {a} of {one!r} overlap",
                     modalities,
-                    "blocks are (start, stop) and are shared as a whole or not at all; argument "
-                    "positions go in a list: [0, 3]",
+                    "modalities share a whole block or none of it; a block is (start, stop); "
+                    "argument positions go in a list: [0, 3]",
                 )
 
 
-def _places(name: str, value: object, modalities: object) -> tuple[Place, ...]:
+def _locations(name: str, value: object, modalities: object) -> tuple[Location, ...]:
     # OmegaConf's list is a Sequence of its own.
     several = isinstance(value, Sequence) and not isinstance(value, (str, tuple))
     items: list[object] = list(value) if several else [value]  # type: ignore[call-overload]  # narrowed by `several`
-    places = tuple(map(_place, items))
-    found = tuple(place for place in places if place is not None)
-    if len(found) < len(places) or not found:
+    read = tuple(map(_location, items))
+    found = tuple(location for location in read if location is not None)
+    if len(found) < len(read) or not found:
         hint = "in YAML a block is a list in a list: [[0, 512]]" if isinstance(value, str) else ""
-        raise _refused(f"{value!r} is no place of the modality {name!r}", modalities, hint)
+        raise _refused(f"{value!r} is not a location of the modality {name!r}", modalities, hint)
     if len(set(found)) < len(found):
-        raise _refused(f"a place of the modality {name!r} is named twice", modalities)
+        raise _refused(f"a location of the modality {name!r} is given twice", modalities)
     return found
 
 
-def _place(value: object) -> Place | None:
+def _location(value: object) -> Location | None:
     if isinstance(value, str) and value and not value.startswith("("):
         return value
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
@@ -90,64 +102,10 @@ def _refused(problem: str, modalities: object, hint: str = "") -> SplitsError:
     return SplitsError(
         problem,
         got=f"modalities={modalities!r}",
-        expected="{name: place, ...}; a place is an argument position or list index (0), a keyword "
-        "or dict key ('rgb'), a block (start, stop) of one tensor, or a list of these",
+        expected="{name: location, ...}; a location is an argument position or list index (0), a "
+        "keyword or dict key ('rgb'), a block (start, stop) of one tensor, or a list of these",
         remedy=hint or "for example modalities={'r': [0, 3], 'n': [1, 4], 't': [2, 5]}",
     )
-
-
-def default_names(count: int) -> tuple[str, ...]:
-    """``r, n, t`` for three modalities (RGB, near-infrared, thermal), else ``m0, m1, ...``."""
-    return ("r", "n", "t") if count == 3 else tuple(f"m{i}" for i in range(count))
-
-
-@dataclass(frozen=True)
-class _Piece:
-    path: Path
-    start: int | None = None
-    stop: int | None = None
-    """None: the whole tensor."""
-
-
-@dataclass(frozen=True)
-class Captured:
-    """The modalities in one call of the head: for each a group of tensors or blocks ``[B, ...]``.
-
-    Every tensor has the batch on its first axis.
-    """
-
-    call: Call
-    tensors: dict[Path, Tensor]
-    """The tensors of the call that hold the modalities."""
-    groups: tuple[tuple[_Piece, ...], ...]
-    dim: int
-
-    @property
-    def batch(self) -> int:
-        """The number of samples."""
-        return len(next(iter(self.tensors.values())))
-
-    @property
-    def device(self) -> torch.device:
-        """Where the first of the tensors is."""
-        return next(iter(self.tensors.values())).device
-
-    def copies(self) -> dict[Path, Tensor]:
-        """Clones of the tensors, with gradient, to be written into through ``views``."""
-        return {path: tensor.clone() for path, tensor in self.tensors.items()}
-
-    def views(self, tensors: Mapping[Path, Tensor], modality: int) -> Iterator[Tensor]:
-        """The pieces of one modality in these tensors, as views."""
-        for piece in self.groups[modality]:
-            tensor = tensors[piece.path]
-            if piece.start is None or piece.stop is None:
-                yield tensor
-            else:
-                yield tensor.narrow(self.dim, piece.start, piece.stop - piece.start)
-
-    def call_with(self, tensors: Mapping[Path, Tensor | None]) -> Call:
-        """The call with other tensors; the caller's containers are not written into."""
-        return with_values(self.call, tensors)
 
 
 @dataclass(frozen=True)
@@ -185,7 +143,7 @@ class Partition:
         return [
             split
             if isinstance(split, int)
-            else [list(place) if isinstance(place, tuple) else place for place in split]
+            else [list(x) if isinstance(x, tuple) else x for x in split]
             for split in self.splits
         ]
 
@@ -197,53 +155,59 @@ class Partition:
                 another width.
         """
         call = (tuple(args), dict(kwargs))
+        whole = any(
+            isinstance(x, tuple) for m in range(len(self.names)) for x in self._locations(m)
+        )
+        path = self._concatenated(call) if whole else ()
         groups = tuple(
-            tuple(self._piece(call, place, name) for place in self._places(m))
+            tuple(
+                self._block(call, path, location, name)
+                if isinstance(location, tuple)
+                else Slice(self._tensor(call, location, name))
+                for location in self._locations(m)
+            )
             for m, name in enumerate(self.names)
         )
-        paths = dict.fromkeys(piece.path for group in groups for piece in group)
-        tensors = {path: value_at(call, path) for path in paths}
+        tensors = {one.path: value_at(call, one.path) for group in groups for one in group}
         _check_batch(tensors)
         self._check_apart(groups)
         return Captured(call, tensors, groups, self.dim)
 
-    def _check_apart(self, groups: Sequence[tuple[_Piece, ...]]) -> None:
-        for m, group in enumerate(groups):
-            twins = [n for n, other in zip(self.names, groups[:m], strict=False) if other == group]
-            if twins:
-                raise InputError(
-                    f"the modalities {twins[0]!r} and {self.names[m]!r} are the same tensors",
-                    got=f"{self.plain[self.names.index(twins[0])]} and {self.plain[m]}",
-                    expected="different places in the arguments of the head",
-                    remedy="correct one of the two",
-                )
-
-    def _places(self, modality: int) -> tuple[Place, ...]:
+    def _locations(self, modality: int) -> tuple[Location, ...]:
         split = self.splits[modality]
         if not isinstance(split, int):
             return split
         start = sum(self.widths[:modality]) if self.widths else 0
         return ((start, start + split),)
 
-    def _piece(self, call: Call, place: Place, name: str) -> _Piece:
-        if isinstance(place, tuple):
-            path = self._concatenated(call)
-            self._check_block(value_at(call, path), place, name)
-            return _Piece(path, *place)
-        found = resolve(call, place, self.parameters)
+    def _tensor(self, call: Call, location: int | str, name: str) -> Path:
+        """The path of a tensor that is a modality as a whole."""
+        found = resolve(call, location, self.parameters)
         value = None if found is None else value_at(call, found)
         if found is None or not isinstance(value, Tensor) or not value.is_floating_point():
             raise InputError(
                 f"the head was called without the modality {name!r}",
                 got=("nothing" if found is None else describe(value))
-                + f" at {place!r} of {describe(call[0])}, {describe(call[1])}",
+                + f" at {location!r} of {describe(call[0])}, {describe(call[1])}",
                 expected="a floating-point tensor [B, ...]",
                 remedy="say with modalities= where the head receives it: an argument position, a "
                 "keyword, an index of a list argument, or a key of a dict argument",
             )
-        return _Piece(found)
+        return found
+
+    def _block(self, call: Call, path: Path, block: tuple[int, int], name: str) -> Slice:
+        shape = value_at(call, path).shape
+        if block[1] > shape[self.dim]:
+            raise InputError(
+                f"a block of the modality {name!r} is not in the input of the head",
+                got=f"{block} of shape {list(shape)}: {shape[self.dim]} on axis {self.dim}",
+                expected=f"(start, stop) with stop <= {shape[self.dim]}",
+                remedy="correct the block, or dim",
+            )
+        return Slice(path, *block)
 
     def _concatenated(self, call: Call) -> Path:
+        """The path of the tensor that holds all modalities."""
         found = first_tensors(call)
         if not found:
             raise InputError(
@@ -287,15 +251,17 @@ class Partition:
             else "pass the widths of the modalities in the order of their concatenation",
         )
 
-    def _check_block(self, features: Tensor, block: tuple[int, int], name: str) -> None:
-        width = features.shape[self.dim]
-        if block[1] > width:
-            raise InputError(
-                f"a block of the modality {name!r} is not in the input of the head",
-                got=f"{block} of shape {list(features.shape)}: {width} on axis {self.dim}",
-                expected=f"(start, stop) with stop <= {width}",
-                remedy="correct the block, or dim",
-            )
+    def _check_apart(self, groups: Sequence[tuple[Slice, ...]]) -> None:
+        for m, group in enumerate(groups):
+            if group in groups[:m]:
+                first = groups.index(group)
+                raise InputError(
+                    f"the modalities {self.names[first]!r} and {self.names[m]!r} are the same "
+                    "tensors",
+                    got=f"{self.plain[first]} and {self.plain[m]}",
+                    expected="different locations in the arguments of the head",
+                    remedy="correct one of the two",
+                )
 
 
 def _check_batch(tensors: Mapping[Path, Tensor]) -> None:

@@ -8,15 +8,10 @@ from contextlib import contextmanager
 
 from torch import nn
 
+from .._torch import dropouts, normalisations
+
 __all__ = ["eval_mode", "training_branch", "training_mode"]
 
-_OF_TORCH = (
-    nn.modules.batchnorm._NormBase,
-    nn.modules.dropout._DropoutNd,
-    nn.GroupNorm,
-    nn.LayerNorm,
-)
-"""Subclasses too, whatever they are called."""
 
 _RANDOM_OR_MOVING = re.compile(r"norm|drop|stochastic", re.IGNORECASE)
 """Class names of other people's normalisations, dropouts and stochastic depths."""
@@ -56,7 +51,8 @@ def training_branch(model: nn.Module) -> Iterator[None]:
 
 def _is_still(module: nn.Module) -> bool:
     kind = type(module)
-    if isinstance(module, _OF_TORCH):
+    # Subclasses too, whatever they are called.
+    if isinstance(module, (*normalisations(), *dropouts(), nn.GroupNorm, nn.LayerNorm)):
         return True
     leaf = next(module.children(), None) is None
     named = leaf and _RANDOM_OR_MOVING.search(kind.__name__) is not None
@@ -64,7 +60,7 @@ def _is_still(module: nn.Module) -> bool:
 
 
 def _holds_others(module: nn.Module) -> bool:
-    """A container, a wrapper such as DistributedDataParallel: its flag is not its own business."""
+    """Whether it contains modules that are not torch's, as containers and wrappers (DDP) do."""
     return any(not type(part).__module__.startswith("torch.nn.") for part in module.modules())
 
 

@@ -1,4 +1,4 @@
-"""The tensors in nested containers: where they stand, and the containers with one exchanged."""
+"""Calls and nested containers: where their tensors are, and copies with some of them replaced."""
 
 from __future__ import annotations
 
@@ -10,19 +10,33 @@ from typing import Any
 
 from torch import Tensor
 
-__all__ = ["Address", "Field", "call_tensors", "mapped", "replaced", "tensors"]
+__all__ = [
+    "Call",
+    "Field",
+    "Path",
+    "call_tensors",
+    "mapped",
+    "replaced",
+    "tensors",
+    "value_at",
+    "with_values",
+]
 
-Address = tuple[Any, ...]
-"""Indices, keys and field names that lead to a tensor; the first one is a position or a keyword."""
+Call = tuple[tuple[Any, ...], dict[str, Any]]
+"""``args`` and ``kwargs``."""
+
+Path = tuple[Any, ...]
+"""The indices, keys and field names that lead to a value in nested containers. In a call the first
+one is the position or the keyword of an argument."""
 
 
 class Field(str):
-    """The name of a field of a dataclass or namespace: an attribute and not a key."""
+    """The name of a field of a dataclass or namespace: an attribute, not a key."""
 
     __slots__ = ()
 
 
-def tensors(value: Any, at: Address = ()) -> Iterator[tuple[Address, Tensor]]:
+def tensors(value: Any, at: Path = ()) -> Iterator[tuple[Path, Tensor]]:
     """Every tensor in lists, tuples, mappings, dataclasses and namespaces, in their order."""
     if isinstance(value, Tensor):
         yield at, value
@@ -31,18 +45,41 @@ def tensors(value: Any, at: Address = ()) -> Iterator[tuple[Address, Tensor]]:
             yield from tensors(item, (*at, key))
 
 
-def call_tensors(call: tuple[tuple[Any, ...], dict[str, Any]]) -> Iterator[tuple[Address, Tensor]]:
+def call_tensors(call: Call) -> Iterator[tuple[Path, Tensor]]:
     """Every tensor among the arguments, positions before keywords."""
     args, kwargs = call
     yield from tensors(args)
     yield from tensors(kwargs)
 
 
-def replaced(value: Any, address: Address, new: Any) -> Any:
-    """A copy of the containers on the way to ``address``, with ``new`` there."""
-    if not address:
+def value_at(call: Call, path: Path) -> Any:
+    """The value at a path in a call."""
+    value: Any = _side(call, path)
+    for key in path:
+        value = getattr(value, key) if isinstance(key, Field) else value[key]
+    return value
+
+
+def with_values(call: Call, values: Mapping[Path, Any]) -> Call:
+    """The same call with other values; the caller's containers are not written into."""
+    args, kwargs = call
+    for path, value in values.items():
+        if isinstance(path[0], int):
+            args = replaced(args, path, value)
+        else:
+            kwargs = replaced(kwargs, path, value)
+    return args, kwargs
+
+
+def _side(call: Call, path: Path) -> Any:
+    return call[0] if isinstance(path[0], int) else call[1]
+
+
+def replaced(value: Any, path: Path, new: Any) -> Any:
+    """A copy of the containers on the way to ``path``, with ``new`` there."""
+    if not path:
         return new
-    key, *rest = address
+    key, *rest = path
     return _with(value, {key: replaced(dict(_items(value))[key], tuple(rest), new)})
 
 
@@ -73,11 +110,11 @@ def _with(value: Any, changes: Mapping[Any, Any]) -> Any:
         items = [changes.get(index, item) for index, item in enumerate(value)]
         return type(value)(*items) if hasattr(value, "_fields") else tuple(items)
     if isinstance(value, Mapping) and not isinstance(value, MutableMapping):
-        return {**value, **changes}  # a read-only one
+        return {**value, **changes}  # a read-only mapping
     new = copy.copy(value)
     for key, item in changes.items():
         if isinstance(value, (Mapping, list)):
             new[key] = item
         else:
-            object.__setattr__(new, key, item)  # perhaps a frozen dataclass
+            object.__setattr__(new, key, item)  # the dataclass may be frozen
     return new

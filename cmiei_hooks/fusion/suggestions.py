@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from itertools import takewhile
 
 from torch import nn
-from torch.nn.parameter import is_lazy
 
 __all__ = ["common_module", "suggested_heads"]
 
@@ -79,4 +78,7 @@ def _within(path: str, layers: Sequence[str]) -> list[str]:
 
 def _has_weight(module: nn.Module) -> bool:
     """Whether it is a layer: with a weight of its own that is not a scale or a bias."""
-    return any(is_lazy(p) or p.dim() > 1 for p in module.parameters(recurse=False))
+    return any(
+        isinstance(p, nn.UninitializedParameter) or p.dim() > 1
+        for p in module.parameters(recurse=False)
+    )

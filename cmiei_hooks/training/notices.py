@@ -6,12 +6,12 @@ import warnings
 import weakref
 
 from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
 
+from .._torch import WRAPPERS, registry, version
 from ..counterfactual import ChainCheck, OutputComparison, larger_head
 from ..errors import CMIEIWarning
 from ..functional import cap
-from ..fusion import Head, explain_silence
+from ..fusion import Head, why_never_called
 from ..settings import Config
 from .schedule import Schedule
 from .statistics import Statistics
@@ -167,7 +167,7 @@ class Notices:
         self.check_head()
         if "head" in self._given:
             return  # that is the cause
-        message = explain_silence(self._head.names[0], self._head.first, self._model())
+        message = why_never_called(self._head.names[0], self._head.first, self._model())
         if self._without_gradient:
             message += f". It was called {self._without_gradient} times in training mode without "
             message += "gradient, which does not count as training"
@@ -177,10 +177,6 @@ class Notices:
         if about not in self._given:
             self._given.add(about)
             warnings.warn(message, CMIEIWarning, stacklevel=2)
-
-
-_WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
-"""Where wrappers that change nothing (compile, FSDP, checkpointing) keep what they wrap."""
 
 
 def _path(model: nn.Module, link: nn.Module, name: str) -> list[str]:
@@ -195,9 +191,10 @@ def _moved(model: nn.Module, path: list[str], link: nn.Module) -> str | None:
     """What has happened to a link, if it is no longer where it was."""
     now: nn.Module | None = model
     for name in path:
-        now = None if now is None else now._modules.get(name)
+        now = None if now is None else registry(now, "_modules").get(name)
         while now is not None and now is not link:
-            inner = [now._modules[w] for w in _WRAPPERS if w in now._modules]
+            children = registry(now, "_modules")
+            inner = [children[name] for name in WRAPPERS - {"module"} if name in children]
             if not inner:
                 break
             now = inner[0]
@@ -212,5 +209,5 @@ def _moved(model: nn.Module, path: list[str], link: nn.Module) -> str | None:
 
 def _versions(model: nn.Module) -> int:
     """Return a number that changes when an optimizer has written into the parameters."""
-    counted = [p for p in model.parameters() if not is_lazy(p) and not p.is_inference()]
-    return sum(p._version for p in counted)
+    counted = [p for p in model.parameters() if not isinstance(p, nn.UninitializedParameter)]
+    return sum(version(p) for p in counted if not p.is_inference())

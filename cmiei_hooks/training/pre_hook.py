@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from .._torch import exporting
-from ..counterfactual import ChainCheck, OutputCheck
+from .._torch import exporting, forward_hooks, pre_hooks
+from ..counterfactual import of_this_package
 from ..fusion import Call, refuse_replica
 from .step import Step
 
@@ -79,12 +79,11 @@ class PreHook:
 def strip(model: nn.Module) -> None:
     """End the attachments of a model, and remove every hook of this package, inert ones too."""
     for module in model.modules():
-        for hooks in (module._forward_pre_hooks, module._forward_hooks):
-            for number, hook in list(hooks.items()):
-                if isinstance(hook, PreHook):
-                    hook.end()
-                if isinstance(hook, (PreHook, ChainCheck, OutputCheck)):
-                    _remove(module, number)
+        for hook in (*pre_hooks(module), *forward_hooks(module)):
+            if isinstance(hook.call, PreHook):
+                hook.call.end()
+            if of_this_package(hook.call):
+                _remove(module, hook.key)
 
 
 def _remove(module: nn.Module, number: int) -> None:
@@ -97,10 +96,10 @@ def _remove(module: nn.Module, number: int) -> None:
 def active_hooks(model: nn.Module) -> list[tuple[str, PreHook]]:
     """The attachments of a model, with the paths of the modules they are registered on."""
     return [
-        (path, hook)
+        (path, hook.call)
         for path, module in model.named_modules()
-        for hook in module._forward_pre_hooks.values()
-        if isinstance(hook, PreHook) and hook.links
+        for hook in pre_hooks(module)
+        if isinstance(hook.call, PreHook) and hook.call.links
     ]
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .._torch import in_backward, transform
+from .._torch import in_backward, original, transform
 from ..counterfactual import (
     ChainCheck,
     OutputCheck,
@@ -86,7 +86,7 @@ class Step:
         self.notices = Notices(model, head)
         self.chain = ChainCheck(head, model)
         # A compiled model would be compiled once more when the hooks of this check go.
-        compiled = any(hasattr(module, "_orig_mod") for module in model.modules())
+        compiled = any(original(module) is not module for module in model.modules())
         self.output = OutputCheck() if compiled else OutputCheck(head, model)
         self._probabilities: Tensor | None = None
         self.last: Measurement | None = None

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from .. import distributed
+from .._torch import keeps_its_output
 from ..errors import InputError
 from ..functional import batch_mean, blend
 from ..fusion import Captured, Path
@@ -91,12 +92,8 @@ def refuse_in_place(captured: Captured) -> None:
             raise _forbidden("a leaf that requires gradient")
         if features.requires_grad and not torch.is_grad_enabled():
             raise _forbidden("the input of a reentrant checkpoint, or of a call under no_grad")
-        for tensor in (features, features._base):
-            producer = None if tensor is None else tensor.grad_fn
-            # Only ask whether it exists: reading it would make checkpointing recompute it.
-            if hasattr(producer, "_raw_saved_result"):
-                kind = type(producer).__name__
-                raise _forbidden(f"the output of {kind}, which keeps it for its backward")
+        if kind := keeps_its_output(features):
+            raise _forbidden(f"the output of {kind}, which keeps it for its backward")
 
 
 def _forbidden(got: str) -> InputError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
@@ -14,6 +13,7 @@ import torch
 
 from ..auditing import import_function
 from ..errors import ValidationError, did_you_mean
+from ..fusion import refuse_misfit
 from ..reporting import git_state, versions
 from ..settings import Config
 from .arms import Arm, arms_of, refuse_settings, sensitivity_of
@@ -130,15 +130,14 @@ def _arms(
 def _refuse_arguments(experiment: Experiment) -> None:
     """Refuse arguments that the training function does not take."""
     function = import_function(experiment.train)
-    try:
-        inspect.signature(function).bind(None, 0, **experiment.overrides)
-    except TypeError as error:
-        raise ValidationError(
-            f"{experiment.train} cannot be called with attach, a seed and these arguments",
-            got=f"{', '.join(experiment.overrides) or 'no further arguments'}: {error}",
-            expected=f"{getattr(function, '__name__', '')}{inspect.signature(function)}",
-            remedy="write a function train(attach, seed, ...), and pass the rest with --args",
-        ) from None
+    refuse_misfit(
+        function,
+        ((None, 0), dict(experiment.overrides)),
+        ValidationError,
+        f"{experiment.train} cannot be called with attach, a seed and these arguments",
+        got=", ".join(experiment.overrides) or "no further arguments",
+        remedy="write a function train(attach, seed, ...), and pass the rest with --args",
+    )
 
 
 def _refuse_lower(experiment: Experiment, record: Record) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ..counterfactual import quiet, run_links
+from ..counterfactual import isolated, run_links
 from ..errors import CMIEIError
 from ..fusion import Captured, Head, training_branch
 from .report import Check
@@ -52,7 +52,7 @@ def check_batch_axis(head: Head, captured: Captured) -> list[Check]:
 
 def _follow(head: Head, captured: Captured, axis: int) -> bool:
     """Whether exchanging the samples on this axis exchanges the rows of the logits, and no more."""
-    with quiet(head.whole, captured.device) as rewind, training_branch(head.whole):
+    with isolated(head.whole, captured.device) as rewind, training_branch(head.whole):
 
         def logits(shift: int) -> Tensor:
             rewind()

@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from ..discovery import HeadInput, attribute_head_input, listed
-from ..fusion import Address, Captured, Head
+from ..fusion import Captured, Head, Path
 from .report import Check
 
 __all__ = ["check_columns"]
@@ -64,8 +64,8 @@ def _own_columns(seen: HeadInput, captured: Captured) -> list[_Sets] | None:
 
     None if the axis of the modalities was not recorded.
     """
-    owners: defaultdict[tuple[Address, int], set[int]] = defaultdict(set)
-    sets: dict[tuple[Address, int], frozenset[int]] = {}
+    owners: defaultdict[tuple[Path, int], set[int]] = defaultdict(set)
+    sets: dict[tuple[Path, int], frozenset[int]] = {}
     for m, group in enumerate(captured.groups):
         for piece in group:
             address, axes = piece.path[1:], captured.tensors[piece.path].dim()

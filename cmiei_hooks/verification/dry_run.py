@@ -10,7 +10,8 @@ from rich.console import Console
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ..counterfactual import compare_output, larger_head, quiet
+from .._torch import original, pre_hooks
+from ..counterfactual import compare_output, isolated, larger_head
 from ..discovery import device_of
 from ..errors import CMIEIError
 from ..fusion import (
@@ -119,14 +120,14 @@ def _dry_run(
     loss: Callable[[Any], Tensor] | None,
 ) -> list[Check]:
     order = _hook_order(probe.head.first)
-    model = getattr(model, "_orig_mod", model)  # compiled code ignores hooks that are added later
+    model = original(model)  # compiled code ignores hooks that are added later
     if isinstance(model, DistributedDataParallel):
         model = model.module  # its own forward talks to the other ranks and waits for a backward
     one = len(inputs) == 1 and isinstance(inputs[0], Mapping)
     call = call_of_mapping(model.forward, inputs[0]) if one else (tuple(inputs), {})
     args, kwargs = mapped(call, Tensor.clone)  # a model may write into its inputs
     with (
-        quiet(model, device_of(model, call)),
+        isolated(model, device_of(model, call)),
         paused(model),
         training_mode(model),
         torch.enable_grad(),
@@ -197,7 +198,7 @@ def _reach(
 
 def _hook_order(head: nn.Module) -> Check:
     """Nothing may change the input after the pre-hook has captured it."""
-    hooks = list(head._forward_pre_hooks.values())
+    hooks = [hook.call for hook in pre_hooks(head)]
     ours = [i for i, hook in enumerate(hooks) if isinstance(hook, PreHook) and hook.links]
     later = hooks[ours[0] + 1 :] if ours else []
     names = ", ".join(getattr(hook, "__qualname__", type(hook).__name__) for hook in later)

@@ -8,15 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .._torch import in_backward
+from .._torch import in_backward, version
 from ..counterfactual import (
     HeadOutput,
     head_output,
+    isolated,
     measure,
-    quiet,
+    not_recorded,
     refuse_recursion,
     run_links,
-    unseen,
 )
 from ..errors import CMIEIError
 from ..functional import least_logits
@@ -84,12 +84,12 @@ class HeadProbe:
         if in_backward():
             return
         self.ends += 1
-        with unseen():
+        with not_recorded():
             output = head_output(self.head, returned)
         self.outputs += [output] if output else []
         if self.ends > 1 or self.logits is None:
             return
-        with torch.no_grad(), unseen():
+        with torch.no_grad(), not_recorded():
             self.checks.append(self._compare(self.logits, returned))
         self.checks += _probabilities(self.head, returned, self.logits)
         self.returned = returned
@@ -167,7 +167,7 @@ def _probabilities(head: Head, returned: Any, logits: Tensor) -> list[Check]:
 
 
 def _gradient_reaches(head: Head, captured: Captured) -> bool:
-    with quiet(head.whole, captured.device), torch.enable_grad():
+    with isolated(head.whole, captured.device), torch.enable_grad():
         leaves = {path: t.detach().requires_grad_() for path, t in captured.tensors.items()}
         # Clones, since the head may begin with an in-place operation, which no leaf allows.
         call = captured.call_with({path: leaf.clone() for path, leaf in leaves.items()})
@@ -186,7 +186,7 @@ def _state(head: nn.Module) -> dict[str, Any]:
     for kind, named in (("buffer", head.named_buffers()), ("parameter", head.named_parameters())):
         for name, tensor in named:
             key = f"{kind} {name}"
-            state[f"{key} (version)"], state[key] = tensor._version, tensor.detach().clone()
+            state[f"{key} (version)"], state[key] = version(tensor), tensor.detach().clone()
     for path, module in head.named_modules():
         for name, value in vars(module).items():
             if isinstance(value, torch.Generator):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import re
 from collections.abc import Callable
 
 import pytest
@@ -57,6 +58,11 @@ def test_a_true_chain_is_checked_once_and_the_hook_goes(neck, acting, x):
     handle.remove()
 
 
+def without_numbers(error: BaseException) -> str:
+    """The text of an error; how large a difference is depends on the platform."""
+    return re.sub(r"\d\.\d+(e-\d+)?", "<number>", str(error))
+
+
 BETWEEN = {
     "scaling": lambda x: x * 1.01,
     "an activation": torch.relu,
@@ -68,24 +74,27 @@ BETWEEN = {
 @pytest.mark.parametrize("acting", [{}, {"warmup_epochs": 3}], ids=["acting", "warm-up"])
 @pytest.mark.parametrize("between", BETWEEN.values(), ids=BETWEEN)
 def test_a_chain_that_is_not_what_the_model_computes_is_refused_with_the_difference(
-    between, acting, x
+    between, acting, x, golden
 ):
     model = Necked(between=between)
-    refused = pytest.raises(CMIEIError, match=r"neck -> classifier[\s\S]*largest difference \d")
-    with cmiei_hooks.attach(model, **CHAIN, **ACTING | acting) as handle, refused:
+    with cmiei_hooks.attach(model, **CHAIN, **ACTING | acting) as handle:
         handle.set_epoch(0)
-        model(x)
+        with pytest.raises(CMIEIError) as error:
+            model(x)
+    golden(without_numbers(error.value))
     assert not model.classifier._forward_hooks
-    with refused:
+    with pytest.raises(CMIEIError) as error:
         audit(model, [x], **CHAIN)
+    golden(without_numbers(error.value))
     assert not verify(model, x, **CHAIN).ok
 
 
-def test_a_batch_of_another_size_at_the_end_is_refused(x):
+def test_a_batch_of_another_size_at_the_end_is_refused(x, golden):
     model = Necked(between=lambda y: torch.cat([y, y]))
     cmiei_hooks.attach(model, **CHAIN, **ACTING)
-    with pytest.raises(CMIEIError, match=r"\[32, 7\]"):
+    with pytest.raises(CMIEIError) as error:
         model(x)
+    golden(error.value)
 
 
 @pytest.mark.negative_control
@@ -99,12 +108,13 @@ def test_without_the_check_a_wrong_chain_would_be_measured(x, monkeypatch):
     assert handle.last.influence.isfinite().all()
 
 
-def test_a_refused_chain_stays_refused(x):
+def test_a_refused_chain_stays_refused(x, golden):
     model = Necked(between=torch.relu)
     handle = cmiei_hooks.attach(model, **CHAIN, **ACTING)
     for _ in range(3):
-        with pytest.raises(CMIEIError, match="largest difference"):
+        with pytest.raises(CMIEIError) as error:
             model(x)
+        golden(without_numbers(error.value))
     handle.remove()
     model(x)
 
@@ -117,12 +127,13 @@ def zeroed(between: Callable[[Tensor], Tensor]) -> Necked:
     return model
 
 
-def test_logits_that_are_all_zero_do_not_hide_a_wrong_chain(x):
+def test_logits_that_are_all_zero_do_not_hide_a_wrong_chain(x, golden):
     cmiei_hooks.attach(zeroed(torch.relu), **CHAIN, **ACTING)
     model = zeroed(lambda y: torch.relu(3 * y))
     cmiei_hooks.attach(model, **CHAIN, **ACTING)
-    with pytest.raises(CMIEIError, match="input of the last link: largest difference"):
+    with pytest.raises(CMIEIError) as error:
         model(x)
+    golden(without_numbers(error.value))
     right = zeroed(lambda y: y)
     cmiei_hooks.attach(right, **CHAIN, **ACTING)
     right(x)
@@ -191,14 +202,16 @@ class Skips(Necked):
 
 
 @pytest.mark.parametrize("said_by", ["remove", "set_epoch"])
-def test_a_last_link_that_is_never_called_is_said(said_by, x):
+def test_a_last_link_that_is_never_called_is_said(said_by, x, golden):
     model = Skips()
     handle = cmiei_hooks.attach(model, **CHAIN, **ACTING)
     model(x)
-    with pytest.warns(CMIEIWarning, match="'neck' without calling 'classifier'"):
+    with pytest.warns(CMIEIWarning) as warned:
         handle.remove() if said_by == "remove" else handle.set_epoch(1)
-    with pytest.raises(CMIEIError, match="without calling its head 'classifier'"):
+    golden(warned[0].message)
+    with pytest.raises(CMIEIError) as error:
         audit(model, [x], **CHAIN)
+    golden(error.value)
     report = verify(Skips(), x, **CHAIN)
     assert "'classifier' was not" in report.checks[1].found
     assert not report.ok
@@ -215,19 +228,17 @@ class WithLabels(Necked):
 
 
 @pytest.mark.parametrize(
-    ("model", "got"),
+    "model",
     [
-        (WithLabels(classifier=Arcs(WIDTH, 7)), "label"),
-        (
-            Necked(classifier=nn.Linear(2 * WIDTH, 7), between=lambda y: torch.cat([y, y], 1)),
-            "mat1",
-        ),
+        WithLabels(classifier=Arcs(WIDTH, 7)),
+        Necked(classifier=nn.Linear(2 * WIDTH, 7), between=lambda y: torch.cat([y, y], 1)),
     ],
 )
-def test_a_link_that_cannot_be_called_with_the_last_ones_output_is_named(model, got, x):
+def test_a_link_that_cannot_be_called_with_the_last_ones_output_is_named(model, x, golden):
     cmiei_hooks.attach(model, **CHAIN, **ACTING)
-    with pytest.raises(CMIEIError, match=rf"'classifier' cannot be called[\s\S]*{got}"):
+    with pytest.raises(CMIEIError) as error:
         model(x)
+    golden(error.value.problem)
 
 
 def test_a_doubled_batch_is_a_failed_check_of_verify(x):
@@ -373,10 +384,13 @@ def test_the_chain_check_holds_with_weights_that_were_trained(norm, x):
 @pytest.mark.negative_control
 @pytest.mark.filterwarnings("ignore:.*(weight_norm|spectral_norm):FutureWarning")
 @pytest.mark.parametrize("norm", NORMS)
-def test_without_them_a_stale_weight_would_be_used_and_the_check_sees_it(norm, x, monkeypatch):
-    monkeypatch.setattr("cmiei_hooks.counterfactual.rerun._OWN_HOOKS", "nobody")
-    with pytest.raises(CMIEIError, match="largest difference"):
+def test_without_them_a_stale_weight_would_be_used_and_the_check_sees_it(
+    norm, x, monkeypatch, golden
+):
+    monkeypatch.setattr("cmiei_hooks.counterfactual.rerun.is_weight_hook", lambda hook: False)
+    with pytest.raises(CMIEIError) as error:
         test_the_chain_check_holds_with_weights_that_were_trained(norm, x)
+    golden(without_numbers(error.value))
 
 
 def test_other_hooks_on_a_later_link_run_once(x):
@@ -386,6 +400,29 @@ def test_other_hooks_on_a_later_link_run_once(x):
     cmiei_hooks.attach(model, **CHAIN, **ACTING)
     model(x)
     assert calls == ["before", "after"]
+
+
+CHANGING_HOOKS = {
+    "forward hook of the first link": lambda m: m.neck.register_forward_hook(
+        lambda module, args, output: output * 2
+    ),
+    "forward hook of the last link": lambda m: m.classifier.register_forward_hook(
+        lambda module, args, output: output * 2
+    ),
+    "pre-hook of the last link": lambda m: m.classifier.register_forward_pre_hook(
+        lambda module, args: (args[0] * 2,)
+    ),
+}
+
+
+@pytest.mark.parametrize("register", CHANGING_HOOKS.values(), ids=CHANGING_HOOKS)
+def test_a_users_hook_on_a_link_that_changes_something_is_refused(register, x, golden):
+    model = Necked()
+    register(model)
+    cmiei_hooks.attach(model, **CHAIN, **ACTING)
+    with pytest.raises(CMIEIError) as error:
+        model(x)
+    golden(without_numbers(error.value))
 
 
 @pytest.mark.parametrize("make_copy", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
@@ -401,7 +438,7 @@ def test_a_copy_checks_nothing(make_copy, x):
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_a_compiled_chain_is_measured_and_checked(when, x):
+def test_a_compiled_chain_is_measured_and_checked(when, x, golden):
     model = Necked()
     if when == "before":
         handle = cmiei_hooks.attach(model, **CHAIN, **ACTING)
@@ -415,8 +452,9 @@ def test_a_compiled_chain_is_measured_and_checked(when, x):
     torch._dynamo.reset()
     wrong = Necked(between=torch.relu)
     cmiei_hooks.attach(wrong, **CHAIN, **ACTING)
-    with pytest.raises(CMIEIError, match="largest difference"):
+    with pytest.raises(CMIEIError) as error:
         torch.compile(wrong, backend="aot_eager")(x)
+    golden(without_numbers(error.value))
 
 
 def test_a_suspended_call_is_not_expected_to_end(x):
@@ -430,20 +468,21 @@ def test_a_suspended_call_is_not_expected_to_end(x):
 
 
 @pytest.mark.parametrize(
-    ("model", "where", "message"),
+    ("model", "where"),
     [
-        (Necked(), {"head": ["classifier", "neck"]}, r"\['neck', <the classifier>\]"),
-        (Necked(nn.Sequential(nn.Linear(WIDTH, WIDTH))), {"head": ["neck", "neck.0"]}, "follow"),
-        (Necked(), {"head": ["neck", "clasifier"]}, "did you mean 'classifier'"),
-        (Necked(classifier=nn.LazyLinear(7)), {}, "lazy"),
-        (Necked(classifier=nn.Linear(WIDTH, 1)), {}, "bernoulli"),
-        (Necked(), {"output": [0]}, "1 entries for 2 links"),
-        (Necked(), {"splits": [4, 4, 5]}, r"12 \(num_features"),
+        (Necked(), {"head": ["classifier", "neck"]}),
+        (Necked(nn.Sequential(nn.Linear(WIDTH, WIDTH))), {"head": ["neck", "neck.0"]}),
+        (Necked(), {"head": ["neck", "clasifier"]}),
+        (Necked(classifier=nn.LazyLinear(7)), {}),
+        (Necked(classifier=nn.Linear(WIDTH, 1)), {}),
+        (Necked(), {"output": [0]}),
+        (Necked(), {"splits": [4, 4, 5]}),
     ],
 )
-def test_what_cannot_be_a_chain_is_refused(model, where, message):
-    with pytest.raises(CMIEIError, match=message):
+def test_what_cannot_be_a_chain_is_refused(model, where, golden):
+    with pytest.raises(CMIEIError) as error:
         cmiei_hooks.attach(model, **CHAIN | where, log=False)
+    golden(error.value)
     assert not any(
         m._forward_pre_hooks or m._forward_hooks
         for m in model.modules()
@@ -451,15 +490,17 @@ def test_what_cannot_be_a_chain_is_refused(model, where, message):
     )
 
 
-def test_overlapping_attachments_are_refused():
+def test_overlapping_attachments_are_refused(golden):
     model = Necked()
     first = cmiei_hooks.attach(model, **CHAIN, log=False)
-    with pytest.raises(CMIEIError, match="already attached to the head 'classifier'"):
+    with pytest.raises(CMIEIError) as error:
         cmiei_hooks.attach(model, head="classifier", splits=WIDTHS, log=False)
+    golden(error.value)
     first.remove()
     second = cmiei_hooks.attach(model, head="classifier", splits=WIDTHS, log=False)
-    with pytest.raises(CMIEIError, match="already attached"):
+    with pytest.raises(CMIEIError) as error:
         cmiei_hooks.attach(model, **CHAIN, log=False)
+    golden(error.value)
     second.remove()
     assert not model.classifier._forward_hooks
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import functools
 
 import pytest
@@ -315,7 +316,7 @@ def test_anything_else_is_left_to_the_general_path(make):
     assert both(head, torch.randn(8, 12))[0] is None
 
 
-def test_other_inputs_and_types_are_left_to_the_general_path():
+def test_other_inputs_and_types_are_left_to_the_general_path(golden):
     head, x = head_of(nn.Linear(12, 7)), torch.randn(8, 12)
     for args in ((x, 1.0), (torch.randn(8, 3, 12),)):
         assert influence_of_linear(head, PARTITION.read(args, {})) is None
@@ -335,8 +336,9 @@ def test_other_inputs_and_types_are_left_to_the_general_path():
         assert influence_of_linear(head_of(*links), captured) is None
     half = head_of(nn.Linear(12, 7).bfloat16())
     assert influence_of_linear(half, PARTITION.read((x.bfloat16(),), {})) is None
-    with pytest.raises(CMIEIError, match="logit"):
+    with pytest.raises(CMIEIError) as error:
         both(head_of(nn.Sequential(nn.Linear(12, 9), nn.ReLU(), nn.Linear(9, 1))), x)
+    golden(error.value)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert influence_of_linear(head, PARTITION.read((x,), {})) is None
 
@@ -378,3 +380,50 @@ def test_classes_masked_by_the_bias_are_left_out():
     fast, slow = both(head_of(linear), torch.randn(9, 12))
     assert fast.isfinite().all()
     torch.testing.assert_close(fast, slow, rtol=1e-3, atol=1e-5)
+
+
+def far_apart(scale: float, count: int = 4) -> tuple[Head, Tensor]:
+    """A head of which one modality adds numbers that are much larger than the others'."""
+    widths = tuple(range(3, 3 + count))
+    names = tuple(f"m{m}" for m in range(count))
+    linear, x = nn.Linear(sum(widths), 7), torch.randn(64, sum(widths))
+    x[:, :3] *= scale
+    return Head(("head",), (linear,), Partition(widths, names), (None,), "zero", "kl"), x
+
+
+def in_float64(head: Head, x: Tensor) -> Tensor:
+    doubled = dataclasses.replace(head, links=(copy.deepcopy(head.first).double(),))
+    return measure(doubled, head.partition.read((x.double(),), {})).influence
+
+
+@pytest.mark.parametrize("count", [2, 3, 4, 6])
+@pytest.mark.parametrize("scale", [1.0, 1e4, 1e6, 1e8])
+def test_a_modality_that_is_much_larger_leaves_the_others_exact(scale, count):
+    head, x = far_apart(scale, count)
+    fast = influence_of_linear(head, head.partition.read((x,), {}))
+    torch.testing.assert_close(fast.double(), in_float64(head, x), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.negative_control
+def test_subtracting_from_the_complete_output_would_not(monkeypatch):
+    def subtracted(terms: Tensor, out: Tensor) -> None:
+        torch.sum(terms, 0, out=out[0])
+        torch.sub(out[0], terms, out=out[1:])
+
+    monkeypatch.setattr(cmiei_hooks.counterfactual.linear, "_sums_without_each", subtracted)
+    head, x = far_apart(1e6)
+    fast = influence_of_linear(head, head.partition.read((x,), {}))
+    wrong = (fast - in_float64(head, x)).abs() / (1 + fast)
+    assert wrong.max() > 1e-3
+
+
+@pytest.mark.parametrize("count", [2, 3, 4, 6])
+def test_each_modality_that_adds_nothing_has_influence_exactly_zero(count):
+    for m in range(count):
+        head, x = far_apart(1.0, count)
+        start = sum(head.partition.widths[:m])
+        with torch.no_grad():
+            head.first.weight[:, start : start + head.partition.widths[m]] = 0
+        fast = influence_of_linear(head, head.partition.read((x,), {}))
+        assert torch.equal(fast[:, m], torch.zeros(64))
+        assert (fast.sum(1) > 0).all()

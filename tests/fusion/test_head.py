@@ -41,25 +41,24 @@ def test_a_compiled_model():
     assert find_head(torch.compile(model, backend="eager"), "classifier", 12) is model.classifier
 
 
-def test_an_unknown_head_gets_a_suggestion_and_the_modules_that_fit():
+def test_an_unknown_head_gets_a_suggestion_and_the_modules_that_fit(golden):
     model = Fused()
     model.other = nn.Linear(12, 2)
-    with pytest.raises(CMIEIError) as caught:
+    with pytest.raises(CMIEIError) as error:
         find_head(model, "clasifier", 12)
-    text = str(caught.value)
-    assert "did you mean 'classifier'?" in text
-    assert "'classifier' (12 -> 7), 'other' (12 -> 2)" in text
-    assert "encoders" not in text  # 6 -> 4 does not fit
-    with pytest.raises(CMIEIError, match="in_features 99: none"):
+    golden(error.value)  # of the encoders none fits
+    with pytest.raises(CMIEIError) as error:
         find_head(model, "zzz", 99)
+    golden(error.value)
 
 
 @pytest.mark.parametrize(
     "container", [nn.ModuleList([nn.Linear(12, 3)]), nn.ModuleDict({"0": nn.Linear(12, 3)})]
 )
-def test_a_container_that_is_never_called_is_refused(container):
-    with pytest.raises(CMIEIError, match="never called"):
+def test_a_container_that_is_never_called_is_refused(container, golden):
+    with pytest.raises(CMIEIError) as error:
         find_head(Fused(container), "classifier", 12)
+    golden(error.value)
 
 
 @pytest.mark.parametrize(
@@ -72,14 +71,11 @@ def test_a_container_that_is_never_called_is_refused(container):
         nn.Sequential(nn.Sequential(nn.Linear(12, 3)), nn.Linear(3, 3)),
     ],
 )
-def test_splits_must_sum_to_the_declared_width(head):
+def test_splits_must_sum_to_the_declared_width(head, golden):
     check_width(head, "head", Partition((4, 8), ("a", "b")))
-    with pytest.raises(CMIEIError) as caught:
+    with pytest.raises(CMIEIError) as error:
         check_width(head, "head", Partition((4, 4), ("a", "b")))
-    text = str(caught.value)
-    assert "4 + 4 = 8" in text
-    assert "12 (" in text
-    assert "[6, 6]" in text
+    golden(error.value)
 
 
 @pytest.mark.parametrize("head", [nn.LazyLinear(3), nn.Sequential(), nn.Bilinear(3, 3, 3)])

@@ -43,26 +43,26 @@ def test_a_head_that_is_called_is_not_warned_about():
     assert epochs(model, attach(model)) == []
 
 
-def test_a_weight_that_is_used_without_calling_the_head():
+def test_a_weight_that_is_used_without_calling_the_head(golden):
     model = Functional()
     (message,) = epochs(model, attach(model))
-    assert "'classifier' was not called in training mode" in message
-    assert "F.linear(x, head.weight)" in message
+    golden(message)
 
 
-def test_in_a_single_epoch_it_is_said_at_the_removal():
+def test_in_a_single_epoch_it_is_said_at_the_removal(golden):
     model = Functional()
     (message,) = epochs(model, attach(model), count=1)
-    assert "was not called" in message
+    golden(message)
 
 
-def test_without_epochs_it_is_said_at_the_removal_too():
+def test_without_epochs_it_is_said_at_the_removal_too(golden):
     model = Functional()
     handle = attach(model)
     model(torch.randn(4, 6)).sum().backward()
     torch.optim.SGD(model.parameters(), 0.1).step()
-    with pytest.warns(CMIEIWarning, match="was not called"):
+    with pytest.warns(CMIEIWarning) as warned:
         handle.remove()
+    golden(warned[0].message)
 
 
 class SometimesFunctional(Functional):
@@ -74,7 +74,7 @@ class SometimesFunctional(Functional):
         return Fused.forward(self, x) if self.calls else super().forward(x)
 
 
-def test_a_head_that_is_not_called_any_more_in_a_later_epoch():
+def test_a_head_that_is_not_called_any_more_in_a_later_epoch(golden):
     model = SometimesFunctional()
     handle = attach(model)
     handle.set_epoch(0)
@@ -82,8 +82,9 @@ def test_a_head_that_is_not_called_any_more_in_a_later_epoch():
     model.calls = False
     handle.set_epoch(1)
     model(torch.randn(4, 6))
-    with pytest.warns(CMIEIWarning, match="was not called in training mode"):
+    with pytest.warns(CMIEIWarning) as warned:
         handle.set_epoch(2)
+    golden(warned[0].message)
 
 
 def test_resuming_and_stopping_early_are_no_silence():
@@ -103,20 +104,20 @@ def test_resuming_and_stopping_early_are_no_silence():
         resumed.remove()
 
 
-def test_a_head_replaced_after_attach():
+def test_a_head_replaced_after_attach(golden):
     model = Fused()
     handle = attach(model)
     model.classifier = nn.Linear(12, 7)
     (message,) = epochs(model, handle)
-    assert "was replaced by another Linear" in message
+    golden(message)
 
 
-def test_a_model_or_head_left_in_eval_mode():
+def test_a_model_or_head_left_in_eval_mode(golden):
     model = Fused()
     handle = attach(model)
     model.classifier.eval()
     (message,) = epochs(model, handle)
-    assert "eval mode: call model.train()" in message
+    golden(message)
 
 
 def test_a_suspended_epoch_is_no_silence():
@@ -127,48 +128,54 @@ def test_a_suspended_epoch_is_no_silence():
 
 
 @pytest.mark.parametrize("container", [nn.ModuleList, nn.Sequential])
-def test_a_module_list_is_refused_and_a_sequential_is_not(container):
+def test_a_module_list_is_refused_and_a_sequential_is_not(container, golden):
     model = Fused(
         container([nn.Linear(12, 7)]) if container is nn.ModuleList else container(nn.Linear(12, 7))
     )
     if container is nn.Sequential:
         attach(model)
         return
-    with pytest.raises(CMIEIError, match=r"never called[\s\S]*'classifier.0'"):
+    with pytest.raises(CMIEIError) as error:
         attach(model)
+    golden(error.value)
 
 
-def test_the_output_projection_of_attention_is_refused():
+def test_the_output_projection_of_attention_is_refused(golden):
     model = nn.Sequential(nn.MultiheadAttention(12, 2))
-    with pytest.raises(CMIEIError, match=r"never called: MultiheadAttention[\s\S]*'0'"):
+    with pytest.raises(CMIEIError) as error:
         attach(model, head="0.out_proj")
+    golden(error.value)
 
 
-def test_data_parallel_is_refused():
-    with pytest.raises(CMIEIError, match=r"DataParallel[\s\S]*DistributedDataParallel"):
+def test_data_parallel_is_refused(golden):
+    with pytest.raises(CMIEIError) as error:
         attach(nn.DataParallel(Fused()))
+    golden(error.value)
 
 
-def test_data_parallel_applied_after_attach_is_refused_at_the_first_call():
+def test_data_parallel_applied_after_attach_is_refused_at_the_first_call(golden):
     model = Fused()
     attach(model)
     replica = model.classifier._replicate_for_data_parallel()  # what it does for every device
-    with pytest.raises(CMIEIError, match="DistributedDataParallel"):
+    with pytest.raises(CMIEIError) as error:
         replica(torch.randn(4, 12))
+    golden(error.value)
 
 
 @pytest.mark.parametrize(
     "script", [torch.jit.script, lambda m: torch.jit.trace(m, torch.randn(2, 12))]
 )
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_a_scripted_head_is_refused(script):
-    with pytest.raises(CMIEIError, match="scripted or traced"):
+def test_a_scripted_head_is_refused(script, golden):
+    with pytest.raises(CMIEIError) as error:
         attach(Fused(script(nn.Linear(12, 7))))
+    golden(error.value)
 
 
-def test_a_head_that_holds_a_scripted_part_is_refused_and_a_scripted_backbone_is_not(x):
-    with pytest.raises(CMIEIError, match="holds one"):
+def test_a_head_that_holds_a_scripted_part_is_refused_and_a_scripted_backbone_is_not(x, golden):
+    with pytest.raises(CMIEIError) as error:
         attach(Fused(nn.Sequential(nn.Flatten(), torch.jit.script(nn.Linear(12, 7)))))
+    golden(error.value)
     model = Fused()
     model.encoders[0] = torch.jit.script(nn.Linear(6, 4))
     cmiei_hooks.verify(model, x, head="classifier", splits=WIDTHS, strict=True)
@@ -177,10 +184,11 @@ def test_a_head_that_holds_a_scripted_part_is_refused_and_a_scripted_backbone_is
     assert handle.step == 1
 
 
-def test_a_lazy_part_of_the_head_is_refused_until_it_was_called(x):
+def test_a_lazy_part_of_the_head_is_refused_until_it_was_called(x, golden):
     model = Fused(nn.Sequential(nn.Flatten(), nn.LazyLinear(7)))
-    with pytest.raises(CMIEIError, match=r"classifier.1[\s\S]*run one batch"):
+    with pytest.raises(CMIEIError) as error:
         attach(model)
+    golden(error.value)
     model(x)
     attach(model)
 
@@ -200,10 +208,11 @@ def compiled_and_run(x: Tensor) -> tuple[Fused, nn.Module]:
     return model, compiled
 
 
-def test_a_model_that_was_compiled_and_run_is_compiled_once_more(x):
+def test_a_model_that_was_compiled_and_run_is_compiled_once_more(x, golden):
     model, compiled = compiled_and_run(x)
-    with pytest.warns(CMIEIWarning, match=r"Fused.forward was compiled and run before attach"):
+    with pytest.warns(CMIEIWarning) as warned:
         handle = attach(model)
+    golden(warned[0].message)
     compiled(x)
     assert handle.step == 1
 

@@ -40,38 +40,42 @@ def test_logits_are_picked_out_of_what_the_head_returns(returned, output):
 
 
 @pytest.mark.parametrize(
-    ("returned", "output", "message"),
+    ("returned", "output"),
     [
-        ((LOGITS, 1), None, "tuple of"),
-        (torch.zeros(4, 3, 2), None, r"\[4, 3, 2\]"),
-        (torch.zeros(5, 3), None, r"\[5, 3\]"),
-        (torch.zeros(4, 1), None, r"\[4, 1\]"),
-        (torch.zeros(4, 3, dtype=torch.int64), None, "int64"),
-        ((LOGITS,), 2, "no part 2"),
-        ({"score": LOGITS}, "logits", "no part 'logits'"),
-        (LOGITS, lambda out: "text", "str"),
+        ((LOGITS, 1), None),
+        (torch.zeros(4, 3, 2), None),
+        (torch.zeros(5, 3), None),
+        (torch.zeros(4, 1), None),
+        (torch.zeros(4, 3, dtype=torch.int64), None),
+        ((LOGITS,), 2),
+        ({"score": LOGITS}, "logits"),
+        (LOGITS, lambda out: "text"),
     ],
 )
-def test_what_is_not_logits_is_refused(returned, output, message):
-    with pytest.raises(CMIEIError, match=message):
+def test_what_is_not_logits_is_refused(returned, output, golden):
+    with pytest.raises(CMIEIError) as error:
         read_logits(returned, output, 4)
+    golden(error.value)
 
 
-def test_axes_that_models_squeeze_away_are_understood():
+def test_axes_that_models_squeeze_away_are_understood(golden):
     assert read_logits(torch.zeros(3), None, 1).shape == (1, 3)
     assert read_logits(torch.zeros(4), None, 4, least=1).shape == (4, 1)
     assert read_logits(torch.zeros(1), None, 1, least=1).shape == (1, 1)
-    with pytest.raises(CMIEIError, match="bernoulli"):
+    with pytest.raises(CMIEIError) as error:
         read_logits(torch.zeros(4), None, 4)
-    with pytest.raises(CMIEIError, match=r"\[3\]"):
+    golden(error.value)
+    with pytest.raises(CMIEIError) as error:
         read_logits(torch.zeros(3), None, 4, least=1)
+    golden(error.value)
 
 
-def test_a_link_passes_one_tensor_on():
+def test_a_link_passes_one_tensor_on(golden):
     assert read_tensor((LOGITS, 1.0), 0, "fuse") is LOGITS
     assert read_tensor(LOGITS, 0, "fuse") is LOGITS  # eval mode: the features alone
-    with pytest.raises(CMIEIError, match=r"'fuse'[\s\S]*tuple of[\s\S]*output=\[0, None\]"):
+    with pytest.raises(CMIEIError) as error:
         read_tensor((LOGITS, 1.0), None, "fuse")
+    golden(error.value)
 
 
 def test_one_output_is_that_of_the_last_link():
@@ -81,9 +85,8 @@ def test_one_output_is_that_of_the_last_link():
     assert outputs_of(len, ["a", "b"]) == (None, len)
 
 
-@pytest.mark.parametrize(
-    ("output", "message"), [([0], "1 entries for 2 links"), (True, "True"), ([None, 1.5], "1.5")]
-)
-def test_an_output_that_says_nothing_is_refused(output, message):
-    with pytest.raises(CMIEIError, match=message):
+@pytest.mark.parametrize("output", [[0], True, [None, 1.5]])
+def test_an_output_that_says_nothing_is_refused(output, golden):
+    with pytest.raises(CMIEIError) as error:
         outputs_of(output, ["a", "b"])
+    golden(error.value)

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from cmiei_hooks import CMIEIError
-from cmiei_hooks.fusion.modalities import Captured, Partition, default_names, parse_modalities
+from cmiei_hooks.fusion.captured_call import Captured
+from cmiei_hooks.fusion.modalities import Partition, default_names, parse_modalities
 
 PARTITION = Partition((2, 3), ("a", "b"))
 
@@ -60,9 +61,9 @@ def test_the_first_tensor_is_found_positional_before_keyword():
         (path,) = PARTITION.read(args, kwargs).tensors
         return path
 
-    assert found(one, two) == (0, 0)
-    assert found(None, "text", two, x=one) == (0, 2)
-    assert found(3, mask=None, x=one) == (1, "x")
+    assert found(one, two) == (0,)
+    assert found(None, "text", two, x=one) == (2,)
+    assert found(3, mask=None, x=one) == ("x",)
 
 
 R, N, T, OTHER = (torch.randn(4, width) for width in (2, 3, 5, 7))
@@ -137,45 +138,49 @@ def test_modalities_are_found_wherever_they_are_and_nothing_of_the_caller_is_wri
 
 
 @pytest.mark.parametrize(
-    ("features", "message"),
+    "features",
     [
-        (torch.zeros(4, 4), r"narrower[\s\S]*4 on axis -1[\s\S]*2 \+ 3 = 5"),
-        (torch.zeros(4, 6), r"wider[\s\S]*6 on axis -1[\s\S]*2 \+ 3 = 5"),
-        (torch.zeros(5), "features of a batch"),
-        (torch.zeros(4, 5, dtype=torch.int64), "floating-point"),
+        torch.zeros(4, 4),
+        torch.zeros(4, 6),
+        torch.zeros(5),
+        torch.zeros(4, 5, dtype=torch.int64),
     ],
 )
-def test_inputs_that_do_not_fit_are_refused(features, message):
-    with pytest.raises(CMIEIError, match=message):
+def test_inputs_that_do_not_fit_are_refused(features, golden):
+    with pytest.raises(CMIEIError) as error:
         PARTITION.read((features,), {})
+    golden(error.value)
 
 
-def test_several_tensors_instead_of_one_are_refused_with_the_remedy():
-    with pytest.raises(CMIEIError, match=r"2 tensors[\s\S]*modalities="):
+def test_several_tensors_instead_of_one_are_refused_with_the_remedy(golden):
+    with pytest.raises(CMIEIError) as error:
         PARTITION.read((R, N), {})
+    golden(error.value)
 
 
-def test_a_call_without_a_tensor_is_refused():
-    with pytest.raises(CMIEIError, match="without a tensor"):
+def test_a_call_without_a_tensor_is_refused(golden):
+    with pytest.raises(CMIEIError) as error:
         PARTITION.read((3,), {"x": None})
+    golden(error.value)
 
 
 @pytest.mark.parametrize(
-    ("modalities", "args", "kwargs", "message"),
+    ("modalities", "args", "kwargs"),
     [
-        ({"r": 0, "n": 1}, (R,), {}, r"without the modality 'n'[\s\S]*nothing at 1"),
-        ({"r": 0, "n": 1}, (R, None), {}, r"modality 'n'[\s\S]*NoneType at 1"),
-        ({"r": 0, "n": 1}, (R, torch.zeros(4, 3).long()), {}, "torch.int64"),
-        ({"r": 0, "n": 2}, ([R, N],), {}, "nothing at 2"),
-        ({"r": "rgb", "n": "nir"}, ({"rgb": R, "tir": N},), {}, "'tir'"),
-        ({"r": 0, "n": 1}, (R, torch.randn(5, 3)), {}, r"one batch[\s\S]*\[4, 2\], \[5, 3\]"),
-        ({"r": 0, "n": 1}, (R, torch.tensor(1.0)), {}, "one batch"),
-        ({"r": (0, 2), "n": (2, 9)}, (T,), {}, r"'n' is not in the input[\s\S]*stop <= 5"),
+        ({"r": 0, "n": 1}, (R,), {}),
+        ({"r": 0, "n": 1}, (R, None), {}),
+        ({"r": 0, "n": 1}, (R, torch.zeros(4, 3).long()), {}),
+        ({"r": 0, "n": 2}, ([R, N],), {}),
+        ({"r": "rgb", "n": "nir"}, ({"rgb": R, "tir": N},), {}),
+        ({"r": 0, "n": 1}, (R, torch.randn(5, 3)), {}),
+        ({"r": 0, "n": 1}, (R, torch.tensor(1.0)), {}),
+        ({"r": (0, 2), "n": (2, 9)}, (T,), {}),
     ],
 )
-def test_a_modality_that_is_not_there_is_refused(modalities, args, kwargs, message):
-    with pytest.raises(CMIEIError, match=message):
+def test_a_modality_that_is_not_there_is_refused(modalities, args, kwargs, golden):
+    with pytest.raises(CMIEIError) as error:
         partition(modalities).read(args, kwargs)
+    golden(error.value)
 
 
 @pytest.mark.parametrize(
@@ -202,26 +207,30 @@ def test_a_modality_that_is_not_there_is_refused(modalities, args, kwargs, messa
         {"": 0, "n": 1},
     ],
 )
-def test_modalities_that_say_nothing_are_refused(modalities):
-    with pytest.raises(CMIEIError, match="modalities="):
+def test_modalities_that_say_nothing_are_refused(modalities, golden):
+    with pytest.raises(CMIEIError) as error:
         parse_modalities(modalities)
+    golden(error.value)
 
 
 @pytest.mark.parametrize(
     ("modalities", "args", "kwargs"),
     [({"r": 0, "n": "x"}, (R, N), {}), ({"r": "x", "n": 0}, (), {"x": R, "y": N})],
 )
-def test_one_tensor_under_two_names_is_refused(modalities, args, kwargs):
-    with pytest.raises(CMIEIError, match="are the same tensors"):
+def test_one_tensor_under_two_names_is_refused(modalities, args, kwargs, golden):
+    with pytest.raises(CMIEIError) as error:
         partition(modalities, parameters=("x", "y")).read(args, kwargs)
+    golden(error.value)
 
 
-def test_an_axis_that_is_not_there():
-    with pytest.raises(CMIEIError, match=r"dim=5 for shape \[4, 5\]"):
+def test_an_axis_that_is_not_there(golden):
+    with pytest.raises(CMIEIError) as error:
         Partition((2, 3), ("a", "b"), 5).read((T,), {})
+    golden(error.value)
 
 
 @pytest.mark.parametrize("dim", [0, True, "last", 1.0])
-def test_the_batch_axis_cannot_be_split(dim):
-    with pytest.raises(CMIEIError, match="axis"):
+def test_the_batch_axis_cannot_be_split(dim, golden):
+    with pytest.raises(CMIEIError) as error:
         Partition((2, 3), ("a", "b"), dim)
+    golden(error.value)

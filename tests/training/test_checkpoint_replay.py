@@ -149,17 +149,18 @@ def test_several_calls_in_nested_checkpoints(outer, inner):
     assert recorder.recalled[-4:] == [2, 3, 0, 1]
 
 
-def test_a_recompute_by_something_else_is_refused_once_anything_was_substituted():
+def test_a_recompute_by_something_else_is_refused_once_anything_was_substituted(golden):
     recorder, x = Recorder(), leaf()
     x.register_hook(recorder)
     x.sum().backward()
     assert recorder.recalled == [None]
     recorder.replays.remember(Done(0, torch.zeros(1)))
-    with pytest.raises(CMIEIError, match="not known for which forward"):
+    with pytest.raises(CMIEIError) as error:
         x.sum().backward()
+    golden(error.value)
 
 
-def test_an_own_checkpoint_that_hides_its_first_pass_is_refused():
+def test_an_own_checkpoint_that_hides_its_first_pass_is_refused(golden):
     class Own(torch.autograd.Function):
         @staticmethod
         def forward(function, x):
@@ -181,8 +182,9 @@ def test_an_own_checkpoint_that_hides_its_first_pass_is_refused():
     recorder = Recorder()
     recorder.replays.acted = True
     out = Own.apply(recorder, leaf())
-    with pytest.raises(CMIEIError, match="not known for which forward"):
+    with pytest.raises(CMIEIError) as error:
         out.sum().backward()
+    golden(error.value)
 
 
 def test_the_locals_of_other_frames_are_not_kept_alive():

@@ -1,0 +1,75 @@
+"""One call of the head with its modalities: read them, copy them, replace them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .pytree import Call, Path, with_values
+
+__all__ = ["Captured", "Change", "Slice"]
+
+Change = Callable[[Tensor], Tensor]
+"""What replaces one tensor or block ``[B, ...]`` of a modality."""
+
+
+@dataclass(frozen=True)
+class Slice:
+    """A tensor of a call, or the columns ``start:stop`` of it."""
+
+    path: Path
+    start: int | None = None
+    stop: int | None = None
+
+
+@dataclass(frozen=True)
+class Captured:
+    """The modalities in one call of the head: for each some tensors or blocks ``[B, ...]``.
+
+    Every tensor has the batch on its first axis.
+    """
+
+    call: Call
+    tensors: dict[Path, Tensor]
+    """The tensors of the call that hold the modalities."""
+    groups: tuple[tuple[Slice, ...], ...]
+    """The slices of each modality."""
+    dim: int
+
+    @property
+    def batch(self) -> int:
+        """The number of samples."""
+        return len(next(iter(self.tensors.values())))
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the first of the tensors."""
+        return next(iter(self.tensors.values())).device
+
+    def copies(self) -> dict[Path, Tensor]:
+        """Clones of the tensors, with gradient, to be written into through ``views``."""
+        return {path: tensor.clone() for path, tensor in self.tensors.items()}
+
+    def views(self, tensors: Mapping[Path, Tensor], modality: int) -> Iterator[Tensor]:
+        """The slices of one modality in these tensors, as views."""
+        for one in self.groups[modality]:
+            tensor = tensors[one.path]
+            if one.start is None or one.stop is None:
+                yield tensor
+            else:
+                yield tensor.narrow(self.dim, one.start, one.stop - one.start)
+
+    def changed(self, changes: Mapping[int, Change]) -> dict[Path, Tensor]:
+        """Copies of the tensors in which some modalities are replaced, by their index."""
+        tensors = self.copies()
+        for modality, change in changes.items():
+            for view in self.views(tensors, modality):
+                view.copy_(change(view))
+        return tensors
+
+    def call_with(self, tensors: Mapping[Path, Tensor | None]) -> Call:
+        """The call with other tensors; the caller's containers are not written into."""
+        return with_values(self.call, tensors)
