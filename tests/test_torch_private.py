@@ -146,7 +146,9 @@ def test_wrappers_name_what_is_inside_them_so():
 
 
 @pytest.mark.parametrize(
-    "normed", [weight_norm, spectral_norm, lambda m: prune.identity(m, "weight")], ids=repr
+    "normed",
+    [weight_norm, spectral_norm, lambda m: prune.identity(m, "weight")],
+    ids=["weight norm", "spectral norm", "pruning"],
 )
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 def test_hooks_of_torch_that_compute_a_weight_are_known(normed):
