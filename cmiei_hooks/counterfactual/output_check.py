@@ -163,6 +163,7 @@ class OutputCheck:
         without_gradient: also in a forward under ``torch.no_grad``, with a graph from the head's
             logits on; what the model returns is detached again. To be used where nothing is
             trained.
+        only_training: wait for a forward in training mode.
     """
 
     def __init__(
@@ -171,8 +172,10 @@ class OutputCheck:
         model: nn.Module | None = None,
         *,
         without_gradient: bool = False,
+        only_training: bool = False,
     ) -> None:
         self._head, self._model = head, model
+        self._only_training = only_training
         self._without_gradient = without_gradient
         self._outputs: list[HeadOutput] = []
         self._gradient = self._graph_began = False
@@ -213,7 +216,7 @@ class OutputCheck:
     def _dispatch(self, module: nn.Module, *returned: Any) -> Any:
         if self._head is None or self._model is None or in_backward() or transform() is not None:
             return None
-        if not (self._without_gradient or self._head.last.training):
+        if self._only_training and not self._head.last.training:
             return None  # a validation before the first training call
         if not returned:
             self._gradient, self._outputs = torch.is_grad_enabled(), []

@@ -87,7 +87,7 @@ class Step:
         self.chain = ChainCheck(head, model)
         # A compiled model would be compiled once more when the hooks of this check go.
         compiled = any(original(module) is not module for module in model.modules())
-        self.output = OutputCheck() if compiled else OutputCheck(head, model)
+        self.output = OutputCheck() if compiled else OutputCheck(head, model, only_training=True)
         self._probabilities: Tensor | None = None
         self.last: Measurement | None = None
         self.suspended = False
