@@ -68,7 +68,7 @@ def _own_columns(seen: HeadInput, captured: Captured) -> list[_Sets] | None:
     sets: dict[tuple[Path, int], frozenset[int]] = {}
     for m, group in enumerate(captured.groups):
         for piece in group:
-            address, axes = piece.path[1:], captured.tensors[piece.path].dim()
+            address, axes = piece.path, captured.tensors[piece.path].dim()
             axis = -1 if piece.start is None else captured.dim % axes
             axis = -1 if axis == axes - 1 else axis
             columns = seen.columns.get(address, {}).get(axis)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 import cmiei_hooks
 from cmiei_hooks import CMIEIError, Handle, audit
+from cmiei_hooks.counterfactual.hook_check import _Hook
 from cmiei_hooks.functional import counterfactual_influence
 
 
@@ -195,7 +196,7 @@ def test_a_copy_checks_nothing(make_copy, x):
     model = Fused()
     model.classifier.register_forward_hook(scaled)
     handle = attach(model)
-    assert len(model.classifier._forward_hooks) == 3
+    assert sum(isinstance(h, _Hook) for h in model.classifier._forward_hooks.values()) == 2
     other = make_copy(model)
     other(x)
     handle.remove()
