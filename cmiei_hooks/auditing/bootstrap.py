@@ -51,7 +51,7 @@ def bootstrap(
     the resamples cannot show what was never seen.
 
     Args:
-        values: ``[N]`` or ``[N, K]``, finite (bool is a share).
+        values: ``[N]`` or ``[N, K]`` (bool is a share). A column with NaN has NaN in its interval.
         clusters: int64 ``[N]``, the same number for samples that belong together; None: every
             sample is one of its own.
         seed: of the draws; the same seed resamples the same rows whatever the values are. The

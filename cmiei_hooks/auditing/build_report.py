@@ -1,4 +1,4 @@
-"""From the recorded samples to the figures of a report."""
+"""From the recorded samples to the report: means with their intervals, and everything else."""
 
 from __future__ import annotations
 
@@ -15,39 +15,42 @@ from ..functional import KEPT, dominant, select
 from ..fusion import Head
 from ..settings import Config
 from .bootstrap import Interval, bootstrap
-from .descriptive import EDGES, agreement, histogram, strata
 from .report import AuditReport, Pair
-from .samples import NULL_DRAWS, Samples
+from .samples import NULL_DRAWS, UNKNOWN, Samples
 from .shapley import interactions, shapley
+from .statistics import EDGES, agreement, histogram
+from .strata import report_strata
 from .thresholds import ABS_THR, P_MAX, REL_THR, suggest, what_if, with_configured
 
-__all__ = ["make_report"]
+__all__ = ["build_report"]
 
 _FEWEST_IDENTITIES = 30
 """With fewer, an interval over identities would be too narrow: then it is over samples."""
 
+Columns = dict[str, Tensor]
+"""What is averaged over the samples: ``[N, K]`` by the name of the statistic."""
 
-def make_report(
+
+def build_report(
     head: Head,
     config: Config,
     samples: Samples,
     *,
     seed: int,
     group: int | str | None = None,
-    partial: bool = False,
+    notes: Sequence[str] = (),
 ) -> AuditReport:
-    """All figures of an audit.
+    """The report of an audit.
 
     Args:
-        head: which was observed.
+        head: the head that was observed.
         config: ``DROP``, ``MEASURE`` and the thresholds.
         samples: what was recorded.
         seed: of the bootstrap.
         group: what the groups are called; a number is the index of their column.
-        partial: whether the audit ended early.
+        notes: what the reader must know about the samples.
     """
     names = head.partition.names
-    rows = _rows(names, config, samples)
     everything = samples.influence.double()
     what = what_if(
         everything,
@@ -61,21 +64,28 @@ def make_report(
     influence = kept.influence.double()
     label = kept.label
     by_identity = label is not None and len(set(label.tolist())) >= _FEWEST_IDENTITIES
-    correlations: dict[tuple[str, str], float] = {}
-    columns = _columns(kept, config, correlations)
+    reason = _why_no_accuracy(kept)
+    same, correlations = _agreements(kept)
+    columns = _influences(kept, config) | same | _contributions(kept)
+    columns |= _accuracies(kept) if reason is None else {}
     # All at once: drawing the resamples is what costs.
     intervals = _intervals(columns, label if by_identity else None, seed)
 
-    def named(figure: str) -> dict[str, Interval] | None:
-        found = intervals.get(figure)
+    def named(statistic: str) -> dict[str, Interval] | None:
+        found = intervals.get(statistic)
         return dict(zip(names, found, strict=True)) if found else None
 
-    def pairs(figure: str) -> tuple[Pair, ...]:
-        return tuple(map(Pair, combinations(names, 2), intervals.get(figure, [])))
+    def pairs(statistic: str) -> tuple[Pair, ...]:
+        return tuple(map(Pair, combinations(names, 2), intervals.get(statistic, [])))
 
-    def single(figure: str) -> Interval | None:
-        return intervals[figure][0] if figure in intervals else None
+    def single(statistic: str) -> Interval | None:
+        return intervals[statistic][0] if statistic in intervals else None
 
+    labelled = isinstance(group, str) and group != "class"
+    attributes = {
+        "class": None if label is None else label.tolist(),
+        str(group) if labelled else "group": kept.group,
+    }
     return AuditReport(
         head=head.name,
         names=names,
@@ -84,7 +94,7 @@ def make_report(
         measure=config.measure,
         n_samples=len(kept),
         non_finite=int((~finite).sum()),
-        partial=partial,
+        partial=False,
         interval_over="identities" if by_identity else "samples",
         influence=named("influence") or {},
         dominance=named("dominance") or {},
@@ -108,8 +118,8 @@ def make_report(
             name: {"edges": list(EDGES), "counts": histogram(influence[:, m])}
             for m, name in enumerate(names)
         },
-        strata=_strata(names, kept, group, seed),
-        rows=rows,
+        strata=report_strata(names, influence, attributes, seed),
+        rows=_rows(names, config, samples),
         shapley=named("shapley"),
         shapley_total=single("shapley_total"),
         interactions=pairs("interactions"),
@@ -118,41 +128,54 @@ def make_report(
         accuracy_alone=named("accuracy_alone"),
         shapley_accuracy=named("shapley_accuracy"),
         interactions_accuracy=pairs("interactions_accuracy"),
+        notes=(*notes, *filter(None, [reason, _why_no_shapley(kept, names)])),
     )
 
 
-def _columns(
-    samples: Samples, config: Config, correlations: dict[tuple[str, str], float]
-) -> dict[str, Tensor]:
-    """What is averaged over the samples: figure -> ``[N, K]``; also fills in the correlations."""
+def _influences(samples: Samples, config: Config) -> Columns:
     influence = samples.influence.double()
-    modalities = range(influence.shape[1])
     chosen = select(
         influence, abs_thr=config.abs_thr, rel_thr=config.rel_thr, p_max=1.0, sample_level=True
     )
-    columns = {
+    return {
         "influence": influence,
-        "dominance": dominant(influence)[:, None] == torch.tensor([*modalities]),
+        "dominance": dominant(influence)[:, None] == torch.arange(influence.shape[1]),
         "triggered": (chosen != KEPT)[:, None],
+        **{f"baseline {name}": values for name, values in samples.baselines.items()},
     }
-    for name, values in samples.baselines.items():
-        columns[f"baseline {name}"] = values
+
+
+def _agreements(samples: Samples) -> tuple[Columns, dict[tuple[str, str], float]]:
+    """For each pair of baselines the agreement of each sample, and the rank correlation."""
+    columns, correlations = {}, {}
     for both in combinations(samples.baselines, 2):
         same, correlations[both] = agreement(*(samples.baselines[name] for name in both))
         columns[f"agreement {both}"] = same[:, None]
-    if samples.divergence is not None:
-        # The nearer a coalition's prediction is to the complete one, the more it is worth.
-        worth = -samples.divergence.double()
-        columns["shapley"] = shapley(worth)
-        columns["shapley_total"] = -worth[:, :1]
-        columns["interactions"] = _of_pairs(worth)
+    return columns, correlations
+
+
+def _contributions(samples: Samples) -> Columns:
+    if samples.divergence is None:
+        return {}
+    # The nearer a coalition's prediction is to the complete one, the more it is worth.
+    worth = -samples.divergence.double()
+    return {
+        "shapley": shapley(worth),
+        "shapley_total": -worth[:, :1],
+        "interactions": _of_pairs(worth),
+    }
+
+
+def _accuracies(samples: Samples) -> Columns:
     if samples.label is None or samples.predicted is None:
-        return columns
+        return {}
     right = (samples.predicted == samples.label[:, None]).double()
+    right[samples.predicted == UNKNOWN] = math.nan
     if samples.divergence is None:  # no coalitions: complete, then without each modality
-        return columns | {"accuracy": right[:, :1], "accuracy_without": right[:, 1:]}
+        return {"accuracy": right[:, :1], "accuracy_without": right[:, 1:]}
     everyone = right.shape[1] - 1
-    return columns | {
+    modalities = range(samples.influence.shape[1])
+    return {
         "accuracy": right[:, [everyone]],
         "accuracy_without": right[:, [everyone ^ 1 << m for m in modalities]],
         "accuracy_alone": right[:, [1 << m for m in modalities]],
@@ -161,18 +184,47 @@ def _columns(
     }
 
 
+def _why_no_accuracy(samples: Samples) -> str | None:
+    """Why there is no accuracy although there are labels."""
+    if samples.label is None or samples.classes is None:
+        return None
+    outside = [label for label in samples.label.tolist() if not 0 <= label < samples.classes]
+    if not outside:
+        return None
+    examples = ", ".join(map(str, sorted(set(outside))[:3]))
+    return (
+        f"accuracy is left out: {len(outside)} of {len(samples)} labels are not classes of the "
+        f"head, which has {samples.classes} (0 to {samples.classes - 1}); for example {examples}"
+    )
+
+
+def _why_no_shapley(samples: Samples, names: Sequence[str]) -> str | None:
+    """Why the Shapley values are null although the complete prediction is finite."""
+    if samples.divergence is None:
+        return None
+    broken = ~samples.divergence.isfinite()
+    if not broken.any():
+        return None
+    count = int(broken.any(1).sum())
+    coalition = int(broken.any(0).nonzero()[0])
+    present = [name for m, name in enumerate(names) if coalition >> m & 1]
+    without = f"with {' and '.join(present)} alone" if present else "without any modality"
+    return (
+        f"the Shapley values are unknown: {without}, say, the logits of the head are NaN or "
+        f"infinite ({count} of {len(samples)} samples have such a combination of modalities)"
+    )
+
+
 def _of_pairs(worth: Tensor) -> Tensor:
     found = interactions(worth)
     pairs = combinations(range(found.shape[1]), 2)
     return torch.stack([found[:, i, j] for i, j in pairs], dim=1)
 
 
-def _intervals(
-    columns: dict[str, Tensor], clusters: Tensor | None, seed: int
-) -> dict[str, list[Interval]]:
+def _intervals(columns: Columns, clusters: Tensor | None, seed: int) -> dict[str, list[Interval]]:
     table = torch.cat([values.double() for values in columns.values()], dim=1)
     found = iter(bootstrap(table, clusters=clusters, seed=seed))
-    return {figure: list(islice(found, v.shape[1])) for figure, v in columns.items()}
+    return {name: list(islice(found, v.shape[1])) for name, v in columns.items()}
 
 
 def _only(samples: Samples, rows: Tensor) -> Samples:
@@ -204,45 +256,6 @@ def _null(names: Sequence[str], influence: Tensor, null: Tensor) -> dict[str, di
     return found
 
 
-def _strata(
-    names: Sequence[str], samples: Samples, group: int | str | None, seed: int
-) -> dict[str, list[dict[str, Any]]]:
-    attributes: dict[str, Sequence[Any]] = {}
-    if samples.label is not None:
-        attributes["class"] = samples.label.tolist()
-    if samples.group is not None:
-        named = isinstance(group, str) and group != "class"
-        attributes[str(group) if named else "group"] = samples.group
-    return {name: _strata_of(names, samples, values, seed) for name, values in attributes.items()}
-
-
-def _strata_of(
-    names: Sequence[str], samples: Samples, values: Sequence[Any], seed: int
-) -> list[dict[str, Any]]:
-    known = {value: code for code, value in enumerate(sorted(set(values)))}
-    codes = torch.tensor([known[value] for value in values], dtype=torch.int64)
-    influence = samples.influence.double()
-    by_value = dict(zip(map(str, known), range(len(known)), strict=True))
-    found = []
-    for stratum in strata(influence, codes, [*by_value]):
-        inside = influence[codes == by_value[stratum.value]]
-        intervals = bootstrap(inside, seed=seed)
-        found.append(
-            {
-                "value": stratum.value,
-                "n": stratum.n,
-                "influence": dict(zip(names, stratum.influence, strict=True)),
-                "interval": {
-                    name: [interval.low, interval.high]
-                    for name, interval in zip(names, intervals, strict=True)
-                },
-                "dominance": dict(zip(names, stratum.dominance, strict=True)),
-                "inequality": stratum.inequality,
-            }
-        )
-    return found
-
-
 def _rows(names: Sequence[str], config: Config, samples: Samples) -> tuple[dict[str, Any], ...]:
     influence = samples.influence.double()
     chosen = select(
@@ -258,7 +271,8 @@ def _rows(names: Sequence[str], config: Config, samples: Samples) -> tuple[dict[
         columns["group"] = samples.group
     if samples.predicted is not None:
         complete = -1 if samples.divergence is not None else 0
-        columns["predicted"] = samples.predicted[:, complete].tolist()
+        known = samples.predicted[:, complete].tolist()
+        columns["predicted"] = ["" if c == UNKNOWN else c for c in known]
     first = dominant(influence).tolist()
     columns["dominant"] = ["" if m == KEPT else names[m] for m in first]
     columns["triggered"] = [int(m != KEPT) for m in chosen.tolist()]

@@ -11,15 +11,17 @@ import torch
 from torch import Tensor
 
 from ..counterfactual import BASELINES, reruns
-from ..errors import InputError
 from ..functional import counterfactual_influence, least_logits
 from ..fusion import Captured, Change, Head
 from .shapley import MOST_MODALITIES
 
-__all__ = ["NULL_DRAWS", "Samples", "observe", "together"]
+__all__ = ["NULL_DRAWS", "UNKNOWN", "Samples", "observe", "together"]
 
 NULL_DRAWS = 19
-"""With so many the smallest p is 0.05."""
+"""Shuffles for the null: with 19 of them the smallest p is 0.05."""
+
+UNKNOWN = -1
+"""The predicted class where logits are NaN or infinite."""
 
 
 @dataclass(frozen=True)
@@ -36,20 +38,23 @@ class Samples:
     modalities."""
     predicted: Tensor | None
     """int64 ``[N, 2^M]``, the class that each coalition predicts (without coalitions ``[N, 1+M]``,
-    complete and without each modality); None where there are no classes."""
+    complete and without each modality); UNKNOWN where the logits are not finite. None where there
+    are no classes."""
     baselines: dict[str, Tensor]
-    """``[N, M]``: the influence when a modality is replaced by zero, by the batch mean, or by that
-    of another sample of the batch."""
+    """``[N, M]``: the influence when a modality is replaced by ``zero``, by the batch ``mean``, or
+    by that of another sample of the batch (``permuted``)."""
     null: Tensor
     """``[N, M, draws]``: the influence after the modality's features were shuffled over its
-    columns, the same way for all samples of a draw; NaN where that was not done, or where there is
-    one column only."""
+    columns, in the same way for all samples of a draw; NaN for samples and modalities whose columns
+    were not shuffled."""
     batch: Tensor
     """int64 ``[N]``: the number of the batch."""
     label: Tensor | None = None
     """int64 ``[N]``."""
     group: tuple[str, ...] | None = None
-    """Of each sample."""
+    """The group of each sample."""
+    classes: int | None = None
+    """The number of classes that the head tells apart; None where there are no classes."""
 
     def __len__(self) -> int:
         return len(self.influence)
@@ -65,7 +70,7 @@ def observe(
         captured: the call.
         batch: its number.
         seed: of the permutations.
-        with_null: whether these samples are among those of the null.
+        with_null: whether to measure the null on these samples.
     """
     count = len(captured.groups)
     drop = BASELINES[head.drop]
@@ -109,13 +114,14 @@ def observe(
         baselines,
         null,
         torch.full_like(influence[:, 0], batch, dtype=torch.int64),
+        classes=None if predicted is None else max(2, complete.shape[-1]),
     )
     return _on_cpu(samples)
 
 
 def _changes(logits: Tensor, seed: int, batch: int) -> dict[str, Change]:
     # Among the finite samples: a broken one must not break another.
-    finite = logits.isfinite().all(-1).cpu().nonzero()[:, 0]
+    finite = _usable(logits).cpu().nonzero()[:, 0]
     generator = torch.Generator().manual_seed(seed + batch)
     order = torch.arange(len(logits))
     order[finite] = finite[torch.randperm(len(finite), generator=generator)]
@@ -151,10 +157,19 @@ class _Shuffled:
 
 def _predicted(logits: Sequence[Tensor], measure: str) -> Tensor | None:
     if least_logits(measure) > 1:  # a measure of classes
-        return torch.stack([z.argmax(-1) for z in logits], dim=1)
-    if measure == "bernoulli" and logits[0].shape[-1] == 1:
-        return torch.stack([(z[:, 0] > 0).long() for z in logits], dim=1)
-    return None
+        classes = [z.argmax(-1) for z in logits]
+    elif measure == "bernoulli" and logits[0].shape[-1] == 1:
+        classes = [(z[:, 0] > 0).long() for z in logits]
+    else:
+        return None
+    known = [_usable(z) for z in logits]
+    return torch.stack([c.where(k, UNKNOWN) for c, k in zip(classes, known, strict=True)], dim=1)
+
+
+def _usable(logits: Tensor) -> Tensor:
+    """Whether the logits of a sample are finite; classes may be masked with -inf."""
+    masked = logits == -math.inf
+    return (logits.isfinite() | masked).all(-1) & ~masked.all(-1)
 
 
 def _on_cpu(samples: Samples) -> Samples:
@@ -167,18 +182,7 @@ def _on_cpu(samples: Samples) -> Samples:
 
 
 def together(parts: Sequence[Samples]) -> Samples:
-    """All samples of several calls, by batch; labels and groups if every one of them has them.
-
-    Raises:
-        InputError: there is none.
-    """
-    if not parts:
-        raise InputError(
-            "there is nothing to measure",
-            got="no batch",
-            expected="one or more",
-            remedy="check the loader: an iterator that was used up yields nothing",
-        )
+    """All samples of one or more calls, by batch; labels and groups if every call has them."""
     parts = sorted(parts, key=lambda part: int(part.batch[0]) if len(part) else -1)
 
     def joined(name: str) -> Tensor | None:
@@ -195,4 +199,5 @@ def together(parts: Sequence[Samples]) -> Samples:
         torch.cat([part.batch for part in parts]),
         joined("label"),
         None if any(g is None for g in groups) else tuple(v for g in groups if g for v in g),
+        parts[0].classes,
     )

@@ -250,13 +250,13 @@ def test_ctrl_c_ends_the_collection_and_waits_for_the_report(project, monkeypatc
     assert main(arguments(data="their_code:pressing")) == 130
     report = read(project)
     assert (report["partial"], report["n_samples"]) == (True, 5)
-    make = checkpoints.make_report
+    make = checkpoints.build_report
 
     def pressed(*args, **kwargs):
         signal.raise_signal(signal.SIGINT)
         return make(*args, **kwargs)
 
-    monkeypatch.setattr(checkpoints, "make_report", pressed)
+    monkeypatch.setattr(checkpoints, "build_report", pressed)
     assert main(arguments(output="later")) == 130
     report = read(project, "later")
     assert (report["partial"], report["n_samples"]) == (False, 10)

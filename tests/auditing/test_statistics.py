@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cmiei_hooks.auditing.descriptive import EDGES, agreement, histogram, inequality, strata
+from cmiei_hooks.auditing.statistics import EDGES, agreement, histogram, inequality
 
 # Few values, so that ties are common, and all exact in binary.
 few = st.sampled_from([0.0, 0.125, 0.25, 0.5, 1.0, 3.0])
@@ -85,34 +85,6 @@ def test_inequality_has_its_ends_and_no_unit(count, value):
     some = torch.arange(count).double()
     assert inequality(some * value).item() == pytest.approx(inequality(some).item())
     assert inequality(torch.zeros(4, 5, count)).shape == (4, 5)
-
-
-@settings(deadline=None, max_examples=80)
-@given(tables(1), st.integers(1, 4), st.randoms())
-def test_strata_are_the_figures_of_each_value(rows, count, random):
-    labels = [f"cam{c}" for c in range(count)]
-    codes = [random.randrange(count) for _ in rows]
-    found = strata(tensor(rows).float(), torch.tensor(codes), labels)
-    assert sorted(s.value for s in found) == sorted({labels[c] for c in codes})
-    for one in found:
-        mine = [row for row, c in zip(rows, codes, strict=True) if labels[c] == one.value]
-        means = [math.fsum(column) / len(mine) for column in zip(*mine, strict=True)]
-        firsts = [row.index(max(row)) for row in mine]
-        assert one.n == len(mine)
-        assert one.influence == pytest.approx(means)
-        assert one.dominance == pytest.approx([firsts.count(m) / one.n for m in range(len(means))])
-        assert one.inequality == pytest.approx(inequality(tensor(means)).item())
-    keys = [(-round(s.inequality, 12), -s.n, s.value) for s in found]
-    assert keys == sorted(keys)
-
-
-def test_strata_that_are_equally_unequal_come_by_size_and_name():
-    # Sums are rounded: the inequality of the three samples comes out larger in the last digit.
-    codes = torch.tensor([0] * 3 + [2] * 7 + [1] * 7 + [3])
-    influence = tensor([[0.1, 0.2]]).repeat(18, 1)
-    influence[-1] = tensor([0.0, 0.3])
-    found = strata(influence, codes, ["a few", "c", "b", "one-sided", "absent"])
-    assert [s.value for s in found] == ["one-sided", "b", "c", "a few"]
 
 
 @settings(deadline=None)
