@@ -111,10 +111,12 @@ def _column(batch: Any, column: Column) -> Any:
         return batch[column]
     except (LookupError, TypeError) as error:
         keys = [*map(str, batch)] if isinstance(batch, Mapping) else []
-        length = len(batch) if isinstance(batch, (tuple, list)) else 0
+        got = f"a {type(batch).__name__}"
+        if keys or isinstance(batch, (tuple, list)):
+            got += f" of {', '.join(keys) or len(batch)}"
         raise InputError(
             f"the batches have no column {column!r}",
-            got=f"a {type(batch).__name__} of {', '.join(keys) or length}",
+            got=got,
             expected="a key of the dict, or an index of the tuple that the loader yields",
             remedy=did_you_mean(str(column), keys) or "name a column that the batches have",
         ) from error

@@ -165,7 +165,8 @@ def _refuse_without_head(
         for key in lost
         if key in given
     ]
-    near = "" if shapes or not lost else did_you_mean(lost[0], given)
+    others = [key for key in given if key not in own]
+    near = "" if shapes or not lost else did_you_mean(lost[0], others)
     raise CheckpointError(
         f"{name}: the checkpoint does not hold the weights of the head " + repr(" -> ".join(links)),
         got="; ".join(shapes) or f"{len(given)} weights, such as {', '.join([*given][:5])}",
