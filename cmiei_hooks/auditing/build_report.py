@@ -193,8 +193,8 @@ def _why_no_accuracy(samples: Samples) -> str | None:
         return None
     examples = ", ".join(map(str, sorted(set(outside))[:3]))
     return (
-        f"accuracy is left out: {len(outside)} of {len(samples)} labels are not classes of the "
-        f"head, which has {samples.classes} (0 to {samples.classes - 1}); for example {examples}"
+        f"accuracy is left out: {len(outside)} of {len(samples)} labels are outside the classes of "
+        f"the head (0 to {samples.classes - 1}), such as {examples}"
     )
 
 
@@ -208,10 +208,10 @@ def _why_no_shapley(samples: Samples, names: Sequence[str]) -> str | None:
     count = int(broken.any(1).sum())
     coalition = int(broken.any(0).nonzero()[0])
     present = [name for m, name in enumerate(names) if coalition >> m & 1]
-    without = f"with {' and '.join(present)} alone" if present else "without any modality"
+    example = f"{' and '.join(present)} alone" if present else "none of them"
     return (
-        f"the Shapley values are unknown: {without}, say, the logits of the head are NaN or "
-        f"infinite ({count} of {len(samples)} samples have such a combination of modalities)"
+        "the Shapley values are unknown: the head returns NaN or infinite logits for some "
+        f"combinations of modalities, such as {example} ({count} of {len(samples)} samples)"
     )
 
 

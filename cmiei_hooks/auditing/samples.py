@@ -1,4 +1,4 @@
-"""What an audit keeps of every sample: influences of all kinds, from re-runs of the head."""
+"""What an audit records of every sample: influences of all kinds, from re-runs of the head."""
 
 from __future__ import annotations
 
@@ -26,16 +26,17 @@ UNKNOWN = -1
 
 @dataclass(frozen=True)
 class Samples:
-    """N samples, on the CPU; no logits, which may be many. C(S) are the 2^M coalitions.
+    """N samples, on the CPU; without the logits, which could be large.
 
-    A coalition is a number whose bit m says that modality m is kept; the others are dropped.
+    A coalition is a number from 0 to 2^M - 1. Its bit m says that modality m is kept; the others
+    are dropped.
     """
 
     influence: Tensor
     """``[N, M]``, with the configured drop; NaN where logits are not finite."""
     divergence: Tensor | None
-    """``[N, 2^M]``: how far the prediction of a coalition is from the complete one. None: too many
-    modalities."""
+    """``[N, 2^M]``: how far the prediction of each coalition is from the complete one; None if
+    there are too many modalities."""
     predicted: Tensor | None
     """int64 ``[N, 2^M]``, the class that each coalition predicts (without coalitions ``[N, 1+M]``,
     complete and without each modality); UNKNOWN where the logits are not finite. None where there
@@ -63,7 +64,7 @@ class Samples:
 def observe(
     head: Head, captured: Captured, *, batch: int, seed: int, with_null: bool = True
 ) -> Samples:
-    """Run the head again in every way that the audit needs.
+    """Run the head again in every way that the audit needs, and record what it returns.
 
     Args:
         head: the head whose call this is.
@@ -120,7 +121,7 @@ def observe(
 
 
 def _changes(logits: Tensor, seed: int, batch: int) -> dict[str, Change]:
-    # Among the finite samples: a broken one must not break another.
+    # Only finite samples are exchanged: a broken one must not break another.
     finite = _usable(logits).cpu().nonzero()[:, 0]
     generator = torch.Generator().manual_seed(seed + batch)
     order = torch.arange(len(logits))
@@ -130,19 +131,19 @@ def _changes(logits: Tensor, seed: int, batch: int) -> dict[str, Change]:
 
 
 def _axis(piece: Tensor) -> int:
-    """Of the features: the channels of a map ``[B, C, H, W]``, else the last one."""
+    """The axis of the features: the channels of a map ``[B, C, H, W]``, else the last axis."""
     return 1 if piece.dim() == 4 else -1
 
 
 def _has_columns(captured: Captured, modality: int) -> bool:
-    """Whether there is anything to shuffle."""
+    """Whether there is more than one column to shuffle."""
     pieces = captured.views(captured.tensors, modality)
     return any(piece.dim() > 1 and piece.shape[_axis(piece)] > 1 for piece in pieces)
 
 
 @dataclass(frozen=True)
 class _Shuffled:
-    """The columns of a piece in another order, one for all samples and batches."""
+    """The columns of a piece in another order, which is the same for all samples and batches."""
 
     seed: int
     draw: int
