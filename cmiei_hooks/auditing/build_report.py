@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import combinations, islice
 from typing import Any
 
@@ -20,7 +21,7 @@ from .samples import NULL_DRAWS, UNKNOWN, Samples
 from .shapley import interactions, shapley
 from .statistics import EDGES, agreement, histogram
 from .strata import report_strata
-from .thresholds import ABS_THR, P_MAX, REL_THR, suggest, what_if, with_configured
+from .thresholds import ABS_THR, P_MAX, REL_THR, WhatIf, suggest, what_if, with_configured
 
 __all__ = ["build_report"]
 
@@ -51,41 +52,17 @@ def build_report(
         notes: what the reader must know about the samples.
     """
     names = head.partition.names
-    everything = samples.influence.double()
-    what = what_if(
-        everything,
-        samples.batch,
-        abs_thr=with_configured(ABS_THR, config.abs_thr),
-        rel_thr=with_configured(REL_THR, config.rel_thr),
-        p_max=with_configured(P_MAX, config.p_max),
-    )
-    finite = dominant(everything) != KEPT
+    what = _what_if(samples, config)
+    finite = dominant(samples.influence) != KEPT
     kept = _only(samples, finite)
-    influence = kept.influence.double()
-    label = kept.label
+    influence, label = kept.influence.double(), kept.label
     by_identity = label is not None and len(set(label.tolist())) >= _FEWEST_IDENTITIES
-    reason = _why_no_accuracy(kept)
+    reasons = _why_no_accuracy(kept), _why_no_shapley(kept, names)
     same, correlations = _agreements(kept)
     columns = _influences(kept, config) | same | _contributions(kept)
-    columns |= _accuracies(kept) if reason is None else {}
+    columns |= _accuracies(kept) if reasons[0] is None else {}
     # All at once: drawing the resamples is what costs.
-    intervals = _intervals(columns, label if by_identity else None, seed)
-
-    def named(statistic: str) -> dict[str, Interval] | None:
-        found = intervals.get(statistic)
-        return dict(zip(names, found, strict=True)) if found else None
-
-    def pairs(statistic: str) -> tuple[Pair, ...]:
-        return tuple(map(Pair, combinations(names, 2), intervals.get(statistic, [])))
-
-    def single(statistic: str) -> Interval | None:
-        return intervals[statistic][0] if statistic in intervals else None
-
-    labelled = isinstance(group, str) and group != "class"
-    attributes = {
-        "class": None if label is None else label.tolist(),
-        str(group) if labelled else "group": kept.group,
-    }
+    means = _Means(names, _intervals(columns, label if by_identity else None, seed))
     return AuditReport(
         head=head.name,
         names=names,
@@ -96,18 +73,14 @@ def build_report(
         non_finite=int((~finite).sum()),
         partial=False,
         interval_over="identities" if by_identity else "samples",
-        influence=named("influence") or {},
-        dominance=named("dominance") or {},
-        triggered=intervals["triggered"][0],
-        thresholds={
-            "ABS_THR": config.abs_thr,
-            "REL_THR": config.rel_thr,
-            "P_MAX": config.p_max,
-        },
+        influence=means.named("influence") or {},
+        dominance=means.named("dominance") or {},
+        triggered=means.intervals["triggered"][0],
+        thresholds={"ABS_THR": config.abs_thr, "REL_THR": config.rel_thr, "P_MAX": config.p_max},
         null=_null(names, influence, kept.null.double()),
-        baselines={name: named(f"baseline {name}") or {} for name in kept.baselines},
+        baselines={name: means.named(f"baseline {name}") or {} for name in kept.baselines},
         agreement=tuple(
-            Pair(both, intervals[f"agreement {both}"][0], correlation)
+            Pair(both, means.intervals[f"agreement {both}"][0], correlation)
             for both, correlation in correlations.items()
         ),
         what_if=tuple(what),
@@ -118,18 +91,59 @@ def build_report(
             name: {"edges": list(EDGES), "counts": histogram(influence[:, m])}
             for m, name in enumerate(names)
         },
-        strata=report_strata(names, influence, attributes, seed),
+        strata=report_strata(names, influence, _attributes(kept, group), seed),
         rows=_rows(names, config, samples),
-        shapley=named("shapley"),
-        shapley_total=single("shapley_total"),
-        interactions=pairs("interactions"),
-        accuracy=single("accuracy"),
-        accuracy_without=named("accuracy_without"),
-        accuracy_alone=named("accuracy_alone"),
-        shapley_accuracy=named("shapley_accuracy"),
-        interactions_accuracy=pairs("interactions_accuracy"),
-        notes=(*notes, *filter(None, [reason, _why_no_shapley(kept, names)])),
+        shapley=means.named("shapley"),
+        shapley_total=means.single("shapley_total"),
+        interactions=means.pairs("interactions"),
+        accuracy=means.single("accuracy"),
+        accuracy_without=means.named("accuracy_without"),
+        accuracy_alone=means.named("accuracy_alone"),
+        shapley_accuracy=means.named("shapley_accuracy"),
+        interactions_accuracy=means.pairs("interactions_accuracy"),
+        notes=(*notes, *(reason for reason in reasons if reason)),
     )
+
+
+@dataclass(frozen=True)
+class _Means:
+    """The means with their intervals, in the forms of the report."""
+
+    names: tuple[str, ...]
+    intervals: dict[str, list[Interval]]
+    """By the name of the statistic."""
+
+    def named(self, statistic: str) -> dict[str, Interval] | None:
+        """One for each modality."""
+        found = self.intervals.get(statistic)
+        return dict(zip(self.names, found, strict=True)) if found else None
+
+    def pairs(self, statistic: str) -> tuple[Pair, ...]:
+        """One for each pair of modalities."""
+        return tuple(map(Pair, combinations(self.names, 2), self.intervals.get(statistic, [])))
+
+    def single(self, statistic: str) -> Interval | None:
+        """The only one."""
+        return self.intervals[statistic][0] if statistic in self.intervals else None
+
+
+def _what_if(samples: Samples, config: Config) -> list[WhatIf]:
+    return what_if(
+        samples.influence.double(),
+        samples.batch,
+        abs_thr=with_configured(ABS_THR, config.abs_thr),
+        rel_thr=with_configured(REL_THR, config.rel_thr),
+        p_max=with_configured(P_MAX, config.p_max),
+    )
+
+
+def _attributes(samples: Samples, group: int | str | None) -> dict[str, Sequence[Any] | None]:
+    """The values that samples are grouped by, by the name of the attribute."""
+    labelled = isinstance(group, str) and group != "class"
+    return {
+        "class": None if samples.label is None else samples.label.tolist(),
+        str(group) if labelled else "group": samples.group,
+    }
 
 
 def _influences(samples: Samples, config: Config) -> Columns:
