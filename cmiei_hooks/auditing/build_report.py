@@ -207,8 +207,8 @@ def _why_no_accuracy(samples: Samples) -> str | None:
         return None
     examples = ", ".join(map(str, sorted(set(outside))[:3]))
     return (
-        f"accuracy is left out: {len(outside)} of {len(samples)} labels are outside the classes of "
-        f"the head (0 to {samples.classes - 1}), such as {examples}"
+        f"Accuracy is left out: {len(outside)} of {len(samples)} labels are outside the classes of "
+        f"the head (0 to {samples.classes - 1}), such as {examples}."
     )
 
 
@@ -222,10 +222,11 @@ def _why_no_shapley(samples: Samples, names: Sequence[str]) -> str | None:
     count = int(broken.any(1).sum())
     coalition = int(broken.any(0).nonzero()[0])
     present = [name for m, name in enumerate(names) if coalition >> m & 1]
-    example = f"{' and '.join(present)} alone" if present else "none of them"
+    example = f"{' and '.join(present)} alone" if present else "none at all"
     return (
-        "the Shapley values are unknown: the head returns NaN or infinite logits for some "
-        f"combinations of modalities, such as {example} ({count} of {len(samples)} samples)"
+        "The Shapley values are unknown: the head returns NaN or infinite logits for some "
+        f"combinations of modalities ({example}, for example), in {count} of {len(samples)} "
+        "samples."
     )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import dataclasses
-import math
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -231,9 +230,9 @@ def _notes(found: Collected) -> list[str]:
     labelled = sum(part.label is not None for part in found.parts)
     if 0 < labelled < len(found.parts):
         count = f"{labelled} of {len(found.parts)} batches"
-        notes.append(f"accuracy is left out: only {count} have labels")
+        notes.append(f"Accuracy is left out: only {count} have labels.")
     if found.drew:
-        notes.append("the model draws random numbers in this mode: another run gives other values")
+        notes.append("The model draws random numbers in this mode: another run gives other values.")
     return notes
 
 
@@ -255,7 +254,7 @@ def _environment(
     """What is needed to repeat the audit."""
     environment = {
         **options.provenance,
-        "config": {k: str(v) if v == math.inf else v for k, v in config.to_dict().items()},
+        "config": config.to_dict(),
         "mode": options.mode,
         "versions": versions(),
         "git": git_state(),

@@ -41,10 +41,7 @@ class Loaded:
 
     def to_dict(self) -> dict[str, Any]:
         """For report.json."""
-        return {
-            name: list(value) if isinstance(value, tuple) else value
-            for name, value in dataclasses.asdict(self).items()
-        }
+        return dataclasses.asdict(self)
 
 
 def load_checkpoint(

@@ -8,6 +8,7 @@ import warnings
 import pytest
 import torch
 from helpers import WIDTHS, Fused
+from rich.console import Console
 from torch import Tensor, nn
 
 import cmiei_hooks
@@ -118,3 +119,15 @@ def test_a_prediction_that_is_not_known_is_empty_in_the_rows():
     x[0] = math.nan
     rows = audit(Fused(), [x], **WHERE).rows
     assert [row["predicted"] == "" for row in rows] == [True] + [False] * 5
+
+
+def test_the_notes_are_in_every_form_of_the_report(tmp_path):
+    report = quietly(Fused(), [(torch.randn(8, 6), torch.full((8,), 100))], **WHERE)
+    report.save(tmp_path)
+    console = Console(width=200, force_terminal=False, color_system=None)
+    with console.capture() as captured:
+        console.print(report.table())
+    (note,) = report.notes
+    example = note.partition(", such as ")[0]
+    for text in (captured.get(), *((tmp_path / f"report.{s}").read_text() for s in ("md", "html"))):
+        assert example in " ".join(text.replace("\\", "").split())

@@ -151,7 +151,8 @@ def test_autocast():
 
 
 def test_the_report_of_python_says_what_is_needed_to_repeat_it():
-    environment = audit(Fused(), batches(), **WHERE, abs_thr=float("inf"), seed=7).environment
+    report = audit(Fused(), batches(), **WHERE, abs_thr=float("inf"), seed=7)
+    environment = report.to_dict()["environment"]
     assert environment["versions"]["torch"] == torch.__version__
     assert environment["config"]["ABS_THR"] == "inf"
     assert (environment["seed"], environment["processes"]) == (7, 1)
