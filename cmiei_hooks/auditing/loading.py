@@ -35,9 +35,9 @@ class Loaded:
     """In the checkpoint but not in the model."""
     mismatched: tuple[str, ...]
     """In both, with other shapes; these keep their initial values."""
+    sha256: str = ""
     duplicates: tuple[str, ...] = ()
     """In the checkpoint under a second name (``X`` and ``module.X``); these were not loaded."""
-    sha256: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """For report.json."""
@@ -83,7 +83,7 @@ def load_checkpoint(
     missing = tuple(key for key in own if key not in given)
     unexpected = tuple(key for key in given if key not in own)
     return Loaded(
-        name, len(fitting), missing, unexpected, mismatched, tuple(duplicates), sha256(path)
+        name, len(fitting), missing, unexpected, mismatched, sha256(path), tuple(duplicates)
     )
 
 
