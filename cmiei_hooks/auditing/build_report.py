@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..functional import KEPT, dominant, select
+from ..functional import KEPT, dominant, floor_of, select
 from ..fusion import Head
 from ..settings import Config
 from .bootstrap import Interval, bootstrap
@@ -53,12 +53,13 @@ def build_report(
     """
     names = head.partition.names
     what = _what_if(samples, config)
-    finite = dominant(samples.influence) != KEPT
+    finite = samples.influence.isfinite().all(-1)
+    floor = floor_of(config.measure)
     kept = _only(samples, finite)
     influence, label = kept.influence.double(), kept.label
     by_identity = label is not None and len(set(label.tolist())) >= _FEWEST_IDENTITIES
     reasons = _why_no_accuracy(kept), _why_no_shapley(kept, names)
-    same, correlations = _agreements(kept)
+    same, correlations = _agreements(kept, floor)
     columns = _influences(kept, config) | same | _contributions(kept)
     columns |= _accuracies(kept) if reasons[0] is None else {}
     # All at once: drawing the resamples is what costs.
@@ -91,7 +92,7 @@ def build_report(
             name: {"edges": list(EDGES), "counts": histogram(influence[:, m])}
             for m, name in enumerate(names)
         },
-        strata=report_strata(names, influence, _attributes(kept, group), seed),
+        strata=report_strata(names, influence, _attributes(kept, group), seed, floor),
         rows=_rows(names, config, samples),
         shapley=means.named("shapley"),
         shapley_total=means.single("shapley_total"),
@@ -134,6 +135,7 @@ def _what_if(samples: Samples, config: Config) -> list[WhatIf]:
         abs_thr=with_configured(ABS_THR, config.abs_thr),
         rel_thr=with_configured(REL_THR, config.rel_thr),
         p_max=with_configured(P_MAX, config.p_max),
+        floor=floor_of(config.measure),
     )
 
 
@@ -148,22 +150,35 @@ def _attributes(samples: Samples, group: int | str | None) -> dict[str, Sequence
 
 def _influences(samples: Samples, config: Config) -> Columns:
     influence = samples.influence.double()
-    chosen = select(
-        influence, abs_thr=config.abs_thr, rel_thr=config.rel_thr, p_max=1.0, sample_level=True
-    )
+    first = dominant(influence, floor_of(config.measure))
     return {
         "influence": influence,
-        "dominance": dominant(influence)[:, None] == torch.arange(influence.shape[1]),
-        "triggered": (chosen != KEPT)[:, None],
+        "dominance": first[:, None] == torch.arange(influence.shape[1]),
+        "triggered": _triggered(influence, config)[:, None],
         **{f"baseline {name}": values for name, values in samples.baselines.items()},
     }
 
 
-def _agreements(samples: Samples) -> tuple[Columns, dict[tuple[str, str], float]]:
+def _triggered(influence: Tensor, config: Config) -> Tensor:
+    """Whether each sample is above both thresholds, before the cap."""
+    chosen = select(
+        influence,
+        abs_thr=config.abs_thr,
+        rel_thr=config.rel_thr,
+        p_max=1.0,
+        sample_level=True,
+        floor=floor_of(config.measure),
+    )
+    return chosen != KEPT
+
+
+def _agreements(samples: Samples, floor: float) -> tuple[Columns, dict[tuple[str, str], float]]:
     """For each pair of baselines the agreement of each sample, and the rank correlation."""
     columns, correlations = {}, {}
     for both in combinations(samples.baselines, 2):
-        same, correlations[both] = agreement(*(samples.baselines[name] for name in both))
+        same, correlations[both] = agreement(
+            samples.baselines[both[0]], samples.baselines[both[1]], floor
+        )
         columns[f"agreement {both}"] = same[:, None]
     return columns, correlations
 
@@ -273,9 +288,6 @@ def _null(names: Sequence[str], influence: Tensor, null: Tensor) -> dict[str, di
 
 def _rows(names: Sequence[str], config: Config, samples: Samples) -> tuple[dict[str, Any], ...]:
     influence = samples.influence.double()
-    chosen = select(
-        influence, abs_thr=config.abs_thr, rel_thr=config.rel_thr, p_max=1.0, sample_level=True
-    )
     columns: dict[str, Sequence[Any]] = {
         "sample": range(len(samples)),
         "batch": samples.batch.tolist(),
@@ -288,9 +300,9 @@ def _rows(names: Sequence[str], config: Config, samples: Samples) -> tuple[dict[
         complete = -1 if samples.divergence is not None else 0
         known = samples.predicted[:, complete].tolist()
         columns["predicted"] = ["" if c == UNKNOWN else c for c in known]
-    first = dominant(influence).tolist()
+    first = dominant(influence, floor_of(config.measure)).tolist()
     columns["dominant"] = ["" if m == KEPT else names[m] for m in first]
-    columns["triggered"] = [int(m != KEPT) for m in chosen.tolist()]
+    columns["triggered"] = _triggered(influence, config).int().tolist()
     for m, name in enumerate(names):
         columns[f"CI_{name}"] = [f"{v:.9g}" for v in influence[:, m].tolist()]
     return tuple(

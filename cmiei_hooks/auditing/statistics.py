@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..functional import dominant
+from ..functional import FLOOR, dominant
 
 __all__ = ["EDGES", "agreement", "histogram", "inequality"]
 
@@ -21,19 +21,21 @@ EDGES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 is about three times as wide as the one before, and the usual values of ABS_THR are edges."""
 
 
-def agreement(a: Tensor, b: Tensor) -> tuple[Tensor, float]:
+def agreement(a: Tensor, b: Tensor, floor: float = FLOOR) -> tuple[Tensor, float]:
     """How far two measurements of the same samples agree.
 
     Args:
         a: ``[N, M]``, the influences by one measurement (with one baseline, say).
         b: ``[N, M]``, those by the other; the units may differ.
+        floor: influences up to here make no modality dominant.
 
     Returns:
-        float64 ``[N]``: 1 where both name the same dominant modality, else 0 (the mean is the share
-        of such samples); and Spearman's rank correlation of all ``N * M`` influences, equal ones
-        with the mean of their ranks, NaN where all influences of one measurement are equal.
+        float64 ``[N]``: 1 where both find the same modality dominant, or both none, else 0 (the
+        mean is the share of such samples); and Spearman's rank correlation of all ``N * M``
+        influences, equal ones with the mean of their ranks, NaN where all influences of one
+        measurement are equal.
     """
-    same = (dominant(a) == dominant(b)).double()
+    same = (dominant(a, floor) == dominant(b, floor)).double()
     x, y = (ranks - ranks.mean() for ranks in (_ranks(a.flatten()), _ranks(b.flatten())))
     spread = math.sqrt((x @ x).item() * (y @ y).item())
     return same, (x @ y).item() / spread if spread else math.nan

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..functional import dominant
+from ..functional import FLOOR, KEPT, dominant
 from .bootstrap import bootstrap
 from .statistics import inequality
 
@@ -31,13 +31,16 @@ class Stratum:
     """Gini coefficient of the mean influences."""
 
 
-def strata(influence: Tensor, codes: Tensor, labels: Sequence[str]) -> list[Stratum]:
+def strata(
+    influence: Tensor, codes: Tensor, labels: Sequence[str], floor: float = FLOOR
+) -> list[Stratum]:
     """One stratum for each value of an attribute, the most unequal first.
 
     Args:
         influence: ``[N, M]``.
         codes: int64 ``[N]``, the index in ``labels`` of the value that each sample has.
         labels: the values.
+        floor: influences up to here make no modality dominant.
 
     Returns:
         One stratum for each value that occurs, by falling inequality; equally unequal ones by
@@ -47,8 +50,9 @@ def strata(influence: Tensor, codes: Tensor, labels: Sequence[str]) -> list[Stra
     counts = codes.bincount(minlength=values)
     sums = influence.double().new_zeros(values, modalities)
     means = sums.index_add_(0, codes, influence.double()) / counts[:, None]
-    cells = codes * modalities + dominant(influence)
-    firsts = cells.bincount(minlength=values * modalities).view(values, modalities)
+    first = dominant(influence, floor)
+    cells = codes * modalities + first
+    firsts = cells[first != KEPT].bincount(minlength=values * modalities).view(values, modalities)
     found = [
         Stratum(label, n, tuple(mean), tuple(share), gini)
         for label, n, mean, share, gini in zip(
@@ -70,6 +74,7 @@ def report_strata(
     influence: Tensor,
     attributes: Mapping[str, Sequence[Any] | None],
     seed: int,
+    floor: float = FLOOR,
 ) -> dict[str, list[dict[str, Any]]]:
     """The strata of a report: for each known attribute its strata, with intervals.
 
@@ -78,22 +83,23 @@ def report_strata(
         influence: ``[N, M]``, finite.
         attributes: the value of each sample, by the name of the attribute; None: not known.
         seed: of the bootstrap.
+        floor: influences up to here make no modality dominant.
     """
     return {
-        attribute: _strata_of(names, influence.double(), values, seed)
+        attribute: _strata_of(names, influence.double(), values, seed, floor)
         for attribute, values in attributes.items()
         if values is not None
     }
 
 
 def _strata_of(
-    names: Sequence[str], influence: Tensor, values: Sequence[Any], seed: int
+    names: Sequence[str], influence: Tensor, values: Sequence[Any], seed: int, floor: float
 ) -> list[dict[str, Any]]:
     known = {value: code for code, value in enumerate(sorted(set(values)))}
     codes = torch.tensor([known[value] for value in values], dtype=torch.int64)
     by_value = dict(zip(map(str, known), range(len(known)), strict=True))
     found = []
-    for stratum in strata(influence, codes, [*by_value]):
+    for stratum in strata(influence, codes, [*by_value], floor):
         intervals = bootstrap(influence[codes == by_value[stratum.value]], seed=seed)
         found.append(
             {

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..functional import KEPT, cap, dominant, select
+from ..functional import FLOOR, KEPT, cap, select
 
 __all__ = [
     "ABS_THR",
@@ -70,6 +70,7 @@ def what_if(
     abs_thr: Sequence[float] = ABS_THR,
     rel_thr: Sequence[float] = REL_THR,
     p_max: Sequence[float] = P_MAX,
+    floor: float = FLOOR,
 ) -> list[WhatIf]:
     """What ``select`` would choose in the recorded batches, for every combination in a grid.
 
@@ -83,6 +84,7 @@ def what_if(
         abs_thr: values of ABS_THR, in the units of the influence.
         rel_thr: values of REL_THR.
         p_max: values of P_MAX.
+        floor: influences up to here never trigger.
 
     Returns:
         One entry for each combination, ``p_max`` changing fastest, ``abs_thr`` slowest.
@@ -90,14 +92,19 @@ def what_if(
     Raises:
         InputError: the influence is not ``[N, M]`` with two or more modalities.
     """
-    finite = int((dominant(influence) != KEPT).sum())
+    finite = int(influence.isfinite().all(-1).sum())
     _, number, sizes = torch.unique(batch, return_inverse=True, return_counts=True)
     caps = {share: _caps(share, sizes) for share in p_max}
     cells = []
     for absolute in abs_thr:
         for relative in rel_thr:
             chosen = select(
-                influence, abs_thr=absolute, rel_thr=relative, p_max=1.0, sample_level=True
+                influence,
+                abs_thr=absolute,
+                rel_thr=relative,
+                p_max=1.0,
+                sample_level=True,
+                floor=floor,
             )
             triggered = chosen != KEPT
             count = int(triggered.sum())

@@ -131,3 +131,28 @@ def test_the_notes_are_in_every_form_of_the_report(tmp_path):
     example = note.partition(", such as ")[0]
     for text in (captured.get(), *((tmp_path / f"report.{s}").read_text() for s in ("md", "html"))):
         assert example in " ".join(text.replace("\\", "").split())
+
+
+def test_samples_without_any_influence_are_counted_but_no_modality_dominates_them():
+    model, x = Fused(), torch.randn(20, 6)
+    with torch.no_grad():
+        model.classifier.weight.zero_()
+    report = audit(model, [(x, torch.arange(20) % 7)], **WHERE)
+    assert (report.n_samples, report.non_finite) == (20, 0)
+    assert [share.mean for share in report.dominance.values()] == [0, 0, 0]
+    assert report.triggered.mean == 0
+    assert all(cell.triggered == cell.substituted == 0 for cell in report.what_if)
+    assert {row["dominant"] for row in report.rows} == {""}
+    assert all(set(stratum["dominance"].values()) == {0} for stratum in report.strata["class"])
+    assert [pair.interval.mean for pair in report.agreement] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("measure", ["kl", "squared"])
+def test_what_is_rounding_depends_on_the_measure(measure):
+    """Outputs in small units have small squared differences, which are not rounding."""
+    model, x = Fused(), torch.randn(20, 6)
+    with torch.no_grad():
+        model.classifier.weight.mul_(1e-4)
+    report = audit(model, [x], **WHERE, measure=measure)
+    total = sum(share.mean for share in report.dominance.values())
+    assert total == pytest.approx(1 if measure == "squared" else 0)

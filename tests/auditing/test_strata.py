@@ -34,7 +34,7 @@ def test_strata_are_the_means_and_shares_of_each_value(rows, count, random):
     for one in found:
         mine = [row for row, c in zip(rows, codes, strict=True) if labels[c] == one.value]
         means = [math.fsum(column) / len(mine) for column in zip(*mine, strict=True)]
-        firsts = [row.index(max(row)) for row in mine]
+        firsts = [row.index(max(row)) if max(row) else None for row in mine]
         assert one.n == len(mine)
         assert one.influence == pytest.approx(means)
         assert one.dominance == pytest.approx([firsts.count(m) / one.n for m in range(len(means))])
