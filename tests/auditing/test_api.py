@@ -265,3 +265,11 @@ def test_with_a_forward_of_the_users_no_labels_are_guessed():
     report = audit(model, [batch], **WHERE, forward=forward, labels=1)
     right = (model.classifier(model.features(x)).argmax(1) == batch[1]).float().mean().item()
     assert report.accuracy.mean == pytest.approx(right)
+
+
+def test_splits_may_name_the_modalities():
+    named = audit(Fused(), batches(), "classifier", dict(zip("abc", WIDTHS, strict=True)))
+    assert named.names == ("a", "b", "c")
+    one = Fused()
+    by_name = audit(one, batches(), "classifier", dict(zip("rnt", WIDTHS, strict=True)))
+    assert by_name.influence == audit(one, batches(), **WHERE).influence
