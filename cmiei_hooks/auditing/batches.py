@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InputError, did_you_mean
-from ..fusion import Call, call_of_mapping, mapped
+from ..fusion import Call, call_of_mapping, mapped, refuse_misfit
 
 __all__ = ["Batch", "Columns", "read_batch"]
 
@@ -284,19 +284,17 @@ def _refuse_optional(model: nn.Module, reading: _Reading) -> None:
 
 
 def _refuse_unfit(model: nn.Module, reading: _Reading) -> None:
-    try:
-        inspect.signature(model.forward).bind(*reading.args, **reading.kwargs)
-    except TypeError as error:
-        given = [type(a).__name__ for a in reading.args]
-        given += [f"{key}={type(value).__name__}" for key, value in reading.kwargs.items()]
-        raise InputError(
-            "the model cannot be called with a batch of this loader",
-            got=f"({', '.join(given)}): {error}",
-            expected="the inputs of forward (a tensor, a tuple, or a dict), or these followed by "
-            "an integer tensor [B] of labels",
-            remedy="say with inputs= (--inputs) which columns the model gets, with labels= "
-            "(--labels) and group_by= (--group-by) what else is in the batch, or with forward= "
-            "(--forward) how the model is called with a batch",
-        ) from None
-    except ValueError:  # a forward that is not Python's: the call itself will tell
-        return
+    given = [type(a).__name__ for a in reading.args]
+    given += [f"{key}={type(value).__name__}" for key, value in reading.kwargs.items()]
+    refuse_misfit(
+        model.forward,
+        (reading.args, reading.kwargs),
+        InputError,
+        "the model cannot be called with a batch of this loader",
+        got=f"({', '.join(given)})",
+        expected="the inputs of forward (a tensor, a tuple, or a dict), or these followed by "
+        "an integer tensor [B] of labels",
+        remedy="say with inputs= (--inputs) which columns the model gets, with labels= "
+        "(--labels) and group_by= (--group-by) what else is in the batch, or with forward= "
+        "(--forward) how the model is called with a batch",
+    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import inspect
 import os
 import sys
 from collections.abc import Callable
@@ -13,6 +12,7 @@ import torch
 from torch import nn
 
 from ..errors import CheckpointError, did_you_mean
+from ..fusion import refuse_misfit
 
 __all__ = ["call_function", "import_function", "make_model"]
 
@@ -66,19 +66,18 @@ def call_function(spec: str, **arguments: Any) -> Any:
         CheckpointError: as ``import_function``; or it needs others.
     """
     function = import_function(spec)
-    try:
-        inspect.signature(function).bind(**arguments)
-    except TypeError as error:
-        given = ", ".join(arguments)
-        raise CheckpointError(
-            f"{spec} cannot be called with {given}"
-            if given
-            else f"{spec} cannot be called without arguments",
-            got=str(error),
-            expected=f"{function.__name__}{inspect.signature(function)}",
-            remedy="write a function that calls it with the arguments you want (for the model, "
-            "--model-args KEY=VALUE)",
-        ) from None
+    given = ", ".join(arguments)
+    refuse_misfit(
+        function,
+        ((), arguments),
+        CheckpointError,
+        f"{spec} cannot be called with {given}"
+        if given
+        else f"{spec} cannot be called without arguments",
+        got="",
+        remedy="write a function that calls it with the arguments you want (for the model, "
+        "--model-args KEY=VALUE)",
+    )
     return function(**arguments)
 
 
