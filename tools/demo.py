@@ -1,11 +1,6 @@
 """``python tools/demo.py``: the same as ``cmiei demo``, from a checkout."""
 
-import sys
-from pathlib import Path
+from checkout import run  # type: ignore[import-not-found]  # beside this script
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from cmiei_hooks.cli import main  # the checkout must be importable first
-
-if __name__ == "__main__":
-    sys.exit(main(["demo", *sys.argv[1:]]))
+if __name__ == "__main__":  # not in worker processes, which import this file
+    run("demo")

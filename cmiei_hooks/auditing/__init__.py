@@ -1,27 +1,31 @@
 """``audit``: measure a trained model or its checkpoints over a whole data set; nothing is trained.
 
-From loading to the finished ``AuditReport`` there is one road, which the command line and
-Python share.
+There is one road from loading to the finished ``AuditReport``, which the command line and Python
+share: ``audit_checkpoints``.
 """
 
 from .api import audit
 from .batches import Columns, read_batch
 from .bootstrap import Interval
-from .checkpoints import audit_checkpoint, audit_checkpoints, seed_everything
-from .collect import Setting, device_of
+from .checkpoint_file import checkpoints_in
+from .checkpoints import Outcome, audit_checkpoints
+from .collect import device_of
 from .gate import violations
 from .interrupt import finish_first
-from .loading import Loaded, call_function, checkpoints_in, import_function, load_checkpoint
+from .loading import Loaded, load_checkpoint
+from .options import AuditOptions
 from .report import AuditReport
+from .seeding import seed_everything
+from .user_code import call_function, import_function, make_model
 
 __all__ = [
+    "AuditOptions",
     "AuditReport",
     "Columns",
     "Interval",
     "Loaded",
-    "Setting",
+    "Outcome",
     "audit",
-    "audit_checkpoint",
     "audit_checkpoints",
     "call_function",
     "checkpoints_in",
@@ -29,6 +33,7 @@ __all__ = [
     "finish_first",
     "import_function",
     "load_checkpoint",
+    "make_model",
     "read_batch",
     "seed_everything",
     "violations",

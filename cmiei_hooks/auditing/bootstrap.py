@@ -1,4 +1,4 @@
-"""How far a mean over samples can be trusted: percentile intervals of the bootstrap."""
+"""Percentile intervals of the bootstrap for means over samples."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from ..reporting import finite
 __all__ = ["Interval", "bootstrap"]
 
 _AT_ONCE = 2**16
-"""Counts that are drawn in one call: half a megabyte that stays in the cache of a core."""
+"""Counts drawn in one call: half a megabyte, which stays in the cache of a core."""
 _PRODUCT = 16
-"""Calls whose counts share one matrix product: reading the values is what a product costs."""
+"""Calls whose counts share one matrix product; its cost is reading the values."""
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean and the interval that holds it at the level asked for; NaN where it is not known."""
+    """A mean and its confidence interval; NaN where they are not known."""
 
     mean: float
     low: float
@@ -41,9 +41,9 @@ def bootstrap(
 ) -> list[Interval]:
     """The mean of each column, with the percentile interval of the bootstrap.
 
-    Samples of one identity (frames of one track, say) are alike, so there is less to learn from
-    them than from as many samples of different identities: with ``clusters`` whole clusters are
-    drawn, and the mean of a draw is the sum over its samples divided by their number.
+    Samples of one identity (frames of one track, say) are alike, so they say less than the same
+    number of samples of different identities. With ``clusters`` whole clusters are drawn, and the
+    mean of a draw is the sum over its samples divided by their number.
 
     The interval says how the mean would vary with other samples of the same kind, not with another
     training run. It is somewhat too narrow for few samples or clusters (with 50 skewed ones,
@@ -51,12 +51,12 @@ def bootstrap(
     the resamples cannot show what was never seen.
 
     Args:
-        values: ``[N]`` or ``[N, K]``, finite (bool is a share).
+        values: ``[N]`` or ``[N, K]`` (bool is a share). A column with NaN has NaN in its interval.
         clusters: int64 ``[N]``, the same number for samples that belong together; None: every
-            sample is one of its own.
-        seed: of the draws; the same seed resamples the same rows whatever the values are. The
+            sample is a cluster of its own.
+        seed: seed of the draws; the same seed resamples the same rows whatever the values are. The
             global generator is not touched.
-        draws: how many resamples.
+        draws: the number of resamples.
         level: share of the resampled means inside the interval.
 
     Returns:

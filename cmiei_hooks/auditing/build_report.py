@@ -1,81 +1,69 @@
-"""From the recorded samples to the figures of a report."""
+"""From the recorded samples to the report: means with their intervals, and everything else."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import combinations, islice
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..functional import KEPT, dominant, select
+from ..functional import KEPT, dominant, floor_of, select
 from ..fusion import Head
 from ..settings import Config
 from .bootstrap import Interval, bootstrap
-from .descriptive import EDGES, agreement, histogram, strata
 from .report import AuditReport, Pair
-from .samples import NULL_DRAWS, Samples
+from .samples import NULL_DRAWS, UNKNOWN, Samples
 from .shapley import interactions, shapley
-from .thresholds import ABS_THR, P_MAX, REL_THR, suggest, what_if, with_configured
+from .statistics import EDGES, agreement, histogram
+from .strata import report_strata
+from .thresholds import ABS_THR, P_MAX, REL_THR, WhatIf, suggest, what_if, with_configured
 
-__all__ = ["make_report"]
+__all__ = ["build_report"]
 
 _FEWEST_IDENTITIES = 30
 """With fewer, an interval over identities would be too narrow: then it is over samples."""
 
+Columns = dict[str, Tensor]
+"""What is averaged over the samples: ``[N, K]`` by the name of the statistic."""
 
-def make_report(
+
+def build_report(
     head: Head,
     config: Config,
     samples: Samples,
     *,
     seed: int,
     group: int | str | None = None,
-    partial: bool = False,
+    notes: Sequence[str] = (),
 ) -> AuditReport:
-    """All figures of an audit.
+    """The report of an audit.
 
     Args:
-        head: which was observed.
+        head: the head that was observed.
         config: ``DROP``, ``MEASURE`` and the thresholds.
         samples: what was recorded.
         seed: of the bootstrap.
         group: what the groups are called; a number is the index of their column.
-        partial: whether the audit ended early.
+        notes: what the reader must know about the samples.
     """
     names = head.partition.names
-    rows = _rows(names, config, samples)
-    everything = samples.influence.double()
-    what = what_if(
-        everything,
-        samples.batch,
-        abs_thr=with_configured(ABS_THR, config.abs_thr),
-        rel_thr=with_configured(REL_THR, config.rel_thr),
-        p_max=with_configured(P_MAX, config.p_max),
-    )
-    finite = dominant(everything) != KEPT
+    what = _what_if(samples, config)
+    finite = samples.influence.isfinite().all(-1)
+    floor = floor_of(config.measure)
     kept = _only(samples, finite)
-    influence = kept.influence.double()
-    label = kept.label
+    influence, label = kept.influence.double(), kept.label
     by_identity = label is not None and len(set(label.tolist())) >= _FEWEST_IDENTITIES
-    correlations: dict[tuple[str, str], float] = {}
-    columns = _columns(kept, config, correlations)
+    reasons = _why_no_accuracy(kept), _why_no_shapley(kept, names)
+    same, correlations = _agreements(kept, floor)
+    columns = _influences(kept, config) | same | _contributions(kept)
+    columns |= _accuracies(kept) if reasons[0] is None else {}
     # All at once: drawing the resamples is what costs.
-    intervals = _intervals(columns, label if by_identity else None, seed)
-
-    def named(figure: str) -> dict[str, Interval] | None:
-        found = intervals.get(figure)
-        return dict(zip(names, found, strict=True)) if found else None
-
-    def pairs(figure: str) -> tuple[Pair, ...]:
-        return tuple(map(Pair, combinations(names, 2), intervals.get(figure, [])))
-
-    def single(figure: str) -> Interval | None:
-        return intervals[figure][0] if figure in intervals else None
-
+    means = _Means(names, _intervals(columns, label if by_identity else None, seed))
     return AuditReport(
         head=head.name,
         names=names,
@@ -84,20 +72,16 @@ def make_report(
         measure=config.measure,
         n_samples=len(kept),
         non_finite=int((~finite).sum()),
-        partial=partial,
+        partial=False,
         interval_over="identities" if by_identity else "samples",
-        influence=named("influence") or {},
-        dominance=named("dominance") or {},
-        triggered=intervals["triggered"][0],
-        thresholds={
-            "ABS_THR": config.abs_thr,
-            "REL_THR": config.rel_thr,
-            "P_MAX": config.p_max,
-        },
+        influence=means.named("influence") or {},
+        dominance=means.named("dominance") or {},
+        triggered=means.intervals["triggered"][0],
+        thresholds={"ABS_THR": config.abs_thr, "REL_THR": config.rel_thr, "P_MAX": config.p_max},
         null=_null(names, influence, kept.null.double()),
-        baselines={name: named(f"baseline {name}") or {} for name in kept.baselines},
+        baselines={name: means.named(f"baseline {name}") or {} for name in kept.baselines},
         agreement=tuple(
-            Pair(both, intervals[f"agreement {both}"][0], correlation)
+            Pair(both, means.intervals[f"agreement {both}"][0], correlation)
             for both, correlation in correlations.items()
         ),
         what_if=tuple(what),
@@ -108,51 +92,119 @@ def make_report(
             name: {"edges": list(EDGES), "counts": histogram(influence[:, m])}
             for m, name in enumerate(names)
         },
-        strata=_strata(names, kept, group, seed),
-        rows=rows,
-        shapley=named("shapley"),
-        shapley_total=single("shapley_total"),
-        interactions=pairs("interactions"),
-        accuracy=single("accuracy"),
-        accuracy_without=named("accuracy_without"),
-        accuracy_alone=named("accuracy_alone"),
-        shapley_accuracy=named("shapley_accuracy"),
-        interactions_accuracy=pairs("interactions_accuracy"),
+        strata=report_strata(names, influence, _attributes(kept, group), seed, floor),
+        rows=_rows(names, config, samples),
+        shapley=means.named("shapley"),
+        shapley_total=means.single("shapley_total"),
+        interactions=means.pairs("interactions"),
+        accuracy=means.single("accuracy"),
+        accuracy_without=means.named("accuracy_without"),
+        accuracy_alone=means.named("accuracy_alone"),
+        shapley_accuracy=means.named("shapley_accuracy"),
+        interactions_accuracy=means.pairs("interactions_accuracy"),
+        notes=(*notes, *(reason for reason in reasons if reason)),
     )
 
 
-def _columns(
-    samples: Samples, config: Config, correlations: dict[tuple[str, str], float]
-) -> dict[str, Tensor]:
-    """What is averaged over the samples: figure -> ``[N, K]``; also fills in the correlations."""
-    influence = samples.influence.double()
-    modalities = range(influence.shape[1])
-    chosen = select(
-        influence, abs_thr=config.abs_thr, rel_thr=config.rel_thr, p_max=1.0, sample_level=True
+@dataclass(frozen=True)
+class _Means:
+    """The means with their intervals, in the forms of the report."""
+
+    names: tuple[str, ...]
+    intervals: dict[str, list[Interval]]
+    """By the name of the statistic."""
+
+    def named(self, statistic: str) -> dict[str, Interval] | None:
+        """One for each modality."""
+        found = self.intervals.get(statistic)
+        return dict(zip(self.names, found, strict=True)) if found else None
+
+    def pairs(self, statistic: str) -> tuple[Pair, ...]:
+        """One for each pair of modalities."""
+        return tuple(map(Pair, combinations(self.names, 2), self.intervals.get(statistic, [])))
+
+    def single(self, statistic: str) -> Interval | None:
+        """The only one."""
+        return self.intervals[statistic][0] if statistic in self.intervals else None
+
+
+def _what_if(samples: Samples, config: Config) -> list[WhatIf]:
+    return what_if(
+        samples.influence.double(),
+        samples.batch,
+        abs_thr=with_configured(ABS_THR, config.abs_thr),
+        rel_thr=with_configured(REL_THR, config.rel_thr),
+        p_max=with_configured(P_MAX, config.p_max),
+        floor=floor_of(config.measure),
     )
-    columns = {
-        "influence": influence,
-        "dominance": dominant(influence)[:, None] == torch.tensor([*modalities]),
-        "triggered": (chosen != KEPT)[:, None],
+
+
+def _attributes(samples: Samples, group: int | str | None) -> dict[str, Sequence[Any] | None]:
+    """The values that samples are grouped by, by the name of the attribute."""
+    labelled = isinstance(group, str) and group != "class"
+    return {
+        "class": None if samples.label is None else samples.label.tolist(),
+        str(group) if labelled else "group": samples.group,
     }
-    for name, values in samples.baselines.items():
-        columns[f"baseline {name}"] = values
+
+
+def _influences(samples: Samples, config: Config) -> Columns:
+    influence = samples.influence.double()
+    first = dominant(influence, floor_of(config.measure))
+    return {
+        "influence": influence,
+        "dominance": first[:, None] == torch.arange(influence.shape[1]),
+        "triggered": _triggered(influence, config)[:, None],
+        **{f"baseline {name}": values for name, values in samples.baselines.items()},
+    }
+
+
+def _triggered(influence: Tensor, config: Config) -> Tensor:
+    """Whether each sample is above both thresholds, before the cap."""
+    chosen = select(
+        influence,
+        abs_thr=config.abs_thr,
+        rel_thr=config.rel_thr,
+        p_max=1.0,
+        sample_level=True,
+        floor=floor_of(config.measure),
+    )
+    return chosen != KEPT
+
+
+def _agreements(samples: Samples, floor: float) -> tuple[Columns, dict[tuple[str, str], float]]:
+    """For each pair of baselines the agreement of each sample, and the rank correlation."""
+    columns, correlations = {}, {}
     for both in combinations(samples.baselines, 2):
-        same, correlations[both] = agreement(*(samples.baselines[name] for name in both))
+        same, correlations[both] = agreement(
+            samples.baselines[both[0]], samples.baselines[both[1]], floor
+        )
         columns[f"agreement {both}"] = same[:, None]
-    if samples.divergence is not None:
-        # The nearer a coalition's prediction is to the complete one, the more it is worth.
-        worth = -samples.divergence.double()
-        columns["shapley"] = shapley(worth)
-        columns["shapley_total"] = -worth[:, :1]
-        columns["interactions"] = _of_pairs(worth)
+    return columns, correlations
+
+
+def _contributions(samples: Samples) -> Columns:
+    if samples.divergence is None:
+        return {}
+    # The nearer a coalition's prediction is to the complete one, the more it is worth.
+    worth = -samples.divergence.double()
+    return {
+        "shapley": shapley(worth),
+        "shapley_total": -worth[:, :1],
+        "interactions": _of_pairs(worth),
+    }
+
+
+def _accuracies(samples: Samples) -> Columns:
     if samples.label is None or samples.predicted is None:
-        return columns
+        return {}
     right = (samples.predicted == samples.label[:, None]).double()
+    right[samples.predicted == UNKNOWN] = math.nan
     if samples.divergence is None:  # no coalitions: complete, then without each modality
-        return columns | {"accuracy": right[:, :1], "accuracy_without": right[:, 1:]}
+        return {"accuracy": right[:, :1], "accuracy_without": right[:, 1:]}
     everyone = right.shape[1] - 1
-    return columns | {
+    modalities = range(samples.influence.shape[1])
+    return {
         "accuracy": right[:, [everyone]],
         "accuracy_without": right[:, [everyone ^ 1 << m for m in modalities]],
         "accuracy_alone": right[:, [1 << m for m in modalities]],
@@ -161,18 +213,48 @@ def _columns(
     }
 
 
+def _why_no_accuracy(samples: Samples) -> str | None:
+    """Why there is no accuracy although there are labels."""
+    if samples.label is None or samples.classes is None:
+        return None
+    outside = [label for label in samples.label.tolist() if not 0 <= label < samples.classes]
+    if not outside:
+        return None
+    examples = ", ".join(map(str, sorted(set(outside))[:3]))
+    return (
+        f"Accuracy is left out: {len(outside)} of {len(samples)} labels are outside the classes of "
+        f"the head (0 to {samples.classes - 1}), such as {examples}."
+    )
+
+
+def _why_no_shapley(samples: Samples, names: Sequence[str]) -> str | None:
+    """Why the Shapley values are null although the complete prediction is finite."""
+    if samples.divergence is None:
+        return None
+    broken = ~samples.divergence.isfinite()
+    if not broken.any():
+        return None
+    count = int(broken.any(1).sum())
+    coalition = int(broken.any(0).nonzero()[0])
+    present = [name for m, name in enumerate(names) if coalition >> m & 1]
+    example = f"{' and '.join(present)} alone" if present else "none at all"
+    return (
+        "The Shapley values are unknown: the head returns NaN or infinite logits for some "
+        f"combinations of modalities ({example}, for example), in {count} of {len(samples)} "
+        "samples."
+    )
+
+
 def _of_pairs(worth: Tensor) -> Tensor:
     found = interactions(worth)
     pairs = combinations(range(found.shape[1]), 2)
     return torch.stack([found[:, i, j] for i, j in pairs], dim=1)
 
 
-def _intervals(
-    columns: dict[str, Tensor], clusters: Tensor | None, seed: int
-) -> dict[str, list[Interval]]:
+def _intervals(columns: Columns, clusters: Tensor | None, seed: int) -> dict[str, list[Interval]]:
     table = torch.cat([values.double() for values in columns.values()], dim=1)
     found = iter(bootstrap(table, clusters=clusters, seed=seed))
-    return {figure: list(islice(found, v.shape[1])) for figure, v in columns.items()}
+    return {name: list(islice(found, v.shape[1])) for name, v in columns.items()}
 
 
 def _only(samples: Samples, rows: Tensor) -> Samples:
@@ -204,50 +286,8 @@ def _null(names: Sequence[str], influence: Tensor, null: Tensor) -> dict[str, di
     return found
 
 
-def _strata(
-    names: Sequence[str], samples: Samples, group: int | str | None, seed: int
-) -> dict[str, list[dict[str, Any]]]:
-    attributes: dict[str, Sequence[Any]] = {}
-    if samples.label is not None:
-        attributes["class"] = samples.label.tolist()
-    if samples.group is not None:
-        named = isinstance(group, str) and group != "class"
-        attributes[str(group) if named else "group"] = samples.group
-    return {name: _strata_of(names, samples, values, seed) for name, values in attributes.items()}
-
-
-def _strata_of(
-    names: Sequence[str], samples: Samples, values: Sequence[Any], seed: int
-) -> list[dict[str, Any]]:
-    known = {value: code for code, value in enumerate(sorted(set(values)))}
-    codes = torch.tensor([known[value] for value in values], dtype=torch.int64)
-    influence = samples.influence.double()
-    by_value = dict(zip(map(str, known), range(len(known)), strict=True))
-    found = []
-    for stratum in strata(influence, codes, [*by_value]):
-        inside = influence[codes == by_value[stratum.value]]
-        intervals = bootstrap(inside, seed=seed)
-        found.append(
-            {
-                "value": stratum.value,
-                "n": stratum.n,
-                "influence": dict(zip(names, stratum.influence, strict=True)),
-                "interval": {
-                    name: [interval.low, interval.high]
-                    for name, interval in zip(names, intervals, strict=True)
-                },
-                "dominance": dict(zip(names, stratum.dominance, strict=True)),
-                "inequality": stratum.inequality,
-            }
-        )
-    return found
-
-
 def _rows(names: Sequence[str], config: Config, samples: Samples) -> tuple[dict[str, Any], ...]:
     influence = samples.influence.double()
-    chosen = select(
-        influence, abs_thr=config.abs_thr, rel_thr=config.rel_thr, p_max=1.0, sample_level=True
-    )
     columns: dict[str, Sequence[Any]] = {
         "sample": range(len(samples)),
         "batch": samples.batch.tolist(),
@@ -258,10 +298,11 @@ def _rows(names: Sequence[str], config: Config, samples: Samples) -> tuple[dict[
         columns["group"] = samples.group
     if samples.predicted is not None:
         complete = -1 if samples.divergence is not None else 0
-        columns["predicted"] = samples.predicted[:, complete].tolist()
-    first = dominant(influence).tolist()
+        known = samples.predicted[:, complete].tolist()
+        columns["predicted"] = ["" if c == UNKNOWN else c for c in known]
+    first = dominant(influence, floor_of(config.measure)).tolist()
     columns["dominant"] = ["" if m == KEPT else names[m] for m in first]
-    columns["triggered"] = [int(m != KEPT) for m in chosen.tolist()]
+    columns["triggered"] = _triggered(influence, config).int().tolist()
     for m, name in enumerate(names):
         columns[f"CI_{name}"] = [f"{v:.9g}" for v in influence[:, m].tolist()]
     return tuple(

@@ -1,168 +1,215 @@
-"""Audit one checkpoint after the other, in all processes."""
+"""The audit itself, of one model or of several checkpoints: load, collect, gather, report."""
 
 from __future__ import annotations
 
-import argparse
+import contextlib
+import copy
 import dataclasses
-import random
-import shlex
-import sys
-from collections.abc import Iterable, Sized
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
 from rich.progress import track
 from torch import nn
 from torch.utils.data.distributed import DistributedSampler
 
-from ..distributed import gather_objects, rank, world_size
+from ..distributed import gather_objects, rank
 from ..errors import CMIEIError, InputError
 from ..fusion import Head
-from ..reporting import git_state, sha256, versions
+from ..reporting import git_state, versions
 from ..settings import Config
-from .api import refuse_no_batches, warn_of_draws
-from .batches import Columns
-from .build_report import make_report
-from .collect import Collected, Setting, collect, collect_again, device_of
-from .loading import call_function, checkpoints_in, import_function, load_checkpoint
+from .build_report import build_report
+from .collect import Collected, collect, collect_again, device_of
+from .loading import load_checkpoint
+from .options import AuditOptions
 from .report import AuditReport
 from .samples import together
-from .saved_calls import load_calls, save_calls
+from .saved_calls import load_calls, origin_of, save_calls
+from .seeding import seeded
 
-__all__ = ["audit_checkpoint", "audit_checkpoints", "seed_everything"]
+__all__ = ["Outcome", "audit_checkpoints"]
+
+Batches = Callable[[], Any]
+"""Returns batches; what it returns instead is refused."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What an audit came to."""
+
+    report: AuditReport | None
+    """Of the last checkpoint that could be measured; None if nothing was measured."""
+    error: BaseException | None
+    """What ended the audit early; the report is then partial."""
+
+    def complete(self) -> AuditReport:
+        """The report; what ended the audit early is raised."""
+        if self.error is not None or self.report is None:
+            raise self.error or RuntimeError("nothing was measured")
+        return self.report
 
 
 def audit_checkpoints(
-    args: argparse.Namespace, model: nn.Module, head: Head, config: Config
-) -> tuple[AuditReport | None, BaseException | None]:
-    """The report of the last checkpoint, with the trend over all; and what ended it early."""
-    how = Setting(
-        args.training_branch,
-        None if args.forward is None else import_function(args.forward),
-        Columns(args.labels, args.group_by),
-        amp=args.amp,
-        limit=args.limit,
-        seed=config.seed or 0,
-        shard=(rank(), world_size()),
-    )
-    again, keep = args.features is not None, args.save_features is not None
-    paths = checkpoints_in(args.checkpoint)
-    if len(paths) > 1 and (again or keep):
-        raise argparse.ArgumentError(None, "--features and --save-features are for one checkpoint")
-    initial = {key: value.detach().clone() for key, value in model.state_dict().items()}
-    report: AuditReport | None = None
-    error: BaseException | None = None
-    trend: list[dict[str, Any]] = []
-    for path in paths:
-        seed_everything(how.seed)
-        model.load_state_dict(initial)  # nothing of the checkpoint before is left
-        origin = _origin(args, head, path)
-        try:
-            batches = load_calls(args.features, origin) if again else _batches(args)
-            new, found = audit_checkpoint(
-                model, path, batches, head, config, how, again=again, keep_calls=keep
-            )
-        except (CMIEIError, KeyboardInterrupt) as caught:
-            if report is None:
-                raise
-            new, error = None, caught
-        else:
-            error = found.error
-            if keep and rank() == 0 and error is None:
-                save_calls(args.save_features, origin, found.calls)
-        report = new or report
-        if new is not None:
-            trend.append(_point(new))
-        if error is not None:
-            break
-    if report is not None:
-        report = dataclasses.replace(
-            report,
-            partial=error is not None,
-            trend=tuple(trend) if len(paths) > 1 else (),
-            environment=_environment(args, config, how, device_of(model)),
-        )
-    return report, error
-
-
-def _origin(args: argparse.Namespace, head: Head, checkpoint: str) -> dict[str, str]:
-    """What features must have in common with the audit that reads them."""
-    return {
-        "head": head.name,
-        "checkpoint": sha256(checkpoint) if Path(checkpoint).is_file() else "",
-        "mode": "training branch" if args.training_branch else "eval mode",
-        "amp": str(args.amp),
-    }
-
-
-def _batches(args: argparse.Namespace) -> Iterable[Any]:
-    batches = call_function(args.data)
-    refuse_no_batches(batches)
-    if world_size() > 1 and isinstance(getattr(batches, "sampler", None), DistributedSampler):
-        raise InputError(
-            "the loader shares its samples out among the processes itself",
-            got="a DistributedSampler",
-            expected="a loader that yields all batches in every process",
-            remedy="return a plain loader: each process measures its share of the batches",
-        )
-    return batches  # type: ignore[no-any-return]  # refused above if it is none
-
-
-def audit_checkpoint(
     model: nn.Module,
-    checkpoint: str,
-    batches: Iterable[Any],
+    batches: Batches,
     head: Head,
     config: Config,
-    how: Setting,
-    *,
-    again: bool = False,
-    keep_calls: bool = False,
-) -> tuple[AuditReport | None, Collected]:
-    """Load a checkpoint into the model and audit it, with a progress bar on stderr.
+    options: AuditOptions,
+    checkpoints: Sequence[str] = (),
+) -> Outcome:
+    """Audit one checkpoint after the other, or the model as it is.
+
+    Every checkpoint starts from the weights that the model has now, and from the same seed.
+    Afterwards the model has these weights again, and the global generators are as before.
 
     Args:
-        model: whose head it is.
-        checkpoint: a file of weights.
-        batches: of a loader, or the calls of a head if ``again``.
+        model: the model that contains the head.
+        batches: returns the batches; called once for each checkpoint.
         head: where to observe.
         config: the settings.
-        how: the model is run.
-        again: run the head alone.
-        keep_calls: keep what the head receives.
+        options: how the model is run.
+        checkpoints: files of weights; none: the model as it is.
 
-    Returns:
-        The report (None if nothing was measured) and what was collected, by all processes.
+    Raises:
+        CMIEIError: nothing can be measured. An error after that is part of the outcome.
     """
-    loaded = load_checkpoint(model, checkpoint, head.names)
-    console = Console(stderr=True)
-    if console.is_terminal and rank() == 0:
-        total = _length(batches)
-        title = f"auditing {loaded.path}"
-        batches = track(batches, title, total=total, console=console, transient=True)
-    found = (
-        collect_again(model, batches, head, how)
-        if again
-        else collect(model, batches, head, how, keep_calls=keep_calls)
+    if len(checkpoints) > 1 and (options.features or options.save_features):
+        raise InputError(
+            "saved features belong to one checkpoint",
+            got=f"{len(checkpoints)} checkpoints",
+            expected="one checkpoint with features= or save_features=",
+            remedy="audit the checkpoints one by one, or without saved features",
+        )
+    paths: Sequence[str | None] = checkpoints or (None,)
+    measured: list[AuditReport] = []
+    found = Collected()
+    with _weights_kept(model) if checkpoints else contextlib.nullcontext(_nothing) as put_back:
+        for path in paths:
+            put_back()  # nothing of the checkpoint before is left
+            try:
+                report, found = _audit(model, batches, head, config, options, path)
+            except (CMIEIError, KeyboardInterrupt) as error:
+                if not measured:
+                    raise
+                report, found = None, dataclasses.replace(found, error=error)
+            if report is not None:
+                measured.append(report)
+            if found.error is not None:
+                break
+    if not measured:
+        return Outcome(None, found.error)
+    report = dataclasses.replace(
+        measured[-1],
+        partial=found.error is not None,
+        trend=tuple(map(_point, measured)) if len(paths) > 1 else (),
+        environment=_environment(model, config, options, found),
     )
-    found = _from_all_processes(found)
-    if found.error is None:
-        together(found.parts)  # refuses if there is none
-        warn_of_draws(found)
+    return Outcome(report, found.error)
+
+
+@contextmanager
+def _weights_kept(model: nn.Module) -> Iterator[Callable[[], object]]:
+    """Yields a function that puts back the weights of now; at the end it is called once more."""
+    initial = copy.deepcopy(model.state_dict())
+    try:
+        yield lambda: model.load_state_dict(initial)
+    finally:
+        model.load_state_dict(initial)
+
+
+def _nothing() -> None:
+    """The model stays as it is."""
+
+
+def _audit(
+    model: nn.Module,
+    batches: Batches,
+    head: Head,
+    config: Config,
+    options: AuditOptions,
+    path: str | None,
+) -> tuple[AuditReport | None, Collected]:
+    """Of one checkpoint: the report (None if nothing was measured), and what was collected."""
+    with contextlib.nullcontext() if path is None else seeded(options.seed, device_of(model)):
+        loaded = None
+        if path is not None:
+            loaded = load_checkpoint(model, path, head.names, weights=options.weights)
+        save, features = options.save_features, options.features
+        origin = origin_of(model, head, loaded, options) if save or features else {}
+        if features is not None:
+            calls = _tracked(load_calls(features, origin), path, options)
+            found = collect_again(model, calls, head, options)
+        else:
+            given = batches()
+            _refuse_batches(given, options)
+            given = _tracked(given, path, options)
+            found = collect(model, given, head, options, keep_calls=save is not None)
+    found = _gathered(found, options)
     if not found.parts:
+        if found.error is None:
+            raise _no_batch()
         return None, found
-    partial = found.error is not None
-    samples = together(found.parts)
-    report = make_report(
-        head, config, samples, seed=how.seed, group=how.columns.group, partial=partial
+    report = build_report(
+        head,
+        config,
+        together(found.parts),
+        seed=options.seed,
+        group=options.columns.group,
+        notes=_notes(found),
     )
+    if save is not None and found.error is None and options.shard[0] == 0:
+        save_calls(save, origin, found.calls)
     return dataclasses.replace(report, checkpoint=loaded), found
 
 
-def _from_all_processes(found: Collected) -> Collected:
-    if world_size() == 1:
+def _refuse_batches(batches: object, options: AuditOptions) -> None:
+    if not isinstance(batches, Iterable):
+        raise InputError(
+            "batches cannot be iterated over",
+            got=type(batches).__name__,
+            expected="batches, such as a DataLoader",
+            remedy="pass a list or a loader",
+        )
+    sampler = getattr(batches, "sampler", None)
+    if options.shard[1] > 1 and isinstance(sampler, DistributedSampler):
+        raise InputError(
+            "the loader already divides its samples among the processes",
+            got="a DistributedSampler",
+            expected="a loader that yields all batches in every process",
+            remedy="use a plain loader: each process measures its share of the batches",
+        )
+
+
+def _no_batch() -> InputError:
+    return InputError(
+        "there is nothing to measure",
+        got="no batch",
+        expected="one or more batches",
+        remedy="check the loader: an iterator that was used up yields nothing",
+    )
+
+
+def _tracked(batches: Iterable[Any], path: str | None, options: AuditOptions) -> Iterable[Any]:
+    console = Console(stderr=True)
+    if not (options.progress and console.is_terminal and options.shard[0] == 0):
+        return batches
+    title = "auditing" if path is None else f"auditing {path}"
+    return track(batches, title, total=_length(batches), console=console, transient=True)
+
+
+def _length(batches: Iterable[Any]) -> int | None:
+    try:
+        return len(batches) if isinstance(batches, Sized) else None
+    except TypeError:  # a DataLoader over a dataset without a length
+        return None
+
+
+def _gathered(found: Collected, options: AuditOptions) -> Collected:
+    """What all processes have collected."""
+    if options.shard[1] == 1:
         return found
     error = found.error
     if error is not None and not isinstance(error, (CMIEIError, KeyboardInterrupt)):
@@ -173,14 +220,28 @@ def _from_all_processes(found: Collected) -> Collected:
         sorted((call for one in everyone for call in one.calls), key=lambda call: call.batch),
         next((one.error for one in everyone if one.error is not None), None),
         any(one.drew for one in everyone),
+        everyone[0].sources,  # the first process has the first batch
+        everyone[0].label_source,
     )
 
 
+def _notes(found: Collected) -> list[str]:
+    notes = []
+    labelled = sum(part.label is not None for part in found.parts)
+    if 0 < labelled < len(found.parts):
+        count = f"{labelled} of {len(found.parts)} batches"
+        notes.append(f"Accuracy is left out: only {count} have labels.")
+    if found.drew:
+        notes.append("The model draws random numbers in this mode: another run gives other values.")
+    return notes
+
+
 def _point(report: AuditReport) -> dict[str, Any]:
+    """One checkpoint of a trend."""
     return {
         "checkpoint": "" if report.checkpoint is None else Path(report.checkpoint.path).name,
-        "influence": {name: figure.mean for name, figure in report.influence.items()},
-        "dominance": {name: figure.mean for name, figure in report.dominance.items()},
+        "influence": {name: interval.mean for name, interval in report.influence.items()},
+        "dominance": {name: interval.mean for name, interval in report.dominance.items()},
         "accuracy": None if report.accuracy is None else report.accuracy.mean,
         "missing": len(report.checkpoint.missing) if report.checkpoint else 0,
         "mismatched": len(report.checkpoint.mismatched) if report.checkpoint else 0,
@@ -188,32 +249,26 @@ def _point(report: AuditReport) -> dict[str, Any]:
 
 
 def _environment(
-    args: argparse.Namespace, config: Config, how: Setting, device: torch.device
+    model: nn.Module, config: Config, options: AuditOptions, found: Collected
 ) -> dict[str, Any]:
-    return {
-        "command": shlex.join(["cmiei", *args.words]),
-        "config": {k: str(v) if v == float("inf") else v for k, v in config.to_dict().items()},
-        "mode": "training branch" if args.training_branch else "eval mode",
-        "model_args": {key: str(value) for key, value in args.model_args},
+    """What is needed to repeat the audit."""
+    environment = {
+        **options.provenance,
+        "config": config.to_dict(),
+        "mode": options.mode,
         "versions": versions(),
         "git": git_state(),
-        "device": str(device),
-        "amp": args.amp,
-        "seed": how.seed,
-        "processes": world_size(),
+        "device": str(device_of(model)),
+        "amp": options.amp,
+        "seed": options.seed,
+        "processes": options.shard[1],
     }
-
-
-def seed_everything(seed: int) -> None:
-    """A loader that shuffles yields the same batches in every process and run."""
-    torch.manual_seed(seed)
-    random.seed(seed)
-    if "numpy" in sys.modules:
-        sys.modules["numpy"].random.seed(seed % 2**32)
-
-
-def _length(batches: Iterable[Any]) -> int | None:
-    try:
-        return len(batches) if isinstance(batches, Sized) else None
-    except TypeError:  # a DataLoader over a dataset without a length
-        return None
+    if options.forward is not None:
+        forward = options.forward
+        name = getattr(forward, "__qualname__", type(forward).__qualname__)
+        environment["forward"] = f"{forward.__module__}:{name}"
+    if found.sources:
+        environment["inputs"] = found.sources
+    if found.label_source is not None:
+        environment["labels"] = found.label_source
+    return environment

@@ -17,31 +17,11 @@ from ..counterfactual import ChainCheck, expectation, isolated
 from ..errors import HeadError, InputError
 from ..fusion import Call, Head, eval_mode, mapped, tensors, training_branch
 from ..training import paused
-from .batches import Batch, Columns, read_batch
+from .batches import Batch, read_batch
+from .options import AuditOptions, Forward
 from .samples import Samples, observe
 
-__all__ = ["Collected", "Forward", "SavedCall", "Setting", "collect", "collect_again", "device_of"]
-
-Forward = Callable[[nn.Module, Any], Any]
-"""``forward(model, batch)``."""
-
-
-@dataclass(frozen=True)
-class Setting:
-    """How the model is run, and what its batches hold."""
-
-    in_training_branch: bool = False
-    forward: Forward | None = None
-    columns: Columns = field(default_factory=Columns)
-    amp: bool = False
-    """Under autocast: float16 on a GPU, bfloat16 on a CPU."""
-    limit: int | None = None
-    """Stop after the batch that reaches so many samples."""
-    seed: int = 0
-    null_samples: int = 256
-    """So many samples (to the end of the batch) are enough to know what chance gives."""
-    shard: tuple[int, int] = (0, 1)
-    """The index of this process and how many there are: each measures every n-th batch."""
+__all__ = ["Collected", "SavedCall", "collect", "collect_again", "device_of"]
 
 
 @dataclass(frozen=True)
@@ -50,27 +30,38 @@ class SavedCall:
 
     call: Call
     batch: int
+    """The number of the batch."""
     label: Tensor | None
     group: tuple[str, ...] | None
     with_null: bool
-    """Whether its samples are among those of the null."""
+    """Whether the null is measured on its samples."""
 
 
 @dataclass
 class Collected:
-    """What there is so far."""
+    """What was observed so far."""
 
     parts: list[Samples] = field(default_factory=list)
-    """One for each call of the head."""
+    """The samples of each call of the head."""
     calls: list[SavedCall] = field(default_factory=list)
+    """What the head received in each call, if that is saved."""
     error: BaseException | None = None
     """What ended it early."""
     drew: bool = False
     """Whether the model drew random numbers."""
+    sources: dict[str, str] = field(default_factory=dict)
+    """Which column of a batch each argument of ``forward`` was."""
+    label_source: str | None = None
+    """Which column of a batch the labels were."""
 
 
 def collect(
-    model: nn.Module, batches: Iterable[Any], head: Head, how: Setting, *, keep_calls: bool = False
+    model: nn.Module,
+    batches: Iterable[Any],
+    head: Head,
+    options: AuditOptions,
+    *,
+    keep_calls: bool = False,
 ) -> Collected:
     """Run the model over the batches and observe its head in each.
 
@@ -78,30 +69,31 @@ def collect(
     Afterwards the model is as before, and so are the global random generators.
 
     Args:
-        model: whose head it is.
+        model: the model that contains the head.
         batches: as ``audit`` takes them.
         head: where to observe.
-        how: the mode, and what the batches hold.
-        keep_calls: keep the arguments of the head too.
+        options: the mode, and what the batches hold.
+        keep_calls: keep what the head receives too.
     """
     device = device_of(model)
     found = Collected()
-    observer = _Observer(model, head, how, found, keep_calls)
-    index, processes = how.shard
+    observer = _Observer(model, head, options, found, keep_calls)
+    index, processes = options.shard
     seen = 0
     try:
-        with _running(model, device, how), observer.listening():
+        with _running(model, device, options), observer.listening():
             for number, given in enumerate(batches):
-                with_null = seen < how.null_samples
+                with_null = seen < options.null_samples
                 seen += next((len(x) for _, x in tensors(given) if x.dim()), 0)
                 if number % processes == index:
-                    checked = how.forward is None
-                    batch = read_batch(model, given, device, how.columns, checked=checked)
+                    checked = options.forward is None
+                    batch = read_batch(model, given, device, options.columns, checked=checked)
+                    found.sources, found.label_source = batch.sources, batch.label_source
                     before = _generators(device)
                     observer.number, observer.with_null = number, with_null
-                    observer.watch(batch, partial(_call, model, batch, how.forward))
+                    observer.watch(batch, partial(_call, model, batch, options.forward))
                     found.drew |= not all(map(torch.equal, before, _generators(device)))
-                if how.limit is not None and seen >= how.limit:
+                if options.limit is not None and seen >= options.limit:
                     break
     except BaseException as error:  # Ctrl-C too: what there is can still be reported
         found.error = error
@@ -109,20 +101,21 @@ def collect(
 
 
 def collect_again(
-    model: nn.Module, calls: Iterable[SavedCall], head: Head, how: Setting
+    model: nn.Module, calls: Iterable[SavedCall], head: Head, options: AuditOptions
 ) -> Collected:
-    """Observe the head alone, over calls of it that were kept."""
+    """Observe the head alone, over calls of it that were saved."""
     device = device_of(model)
     found = Collected()
+    index, processes = options.shard
     try:
-        with _running(model, device, how):
+        with _running(model, device, options):
             for number, saved in enumerate(calls):
-                if number % how.shard[1] != how.shard[0]:
+                if number % processes != index:
                     continue
                 args, kwargs = (mapped(part, lambda x: x.to(device)) for part in saved.call)
                 captured = head.partition.read(args, kwargs)
                 samples = observe(
-                    head, captured, batch=saved.batch, seed=how.seed, with_null=saved.with_null
+                    head, captured, batch=saved.batch, seed=options.seed, with_null=saved.with_null
                 )
                 samples = dataclasses.replace(samples, label=saved.label, group=saved.group)
                 found.parts.append(samples)
@@ -132,14 +125,14 @@ def collect_again(
 
 
 def device_of(model: nn.Module) -> torch.device:
-    """Where the parameters of the model are."""
+    """The device of the first parameter; the CPU for a model without parameters."""
     return next((p.device for p in model.parameters()), torch.device("cpu"))
 
 
 @contextmanager
-def _running(model: nn.Module, device: torch.device, how: Setting) -> Iterator[None]:
-    mode = training_branch if how.in_training_branch else eval_mode
-    autocast = torch.autocast(device.type) if how.amp else contextlib.nullcontext()
+def _running(model: nn.Module, device: torch.device, options: AuditOptions) -> Iterator[None]:
+    mode = training_branch if options.in_training_branch else eval_mode
+    autocast = torch.autocast(device.type) if options.amp else contextlib.nullcontext()
     with mode(model), isolated(model, device), paused(model), autocast:
         yield
 
@@ -148,13 +141,18 @@ class _Observer:
     """The hook on the first link of the head, and what it knows of the batch being run."""
 
     def __init__(
-        self, model: nn.Module, head: Head, how: Setting, found: Collected, keep_calls: bool
+        self,
+        model: nn.Module,
+        head: Head,
+        options: AuditOptions,
+        found: Collected,
+        keep_calls: bool,
     ) -> None:
-        self.model, self.head, self.how = model, head, how
+        self.model, self.head, self.options = model, head, options
         self.found, self.keep_calls = found, keep_calls
         self.check = ChainCheck()
         self.number, self.with_null = 0, True
-        """Of the batch: its number, and whether it is among those of the null."""
+        """The number of the batch, and whether the null is measured on it."""
         self.batch: Batch | None = None
 
     @contextmanager
@@ -175,7 +173,7 @@ class _Observer:
         if len(self.found.parts) == calls or self.check.missing:
             names = self.head.names
             name = names[0] if len(self.found.parts) == calls else names[-1]
-            raise _silent(name, self.how.in_training_branch)
+            raise _silent(name, self.options.in_training_branch)
 
     def __call__(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         captured = self.head.partition.read(args, kwargs)
@@ -183,7 +181,7 @@ class _Observer:
             self.head,
             captured,
             batch=self.number,
-            seed=self.how.seed,
+            seed=self.options.seed,
             with_null=self.with_null,
         )
         if self.check.open:
@@ -193,7 +191,7 @@ class _Observer:
         for what, column in (("labels", label), ("groups", group)):
             if column is not None and len(column) != len(samples):
                 raise InputError(
-                    f"the {what} do not belong to the logits",
+                    f"there are more or fewer {what} than samples",
                     got=f"{len(column)} {what}, logits of {len(samples)} samples",
                     expected="one for each sample",
                     remedy="yield inputs, labels and groups of one batch together",
@@ -226,7 +224,7 @@ def _call(model: nn.Module, batch: Batch, forward: Forward | None) -> None:
     try:
         model(*args, **kwargs)
     except (TypeError, AttributeError) as error:
-        # A dict whose keys are no keywords of forward was passed as it is; perhaps a mistake.
+        # A dict was passed as one argument since its keys are not those of forward: a mistake?
         if kwargs or len(args) != 1 or not isinstance(args[0], Mapping):
             raise
         raise InputError(

@@ -1,4 +1,4 @@
-"""A report as a gate: may this checkpoint pass?"""
+"""Limits that a report must keep for a checkpoint to pass."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ __all__ = ["violations"]
 def violations(
     report: AuditReport, fail_above: Mapping[str, float], fail_share: float | None
 ) -> list[str]:
-    """Why the report does not pass; empty if it does.
+    """The limits that the report exceeds, one sentence each; empty if it passes.
 
     Args:
-        report: of the audit.
-        fail_above: the most mean influence of a modality, by its name.
-        fail_share: the most share of the samples that any modality may dominate.
+        report: the report of the audit.
+        fail_above: the largest mean influence that a modality may have, by its name.
+        fail_share: the largest share of the samples that a modality may dominate.
     """
     found = [
         f"the influence of {name} is {report.influence[name].mean:.4f}, above {limit:g}"
@@ -26,8 +26,8 @@ def violations(
     ]
     if fail_share is not None:
         found += [
-            f"{name} dominates {figure.mean:.1%} of the samples, more than {fail_share:.1%}"
-            for name, figure in report.dominance.items()
-            if not figure.mean <= fail_share
+            f"{name} dominates {share.mean:.1%} of the samples, more than {fail_share:.1%}"
+            for name, share in report.dominance.items()
+            if not share.mean <= fail_share
         ]
     return found

@@ -1,4 +1,4 @@
-"""Ctrl-C during an audit: what was measured until then is still reported."""
+"""Ctrl-C during an audit: what has been measured by then is still reported."""
 
 from __future__ import annotations
 
@@ -15,9 +15,7 @@ __all__ = ["finish_first"]
 
 @contextmanager
 def finish_first() -> Iterator[None]:
-    """Ctrl-C while samples are collected ends that; a second one, or one later, waits until the
-    report is written.
-    """
+    """Ctrl-C ends the collection of samples; later, or a second time, it waits for the report."""
     usual = signal.getsignal(signal.SIGINT)
     if threading.current_thread() is not threading.main_thread() or not callable(usual):
         yield

@@ -96,6 +96,8 @@ class AuditReport:
     interactions_accuracy: tuple[Pair, ...] = ()
     trend: tuple[dict[str, Any], ...] = ()
     """The means at each checkpoint, if a directory of checkpoints was audited."""
+    notes: tuple[str, ...] = ()
+    """What is left out or uncertain, and why."""
     checkpoint: Loaded | None = None
     environment: dict[str, Any] = field(default_factory=dict)
     """What is needed to reproduce the audit."""
@@ -113,6 +115,7 @@ class AuditReport:
             "n_samples": self.n_samples,
             "non_finite": self.non_finite,
             "partial": self.partial,
+            "notes": self.notes,
             "influence": self.influence,
             "dominance": self.dominance,
             "triggered": self.triggered,

@@ -1,4 +1,4 @@
-"""What an audit keeps of every sample: influences of all kinds, from re-runs of the head."""
+"""What an audit records of every sample: influences of all kinds, from re-runs of the head."""
 
 from __future__ import annotations
 
@@ -11,45 +11,51 @@ import torch
 from torch import Tensor
 
 from ..counterfactual import BASELINES, reruns
-from ..errors import InputError
 from ..functional import counterfactual_influence, least_logits
 from ..fusion import Captured, Change, Head
 from .shapley import MOST_MODALITIES
 
-__all__ = ["NULL_DRAWS", "Samples", "observe", "together"]
+__all__ = ["NULL_DRAWS", "UNKNOWN", "Samples", "observe", "together"]
 
 NULL_DRAWS = 19
-"""With so many the smallest p is 0.05."""
+"""Shuffles for the null: with 19 of them the smallest p is 0.05."""
+
+UNKNOWN = -1
+"""The predicted class where logits are NaN or infinite."""
 
 
 @dataclass(frozen=True)
 class Samples:
-    """N samples, on the CPU; no logits, which may be many. C(S) are the 2^M coalitions.
+    """N samples, on the CPU; without the logits, which could be large.
 
-    A coalition is a number whose bit m says that modality m is kept; the others are dropped.
+    A coalition is a number from 0 to 2^M - 1. Its bit m says that modality m is kept; the others
+    are dropped.
     """
 
     influence: Tensor
     """``[N, M]``, with the configured drop; NaN where logits are not finite."""
     divergence: Tensor | None
-    """``[N, 2^M]``: how far the prediction of a coalition is from the complete one. None: too many
-    modalities."""
+    """``[N, 2^M]``: how far the prediction of each coalition is from the complete one; None if
+    there are too many modalities."""
     predicted: Tensor | None
     """int64 ``[N, 2^M]``, the class that each coalition predicts (without coalitions ``[N, 1+M]``,
-    complete and without each modality); None where there are no classes."""
+    complete and without each modality); UNKNOWN where the logits are not finite. None where there
+    are no classes."""
     baselines: dict[str, Tensor]
-    """``[N, M]``: the influence when a modality is replaced by zero, by the batch mean, or by that
-    of another sample of the batch."""
+    """``[N, M]``: the influence when a modality is replaced by ``zero``, by the batch ``mean``, or
+    by that of another sample of the batch (``permuted``)."""
     null: Tensor
     """``[N, M, draws]``: the influence after the modality's features were shuffled over its
-    columns, the same way for all samples of a draw; NaN where that was not done, or where there is
-    one column only."""
+    columns, in the same way for all samples of a draw; NaN for samples and modalities whose columns
+    were not shuffled."""
     batch: Tensor
     """int64 ``[N]``: the number of the batch."""
     label: Tensor | None = None
     """int64 ``[N]``."""
     group: tuple[str, ...] | None = None
-    """Of each sample."""
+    """The group of each sample."""
+    classes: int | None = None
+    """The number of classes that the head tells apart; None where there are no classes."""
 
     def __len__(self) -> int:
         return len(self.influence)
@@ -58,14 +64,14 @@ class Samples:
 def observe(
     head: Head, captured: Captured, *, batch: int, seed: int, with_null: bool = True
 ) -> Samples:
-    """Run the head again in every way that the audit needs.
+    """Run the head again in every way that the audit needs, and record what it returns.
 
     Args:
         head: the head whose call this is.
         captured: the call.
         batch: its number.
         seed: of the permutations.
-        with_null: whether these samples are among those of the null.
+        with_null: whether to measure the null on these samples.
     """
     count = len(captured.groups)
     drop = BASELINES[head.drop]
@@ -109,13 +115,14 @@ def observe(
         baselines,
         null,
         torch.full_like(influence[:, 0], batch, dtype=torch.int64),
+        classes=None if predicted is None else max(2, complete.shape[-1]),
     )
     return _on_cpu(samples)
 
 
 def _changes(logits: Tensor, seed: int, batch: int) -> dict[str, Change]:
-    # Among the finite samples: a broken one must not break another.
-    finite = logits.isfinite().all(-1).cpu().nonzero()[:, 0]
+    # Only finite samples are exchanged: a broken one must not break another.
+    finite = _usable(logits).cpu().nonzero()[:, 0]
     generator = torch.Generator().manual_seed(seed + batch)
     order = torch.arange(len(logits))
     order[finite] = finite[torch.randperm(len(finite), generator=generator)]
@@ -124,19 +131,19 @@ def _changes(logits: Tensor, seed: int, batch: int) -> dict[str, Change]:
 
 
 def _axis(piece: Tensor) -> int:
-    """Of the features: the channels of a map ``[B, C, H, W]``, else the last one."""
+    """The axis of the features: the channels of a map ``[B, C, H, W]``, else the last axis."""
     return 1 if piece.dim() == 4 else -1
 
 
 def _has_columns(captured: Captured, modality: int) -> bool:
-    """Whether there is anything to shuffle."""
+    """Whether there is more than one column to shuffle."""
     pieces = captured.views(captured.tensors, modality)
     return any(piece.dim() > 1 and piece.shape[_axis(piece)] > 1 for piece in pieces)
 
 
 @dataclass(frozen=True)
 class _Shuffled:
-    """The columns of a piece in another order, one for all samples and batches."""
+    """The columns of a piece in another order, which is the same for all samples and batches."""
 
     seed: int
     draw: int
@@ -151,10 +158,19 @@ class _Shuffled:
 
 def _predicted(logits: Sequence[Tensor], measure: str) -> Tensor | None:
     if least_logits(measure) > 1:  # a measure of classes
-        return torch.stack([z.argmax(-1) for z in logits], dim=1)
-    if measure == "bernoulli" and logits[0].shape[-1] == 1:
-        return torch.stack([(z[:, 0] > 0).long() for z in logits], dim=1)
-    return None
+        classes = [z.argmax(-1) for z in logits]
+    elif measure == "bernoulli" and logits[0].shape[-1] == 1:
+        classes = [(z[:, 0] > 0).long() for z in logits]
+    else:
+        return None
+    known = [_usable(z) for z in logits]
+    return torch.stack([c.where(k, UNKNOWN) for c, k in zip(classes, known, strict=True)], dim=1)
+
+
+def _usable(logits: Tensor) -> Tensor:
+    """Whether the logits of a sample are finite; classes may be masked with -inf."""
+    masked = logits == -math.inf
+    return (logits.isfinite() | masked).all(-1) & ~masked.all(-1)
 
 
 def _on_cpu(samples: Samples) -> Samples:
@@ -167,18 +183,7 @@ def _on_cpu(samples: Samples) -> Samples:
 
 
 def together(parts: Sequence[Samples]) -> Samples:
-    """All samples of several calls, by batch; labels and groups if every one of them has them.
-
-    Raises:
-        InputError: there is none.
-    """
-    if not parts:
-        raise InputError(
-            "there is nothing to measure",
-            got="no batch",
-            expected="one or more",
-            remedy="check the loader: an iterator that was used up yields nothing",
-        )
+    """All samples of one or more calls, by batch; labels and groups if every call has them."""
     parts = sorted(parts, key=lambda part: int(part.batch[0]) if len(part) else -1)
 
     def joined(name: str) -> Tensor | None:
@@ -195,4 +200,5 @@ def together(parts: Sequence[Samples]) -> Samples:
         torch.cat([part.batch for part in parts]),
         joined("label"),
         None if any(g is None for g in groups) else tuple(v for g in groups if g for v in g),
+        parts[0].classes,
     )

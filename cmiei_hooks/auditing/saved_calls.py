@@ -2,20 +2,49 @@
 
 from __future__ import annotations
 
+import ctypes
+import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import CheckpointError, InputError
+from ..fusion import Head
 from .collect import SavedCall
+from .loading import Loaded
+from .options import AuditOptions
 
-__all__ = ["load_calls", "save_calls"]
+__all__ = ["load_calls", "origin_of", "save_calls"]
 
 _VERSION = 1
+
+
+def origin_of(
+    model: nn.Module, head: Head, loaded: Loaded | None, options: AuditOptions
+) -> dict[str, str]:
+    """What saved features must have in common with the audit that reads them."""
+    return {
+        "head": head.name,
+        "checkpoint": _digest(model) if loaded is None else loaded.sha256,
+        "mode": options.mode,
+        "amp": str(options.amp),
+    }
+
+
+def _digest(model: nn.Module) -> str:
+    """A checksum of the weights themselves, for a model that was not loaded from a file."""
+    digest = hashlib.sha256()
+    for name, value in model.state_dict().items():
+        if isinstance(value, Tensor) and value.layout is torch.strided:
+            content = value.detach().cpu().contiguous()
+            size = content.numel() * content.element_size()
+            digest.update(f"{name} {content.dtype} {list(content.shape)} ".encode())
+            digest.update(ctypes.string_at(content.data_ptr(), size))
+    return digest.hexdigest()
 
 
 def save_calls(
@@ -24,9 +53,9 @@ def save_calls(
     """Write calls of a head; the file can be read with ``weights_only=True``.
 
     Args:
-        path: of the file.
-        origin: of which head, checkpoint and mode they are.
-        calls: of the head.
+        path: the file.
+        origin: what the calls were recorded from; see ``origin_of``.
+        calls: the calls of the head.
 
     Raises:
         InputError: the head receives something that such a file cannot hold.
@@ -34,10 +63,11 @@ def save_calls(
     batches = []
     for saved in calls:
         args, kwargs = saved.call
+        _refuse_unsavable([*args, *kwargs.values()])
         batches.append(
             {
-                "args": [_plain(value) for value in args],
-                "kwargs": {key: _plain(value) for key, value in kwargs.items()},
+                "args": list(args),
+                "kwargs": kwargs,
                 "batch": saved.batch,
                 "label": saved.label,
                 "group": None if saved.group is None else list(saved.group),
@@ -52,7 +82,8 @@ def load_calls(path: str | os.PathLike[str], origin: Mapping[str, str]) -> list[
     """Read what ``save_calls`` wrote.
 
     Raises:
-        CheckpointError: it is no such file, or of another head, checkpoint or mode.
+        CheckpointError: it is not such a file, or was recorded from another head, checkpoint or
+            mode.
     """
     name = os.fspath(path)
     try:
@@ -68,10 +99,10 @@ def load_calls(path: str | os.PathLike[str], origin: Mapping[str, str]) -> list[
     other = {key: of.get(key, "") for key in origin if of.get(key) != origin[key]}
     if version != _VERSION or other:
         raise CheckpointError(
-            f"{name}: the features are not those that this audit would record",
+            f"{name}: the features were recorded by a different audit",
             got=", ".join(f"{key} {value}" for key, value in other.items()) or f"version {version}",
             expected=", ".join(f"{key} {origin[key]}" for key in other) or f"version {_VERSION}",
-            remedy="audit as they were saved, or save them again",
+            remedy="audit with the options with which they were saved, or save them again",
         )
     return [
         SavedCall(
@@ -85,16 +116,16 @@ def load_calls(path: str | os.PathLike[str], origin: Mapping[str, str]) -> list[
     ]
 
 
-def _plain(value: Any) -> Any:
-    if value is None or isinstance(value, (Tensor, bool, int, float, str)):
-        return value
-    if type(value) in (list, tuple):
-        return type(value)(_plain(item) for item in value)
-    if type(value) is dict:
-        return {key: _plain(item) for key, item in value.items()}
-    raise InputError(
-        "the features of this head cannot be saved",
-        got=f"an argument of type {type(value).__name__}",
-        expected="tensors, numbers, words, and lists, tuples and dicts of them",
-        remedy="audit the model itself, without --save-features",
-    )
+def _refuse_unsavable(values: Iterable[Any]) -> None:
+    for value in values:
+        if type(value) in (list, tuple):
+            _refuse_unsavable(value)
+        elif type(value) is dict:
+            _refuse_unsavable(value.values())
+        elif not (value is None or isinstance(value, (Tensor, bool, int, float, str))):
+            raise InputError(
+                "the features of this head cannot be saved",
+                got=f"an argument of type {type(value).__name__}",
+                expected="tensors, numbers, words, and lists, tuples and dicts of them",
+                remedy="audit the model itself, without --save-features",
+            )

@@ -92,7 +92,7 @@ def _warnings(report: AuditReport) -> list[str]:
             f"{count(report.non_finite)} samples were left out because their logits were NaN or "
             "infinite."
         )
-    return found
+    return [*found, *report.notes]
 
 
 def _conclusion(report: AuditReport) -> list[str]:
@@ -269,6 +269,8 @@ def _checkpoint(report: AuditReport) -> Section:
         ("unexpected, ignored", _listed(found.unexpected)),
         ("of another shape, initial values kept", _listed(found.mismatched)),
     ]
+    if found.duplicates:
+        rows.append(("under a second name, ignored", _listed(found.duplicates)))
     title = "What the checkpoint gave to the model"
     return Section("Checkpoint", [Table(title, ("what", "value"), rows, prose=True)])
 
@@ -289,6 +291,8 @@ def _provenance(report: AuditReport) -> Section:
     if git:
         dirty = ", with uncommitted changes" if git["dirty"] else ""
         found["git"] = f"{git['commit']} on {git['branch']}{dirty}"
+    if passed := found.pop("inputs", None):
+        found["inputs"] = ", ".join(f"{name}: {column}" for name, column in passed.items())
     inputs = zip(report.names, report.splits, strict=True)
     facts = {
         "head": report.head,

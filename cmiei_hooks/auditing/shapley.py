@@ -17,7 +17,7 @@ from ..errors import InputError
 __all__ = ["MOST_MODALITIES", "interactions", "shapley"]
 
 MOST_MODALITIES = 8
-"""Of so many modalities there are 256 coalitions, each one a forward of the head."""
+"""8 modalities have 256 coalitions, and each one is a forward pass of the head."""
 
 
 def shapley(values: Tensor) -> Tensor:
@@ -47,12 +47,12 @@ def shapley(values: Tensor) -> Tensor:
 
 
 def interactions(values: Tensor) -> Tensor:
-    """What two modalities are worth together beyond what each is worth alone.
+    """What each pair of modalities is worth together beyond what the two are worth alone.
 
     The Shapley interaction index of Grabisch and Roubens: the mean of
     ``v(S + i + j) - v(S + i) - v(S + j) + v(S)`` over the coalitions S of the others, weighted as
-    in the Shapley value of the game in which i and j are one player. Positive: they complement each
-    other; negative: one does what the other does; zero: they act independently.
+    in the Shapley value of the game in which i and j are one player. Positive: the two complement
+    each other; negative: they are redundant; zero: they act independently.
 
     Args:
         values: ``[N, 2 ** M]``, the value of each coalition.
@@ -83,7 +83,7 @@ def _coalitions(count: int, *, without: int) -> list[int]:
 
 
 def _share_of_orders(coalition: int, players: int) -> float:
-    """Of all orders of the players, those in which just this coalition precedes a given player."""
+    """The share of all orders of the players in which this coalition precedes a given player."""
     before = coalition.bit_count()
     orders = math.factorial(before) * math.factorial(players - before - 1)
     return orders / math.factorial(players)

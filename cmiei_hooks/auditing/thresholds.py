@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..functional import KEPT, cap, dominant, select
+from ..functional import FLOOR, KEPT, cap, select
 
 __all__ = [
     "ABS_THR",
@@ -27,12 +27,12 @@ REL_THR = (1.0, 1.25, 1.5, 2.0, 3.0)
 P_MAX = (0.2, 0.3, 0.5, 1.0)
 
 MODERATE = (0.1, 0.6)
-"""Least and most share of triggered samples that is no reason to change the thresholds."""
+"""From this share of triggered samples to that one, the thresholds need no change."""
 
 
 @dataclass(frozen=True)
 class WhatIf:
-    """What one setting does with the recorded samples, at sample level.
+    """What one choice of thresholds does with the recorded samples, at sample level.
 
     Shares are of the samples with finite influence, and NaN if there is none.
     """
@@ -45,12 +45,12 @@ class WhatIf:
     shares: tuple[float, ...]
     """Of the triggered samples, the share that each modality dominates; NaN if none is."""
     substituted: float
-    """Share of samples left after the cap of each batch: C_MIEI_Ratio, after the warm-up."""
+    """Share of samples within the cap of each batch: C_MIEI_Ratio after the warm-up."""
 
 
 @dataclass(frozen=True)
 class Suggestion:
-    """A setting and, in one sentence, why."""
+    """The suggested thresholds and, in one sentence, the reason."""
 
     abs_thr: float
     rel_thr: float
@@ -70,11 +70,12 @@ def what_if(
     abs_thr: Sequence[float] = ABS_THR,
     rel_thr: Sequence[float] = REL_THR,
     p_max: Sequence[float] = P_MAX,
+    floor: float = FLOOR,
 ) -> list[WhatIf]:
-    """What ``select`` would choose in the recorded batches with every setting of a grid.
+    """What ``select`` would choose in the recorded batches, for every combination in a grid.
 
-    The cap depends on the sizes of the batches: batches of another size, or shuffled ones, are
-    capped differently.
+    The cap depends on the batches: if they had other sizes or were shuffled, other samples would be
+    within it.
 
     Args:
         influence: ``[N, M]`` with ``M >= 2``. Rows with NaN or infinite influence are never
@@ -83,21 +84,27 @@ def what_if(
         abs_thr: values of ABS_THR, in the units of the influence.
         rel_thr: values of REL_THR.
         p_max: values of P_MAX.
+        floor: influences up to here never trigger.
 
     Returns:
-        One entry for each setting, ``p_max`` changing fastest, ``abs_thr`` slowest.
+        One entry for each combination, ``p_max`` changing fastest, ``abs_thr`` slowest.
 
     Raises:
         InputError: the influence is not ``[N, M]`` with two or more modalities.
     """
-    finite = int((dominant(influence) != KEPT).sum())
+    finite = int(influence.isfinite().all(-1).sum())
     _, number, sizes = torch.unique(batch, return_inverse=True, return_counts=True)
     caps = {share: _caps(share, sizes) for share in p_max}
     cells = []
     for absolute in abs_thr:
         for relative in rel_thr:
             chosen = select(
-                influence, abs_thr=absolute, rel_thr=relative, p_max=1.0, sample_level=True
+                influence,
+                abs_thr=absolute,
+                rel_thr=relative,
+                p_max=1.0,
+                sample_level=True,
+                floor=floor,
             )
             triggered = chosen != KEPT
             count = int(triggered.sum())
@@ -125,16 +132,16 @@ def _share(part: int, whole: int) -> float:
 def suggest(cells: Sequence[WhatIf], *, abs_thr: float, rel_thr: float, p_max: float) -> Suggestion:
     """Thresholds that trigger for a moderate share of the samples, from 10 % to 60 %.
 
-    The configured ones if they do; otherwise those of the grid that do and are nearest to the
-    configured ones, by the logarithms of the two ratios (of equally near ones, those that trigger
-    least). P_MAX stays as it is. Settings with ``REL_THR <= 1`` are not suggested: there every
-    lead counts as dominance, however small. If no setting is moderate the configured one stays.
+    These are the configured thresholds if they do; otherwise the nearest ones in the grid that do,
+    by the logarithms of the two ratios (of equally near ones, those that trigger least). P_MAX
+    stays as it is. ``REL_THR <= 1`` is not suggested, since any lead would then count as dominance.
+    If no thresholds are moderate, the configured ones stay.
 
-    It is about how often the method acts on these samples, not about whether that helps: only
-    paired training runs tell. Meant for ``SAMPLE_LEVEL True``.
+    The suggestion is about how often the method acts on these samples, not about whether that
+    helps, which only paired training runs show. It is meant for ``SAMPLE_LEVEL True``.
 
     Args:
-        cells: what ``what_if`` returned, for a grid that includes the configured setting.
+        cells: what ``what_if`` returned, for a grid that includes the configured thresholds.
         abs_thr: as configured.
         rel_thr: as configured.
         p_max: as configured.
@@ -186,10 +193,10 @@ def _thresholds(cell: WhatIf) -> str:
 
 def _distance(cell: WhatIf, abs_thr: float, rel_thr: float) -> float:
     steps = (_log(cell.abs_thr) - _log(abs_thr), _log(cell.rel_thr) - _log(rel_thr))
-    # Rounded: steps that are equal on paper shall be equal here.
+    # Rounded, so that distances that are mathematically equal compare as equal.
     return round(math.hypot(*steps), 9)
 
 
 def _log(threshold: float) -> float:
-    # Thresholds may be 0 or infinite, and are then merely far from the others.
+    # A threshold of 0 or infinity is clamped: merely far from the others.
     return math.log(min(max(threshold, 1e-9), 1e9))

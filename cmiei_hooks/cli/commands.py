@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         summary = (module.__doc__ or "").splitlines()[0]
         module.add_arguments(commands.add_parser(name, help=summary, description=summary))
     args = parser.parse_args(argv)
-    args.words = list(sys.argv[1:] if argv is None else argv)  # for the report
+    args.words = list(sys.argv[1:] if argv is None else argv)  # the command in the report
     errors = Console(stderr=True, highlight=False)
     try:
         code: int = _COMMANDS[args.command].run(args)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-import torch
 from rich.console import Console
 from torch import nn
 
 from ..auditing import (
+    AuditOptions,
     AuditReport,
     Columns,
     audit_checkpoints,
@@ -20,27 +21,30 @@ from ..auditing import (
     checkpoints_in,
     device_of,
     finish_first,
+    import_function,
     load_checkpoint,
+    make_model,
     read_batch,
     seed_everything,
     violations,
 )
 from ..discovery import discover
 from ..distributed import joined, rank, wait_for_all
-from ..errors import CheckpointError, CMIEIError, InputError
+from ..errors import CMIEIError, InputError
 from ..fusion import Head, locate, refuse_both
 from ..reporting import visible
 from ..settings import Config
-from .options import add_arguments, configuration
+from .demo import fill_in
+from .options import add_arguments, configuration, make_directory
 
-__all__ = ["GATE", "add_arguments", "make_directory", "run"]
+__all__ = ["GATE", "add_arguments", "run"]
 
 GATE = 1
 """Exit code of a report that a gate does not let through."""
 
 
 def run(args: argparse.Namespace) -> int:
-    """Audit, print the table, write the report; returns 0, or 1 if a gate closes.
+    """Audit, write the report, print the tables; returns 0, or 1 if a gate closes.
 
     Raises:
         argparse.ArgumentError: some of the options that belong together are missing.
@@ -51,28 +55,35 @@ def run(args: argparse.Namespace) -> int:
     refuse_both(args.splits, args.modalities)
     with joined():
         seed_everything(config.seed or 0)
-        model = _model(args)
+        model = make_model(args.model, dict(args.model_args), args.device)
         if args.discover:
             _discover(args, model)
             return 0
-        where = locate(model, config, modalities=args.modalities, dim=args.dim, output=args.logits)
-        _check_gates(args, where)
+        head = locate(model, config, modalities=args.modalities, dim=args.dim, output=args.logits)
+        _check_gates(args, head)
+        checkpoints = checkpoints_in(args.checkpoint)
+        if len(checkpoints) > 1 and (args.features or args.save_features):
+            raise argparse.ArgumentError(
+                None, "--features and --save-features are for one checkpoint"
+            )
         for path in (args.output, *_parent(args.save_features)):
             make_directory(path)
+        options = _options(args, config)
         with finish_first():
-            report, error = audit_checkpoints(args, model, where, config)
+            outcome = audit_checkpoints(
+                model, lambda: call_function(args.data), head, config, options, checkpoints
+            )
             try:
-                if rank() == 0 and report is not None:
-                    _show(args, report)
+                if rank() == 0 and outcome.report is not None:
+                    _save_and_print(args, outcome.report)
             finally:
                 wait_for_all()
-        if error is not None:
-            raise error
-        if report is None or not report.n_samples:
+        report = outcome.complete()
+        if not report.n_samples:
             raise InputError(
                 "there is nothing to report",
                 got="no sample with finite logits",
-                expected="one or more",
+                expected="one or more samples with finite logits",
                 remedy="check the checkpoint and the data: every logit was NaN or infinite",
             )
         closed = violations(report, dict(args.fail_above), args.fail_share)
@@ -82,26 +93,11 @@ def run(args: argparse.Namespace) -> int:
     return GATE if closed else 0
 
 
-def _show(args: argparse.Namespace, report: AuditReport) -> None:
-    console = Console(highlight=False)
-    console.print(report.table())
-    path = report.save(args.output)
-    written = visible(f"{path.parent}{os.sep}")
-    console.print(f"written to {written}", soft_wrap=True, markup=False)
-    sys.stdout.flush()
-
-
-def _parent(file: str | None) -> list[Path]:
-    return [] if file is None else [Path(file).parent]
-
-
 def _complete(args: argparse.Namespace) -> Config:
     """The settings; what is missing is refused, or is that of the demo if nothing is given."""
     nothing = not any((args.model, args.checkpoint, args.data, args.head, args.config))
     if nothing and not args.discover:
-        from . import demo  # noqa: PLC0415  # demo imports this module
-
-        demo.fill_in(args)
+        fill_in(args)
     try:
         config = configuration(args)
     except CMIEIError as error:
@@ -119,38 +115,40 @@ def _complete(args: argparse.Namespace) -> Config:
     return config
 
 
-def _model(args: argparse.Namespace) -> nn.Module:
-    model = call_function(args.model, **dict(args.model_args))
-    if not isinstance(model, nn.Module):
-        raise CheckpointError(
-            f"{args.model} does not return a model",
-            got=type(model).__name__,
-            expected="a torch.nn.Module",
-            remedy="return the model, without the optimizer and the like",
-        )
-    device = args.device
-    if device == "auto":
-        local = os.environ.get("LOCAL_RANK", "0")
-        device = f"cuda:{local}" if torch.cuda.is_available() else "cpu"
-    try:
-        return model.to(device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:  # torch's various ways
-        raise CheckpointError(
-            f"the model cannot be moved to {device!r}",
-            got=str(error).splitlines()[0],
-            expected="a device of this machine, such as cpu or cuda",
-            remedy="leave --device out",
-        ) from error
+def _columns(args: argparse.Namespace) -> Columns:
+    return Columns(args.labels, args.group_by, args.inputs)
+
+
+def _options(args: argparse.Namespace, config: Config) -> AuditOptions:
+    return AuditOptions(
+        args.training_branch,
+        None if args.forward is None else import_function(args.forward),
+        _columns(args),
+        amp=args.amp,
+        limit=args.limit,
+        seed=config.seed or 0,
+        weights=args.weights,
+        save_features=args.save_features,
+        features=args.features,
+        distributed=True,
+        progress=True,
+        provenance={
+            "command": shlex.join(["cmiei", *args.words]),
+            "model_args": {key: str(value) for key, value in args.model_args},
+        },
+    )
 
 
 def _check_gates(args: argparse.Namespace, head: Head) -> None:
-    unknown = [name for name, _ in args.fail_above if name not in head.partition.names]
+    names = head.partition.names
+    unknown = [name for name, _ in args.fail_above if name not in names]
     if unknown:
-        raise argparse.ArgumentError(
-            None,
-            f"--fail-above: no modality {unknown[0]!r} (there are "
-            f"{', '.join(head.partition.names)})",
-        )
+        problem = f"--fail-above: no modality {unknown[0]!r} (there are {', '.join(names)})"
+        raise argparse.ArgumentError(None, problem)
+
+
+def _parent(file: str | None) -> list[Path]:
+    return [] if file is None else [Path(file).parent]
 
 
 def _discover(args: argparse.Namespace, model: nn.Module) -> None:
@@ -158,10 +156,10 @@ def _discover(args: argparse.Namespace, model: nn.Module) -> None:
     if args.forward is not None:
         raise argparse.ArgumentError(None, "--discover calls the model itself, without --forward")
     if args.checkpoint is not None:
-        load_checkpoint(model, checkpoints_in(args.checkpoint)[-1], ())
+        load_checkpoint(model, checkpoints_in(args.checkpoint)[-1], (), weights=args.weights)
     batches, device = call_function(args.data), device_of(model)
     for given in batches if isinstance(batches, Iterable) else ():
-        inputs, keywords = read_batch(model, given, device, Columns(), checked=True).call
+        inputs, keywords = read_batch(model, given, device, _columns(args), checked=True).call
         discover(model, *((keywords,) if keywords else inputs))
         return
     raise InputError(
@@ -172,18 +170,10 @@ def _discover(args: argparse.Namespace, model: nn.Module) -> None:
     )
 
 
-def make_directory(path: str | Path) -> None:
-    """Make the directory of the output before there is anything to lose.
-
-    Raises:
-        CMIEIError: it cannot be made.
-    """
-    try:
-        Path(path).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise CMIEIError(
-            f"the output directory {path} cannot be made",
-            got=str(error),
-            expected="a directory that can be written into",
-            remedy="pass another one with --output",
-        ) from error
+def _save_and_print(args: argparse.Namespace, report: AuditReport) -> None:
+    path = report.save(args.output)  # first of all: printing may fail
+    console = Console(highlight=False)
+    console.print(report.table())
+    written = visible(f"{path.parent}{os.sep}")
+    console.print(f"written to {written}", soft_wrap=True, markup=False)
+    sys.stdout.flush()

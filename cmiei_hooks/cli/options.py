@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import argparse
 import math
+from pathlib import Path
 from typing import Any
 
 from ..counterfactual import BASELINES
-from ..errors import ConfigError
+from ..errors import CMIEIError, ConfigError
 from ..functional import MEASURES
 from ..settings import SECTION, Config, parse_value
 
-__all__ = ["add_arguments", "configuration", "overrides", "pair", "words"]
+__all__ = ["add_arguments", "configuration", "make_directory", "overrides", "pair", "words"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,6 +33,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--checkpoint",
         metavar="PATH",
         help="its weights: .pth, .pt or .safetensors, or a directory of them, one for each epoch",
+    )
+    model.add_argument(
+        "--weights",
+        metavar="NAME",
+        help="which weights of the checkpoint: a top-level key or a prefix, such as ema",
     )
     model.add_argument(
         "--data", metavar="MODULE:FUNCTION", help="returns batches: inputs, or (inputs, labels)"
@@ -75,12 +81,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--training-branch",
         action="store_true",
         help="run the branch 'if self.training', for models that skip their head in eval mode; "
-        "nothing is updated and nothing is random",
+        "nothing is updated, and dropout is off",
     )
     run.add_argument(
         "--forward",
         metavar="MODULE:FUNCTION",
-        help="forward(model, batch) runs the model on one batch, for models that need more",
+        help="forward(model, batch) runs the model on one batch, for models that need more than "
+        "columns of it",
+    )
+    run.add_argument(
+        "--inputs",
+        type=_columns,
+        metavar="COLUMN[,COLUMN...]",
+        help="indices or keys of the columns of a batch that the model is called with, in order",
     )
     run.add_argument(
         "--labels", type=_place, metavar="COLUMN", help="index or key of the labels in a batch"
@@ -89,21 +102,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--group-by", type=_place, metavar="COLUMN", help="index or key of a group, such as camera"
     )
     run.add_argument("--limit", type=_count, metavar="N", help="stop after about N samples")
-    run.add_argument("--device", default="auto", help="cpu, cuda, cuda:1 (auto: cuda if there)")
+    run.add_argument("--device", default="auto", help="such as cuda:1 (auto: cuda, if any)")
     run.add_argument("--amp", action="store_true", help="run under autocast")
-    run.add_argument("--seed", type=int, help="of permutations and intervals (SEED, else 0)")
+    run.add_argument("--seed", type=int, help="seed of permutations and intervals (SEED, or 0)")
     run.add_argument(
-        "--save-features", metavar="FILE", help="keep what the head receives, for --features"
+        "--save-features", metavar="FILE", help="write what the head receives to this file"
     )
     run.add_argument(
-        "--features", metavar="FILE", help="audit the head alone, over features kept before"
+        "--features", metavar="FILE", help="audit the head alone, over a file of --save-features"
     )
     settings = parser.add_argument_group("settings")
     settings.add_argument("--config", metavar="YAML", help="file with a section MODEL.C_MIEI")
-    settings.add_argument("--drop", choices=[*BASELINES], help="what stands in for a modality")
-    settings.add_argument("--measure", choices=[*MEASURES], help="how the change is measured (kl)")
+    settings.add_argument("--drop", choices=[*BASELINES], help="baseline for a modality (zero)")
+    settings.add_argument("--measure", choices=[*MEASURES], help="measure of influence (kl)")
     settings.add_argument(
-        "opts", nargs="*", metavar="KEY VALUE", help="settings that win: ABS_THR 0.05 REL_THR 1.5"
+        "opts",
+        nargs="*",
+        metavar="KEY VALUE",
+        help="settings that override all others: ABS_THR 0.05 REL_THR 1.5",
     )
     out = parser.add_argument_group("what comes out")
     out.add_argument(
@@ -123,6 +139,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SHARE",
         help="exit with 1 if a modality dominates more than this share of the samples",
     )
+
+
+def make_directory(path: str | Path) -> None:
+    """Make the directory of the output before there is anything to lose.
+
+    Raises:
+        CMIEIError: it cannot be made.
+    """
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CMIEIError(
+            f"the output directory {path} cannot be made",
+            got=str(error),
+            expected="a directory that can be written into",
+            remedy="pass another one with --output",
+        ) from error
 
 
 def configuration(args: argparse.Namespace) -> Config:
@@ -197,6 +230,10 @@ def _count(text: str) -> int:
 
 def _place(text: str) -> int | str:
     return int(text) if text.lstrip("-").isdecimal() else text
+
+
+def _columns(text: str) -> tuple[int | str, ...]:
+    return tuple(_place(word) for word in words(text))
 
 
 def _integers(text: str) -> list[int]:

@@ -13,8 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ..reporting import to_html, to_json, to_terminal, visible, write_files
 from ..validation import Experiment, Run, in_sections, validate
-from .diagnose import make_directory
-from .options import overrides, pair, words
+from .options import make_directory, overrides, pair, words
 
 __all__ = ["add_arguments", "run"]
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -10,11 +12,24 @@ from torch.nn import functional
 
 import cmiei_hooks
 
-from . import digits
+from ..auditing import AuditReport
+from ..errors import CMIEIError
 from .views_model import WIDTH
 
+try:
+    from . import digits
+except ModuleNotFoundError as error:
+    raise CMIEIError(
+        "the demo needs scikit-learn for its data",
+        got=str(error),
+        expected="the extra [demo]",
+        remedy="pip install 'cmiei-hooks[demo]'",
+    ) from error
+
 EPOCHS = 30
-SPLITS = [WIDTH] * len(digits.VIEWS)
+HEAD = "classifier"
+VIEWS = digits.VIEWS
+SPLITS = [WIDTH] * len(VIEWS)
 
 
 def train(seed: int, equalise: bool) -> Iterator[tuple[int, nn.Module]]:
@@ -23,7 +38,7 @@ def train(seed: int, equalise: bool) -> Iterator[tuple[int, nn.Module]]:
     model, loader = digits.make_model(), digits.make_train_loader(seed)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     handle = cmiei_hooks.attach(
-        model, head="classifier", splits=SPLITS, names=digits.VIEWS, enabled=equalise, log=equalise
+        model, head=HEAD, splits=SPLITS, names=VIEWS, enabled=equalise, log=equalise
     )
     for epoch in range(EPOCHS):
         handle.set_epoch(epoch)
@@ -35,3 +50,45 @@ def train(seed: int, equalise: bool) -> Iterator[tuple[int, nn.Module]]:
             optimizer.step()
         yield epoch + 1, model
     handle.remove()
+
+
+def train_and_save(
+    seed: int, equalise: bool, path: Path, done: Callable[[int], object] = lambda epochs: None
+) -> None:
+    """Train from the seed and save the weights.
+
+    Args:
+        seed: of weights, batches and noise.
+        equalise: whether C-MIEI acts.
+        path: the checkpoint to write.
+        done: called after each epoch with the number of epochs done.
+    """
+    # One thread: the model is tiny, and its sums then have the same order on every machine.
+    with _one_thread():
+        for epochs, trained in train(seed, equalise):
+            done(epochs)
+            model = trained
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(model.state_dict(), path)
+
+
+def audit_digits(checkpoint: Path) -> AuditReport:
+    """The audit of a checkpoint over the test digits."""
+    return cmiei_hooks.audit(
+        digits.make_model(),
+        digits.make_test_loader(),
+        head=HEAD,
+        splits=SPLITS,
+        names=VIEWS,
+        checkpoints=checkpoint,
+    )
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

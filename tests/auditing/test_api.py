@@ -16,8 +16,8 @@ from cmiei_hooks.auditing.bootstrap import Interval
 WHERE = {"head": "classifier", "splits": WIDTHS}
 
 
-def means(figures: dict) -> list[float]:
-    return [figure.mean for figure in figures.values()]
+def means(intervals: dict) -> list[float]:
+    return [interval.mean for interval in intervals.values()]
 
 
 def normed() -> Fused:
@@ -36,7 +36,7 @@ def batches(count: int = 3, labels: bool = True) -> list:
     ]
 
 
-def test_the_figures_are_those_of_an_evaluation_written_by_hand():
+def test_the_means_are_those_of_an_evaluation_written_by_hand():
     model = normed()
     report = audit(model, batches(), **WHERE)
 
@@ -165,22 +165,21 @@ class SkipsHead(Fused):
 
 
 @pytest.mark.parametrize(
-    ("model", "data", "message"),
+    ("model", "data"),
     [
-        (SkipsHead(), batches(), "eval mode without calling its head 'classifier'"),
-        (Fused(), [], "nothing to measure"),
-        (Fused(), None, "cannot be iterated over"),
-        (Fused(), [{"y": torch.randn(4, 6)}], "a dict of y as one argument"),
-        (
-            Fused(),
-            [(torch.randn(4, 6), torch.zeros(3, dtype=torch.int64))],
-            "3 labels, logits of 4",
+        pytest.param(SkipsHead(), batches(), id="head not called"),
+        pytest.param(Fused(), [], id="no batch"),
+        pytest.param(Fused(), None, id="no batches"),
+        pytest.param(Fused(), [{"y": torch.randn(4, 6)}], id="unknown keyword"),
+        pytest.param(
+            Fused(), [(torch.randn(4, 6), torch.zeros(3, dtype=torch.int64))], id="three labels"
         ),
     ],
 )
-def test_what_cannot_be_measured_is_refused(model, data, message):
-    with pytest.raises(CMIEIError, match=message):
+def test_what_cannot_be_measured_is_refused(model, data, golden):
+    with pytest.raises(CMIEIError) as error:
         audit(model, data, **WHERE)
+    golden(f"{error.value.problem}\n{error.value.remedy}")  # the rest may be what torch says
 
 
 def test_an_attached_training_hook_is_not_disturbed():
@@ -237,18 +236,21 @@ def test_labels_and_groups_may_be_any_column_and_are_not_passed_to_the_model():
 
 
 @pytest.mark.parametrize(
-    ("batch", "columns", "message"),
+    ("batch", "columns"),
     [
-        ({"x": torch.randn(4, 6), "label": torch.zeros(4).long()}, {"labels": "lable"}, "'label'"),
-        ((torch.randn(4, 6),), {"group_by": 3}, "no column 3"),
-        ((torch.randn(4, 6), torch.zeros(4)), {"labels": 1}, "no classes"),
-        ((torch.randn(4, 6), torch.zeros(4, 2)), {"group_by": 1}, "one value for each sample"),
-        ((torch.randn(4, 6), ["a"] * 3), {"group_by": 1}, "3 groups, logits of 4"),
+        ({"x": torch.randn(4, 6), "label": torch.zeros(4).long()}, {"labels": "lable"}),
+        ((torch.randn(4, 6),), {"group_by": 3}),
+        ((torch.randn(4, 6),), {"inputs": [1]}),
+        (torch.randn(4, 6), {"inputs": [0]}),
+        ((torch.randn(4, 6), torch.zeros(4)), {"labels": 1}),
+        ((torch.randn(4, 6), torch.zeros(4, 2)), {"group_by": 1}),
+        ((torch.randn(4, 6), ["a"] * 3), {"group_by": 1}),
     ],
 )
-def test_columns_that_are_not_there_are_refused(batch, columns, message):
-    with pytest.raises(CMIEIError, match=message):
+def test_columns_that_are_not_there_or_hold_something_else_are_refused(batch, columns, golden):
+    with pytest.raises(CMIEIError) as error:
         audit(Fused(), [batch], **WHERE, **columns)
+    golden(error.value)
 
 
 def test_with_a_forward_of_the_users_no_labels_are_guessed():
@@ -263,3 +265,11 @@ def test_with_a_forward_of_the_users_no_labels_are_guessed():
     report = audit(model, [batch], **WHERE, forward=forward, labels=1)
     right = (model.classifier(model.features(x)).argmax(1) == batch[1]).float().mean().item()
     assert report.accuracy.mean == pytest.approx(right)
+
+
+def test_splits_may_name_the_modalities():
+    named = audit(Fused(), batches(), "classifier", dict(zip("abc", WIDTHS, strict=True)))
+    assert named.names == ("a", "b", "c")
+    one = Fused()
+    by_name = audit(one, batches(), "classifier", dict(zip("rnt", WIDTHS, strict=True)))
+    assert by_name.influence == audit(one, batches(), **WHERE).influence

@@ -11,6 +11,7 @@ import pytest
 import torch
 from helpers import WIDTHS, Fused
 from rich.console import Console
+from torch import nn
 
 from cmiei_hooks import audit
 
@@ -110,7 +111,7 @@ def test_samples_csv_has_a_row_for_each_sample(tmp_path):
 
 def test_intervals_are_over_identities_if_there_are_enough():
     torch.manual_seed(0)
-    model, x = Fused(), torch.randn(200, 6)
+    model, x = Fused(nn.Linear(12, 40)), torch.randn(200, 6)
     few = audit(model, [(x, torch.arange(200) % 7)], **WHERE)
     many = audit(model, [(x, torch.arange(200) // 5)], **WHERE)
     assert (few.interval_over, many.interval_over) == ("samples", "identities")

@@ -49,6 +49,9 @@ def loader():
     generator = torch.Generator().manual_seed(0)
     return [(torch.randn(5, 6, generator=generator), torch.tensor([0, 1, 2, 0, 1]))] * 2
 
+def turned_loader():
+    return [(label, x) for x, label in loader()]
+
 class TwoInputs(nn.Module):
     # Two tensors to its fusion, in training only, and it needs the labels.
     def __init__(self):
@@ -175,6 +178,43 @@ def test_diagnose_prints_a_table_and_writes_the_report(project, capsys):
     assert sorted(path.name for path in Path("out").iterdir()) == written
 
 
+class Closed:
+    """Standard output that cannot be written to any more."""
+
+    encoding = "utf-8"
+
+    def write(self, text: str) -> int:
+        raise BrokenPipeError("closed")
+
+    def flush(self) -> None:
+        pass
+
+
+def test_the_report_is_on_disk_before_anything_is_printed(project, monkeypatch):
+    monkeypatch.setattr(sys, "stdout", Closed())
+    assert main(arguments()) == 3
+    assert read(project)["n_samples"] == 10
+
+
+def test_inputs_and_weights_are_chosen_by_their_options(project):
+    import their_code
+
+    torch.manual_seed(5)
+    ema = {f"ema.{k}": v for k, v in their_code.model().state_dict().items()}
+    plain = their_code.model().state_dict()
+    torch.save(plain | ema, "twins.pth")
+    options = arguments(checkpoint="twins.pth", data="their_code:turned_loader", inputs="1")
+    assert main(options) == 0
+    report = read(project)
+    assert report["environment"]["inputs"] == {"x": "column 1"}
+    assert main([*options, "--weights", "ema"]) == 0
+    chosen = read(project)
+    assert chosen["influence"] != report["influence"]
+    torch.save({k.removeprefix("ema."): v for k, v in ema.items()}, "ema.pth")
+    assert main([*options, "--checkpoint", "ema.pth"]) == 0
+    assert read(project)["influence"] == chosen["influence"]
+
+
 def test_a_chain_of_two_inputs_and_one_logit_in_the_training_branch_with_its_own_forward(project):
     import their_code
 
@@ -250,13 +290,13 @@ def test_ctrl_c_ends_the_collection_and_waits_for_the_report(project, monkeypatc
     assert main(arguments(data="their_code:pressing")) == 130
     report = read(project)
     assert (report["partial"], report["n_samples"]) == (True, 5)
-    make = checkpoints.make_report
+    make = checkpoints.build_report
 
     def pressed(*args, **kwargs):
         signal.raise_signal(signal.SIGINT)
         return make(*args, **kwargs)
 
-    monkeypatch.setattr(checkpoints, "make_report", pressed)
+    monkeypatch.setattr(checkpoints, "build_report", pressed)
     assert main(arguments(output="later")) == 130
     report = read(project, "later")
     assert (report["partial"], report["n_samples"]) == (False, 10)
@@ -470,45 +510,50 @@ def test_names_are_not_taken_for_markup(project, capsys):
 
 
 @pytest.mark.parametrize(
-    ("changes", "code", "message"),
+    ("changes", "code"),
     [
-        ({"data": ""}, 2, "missing --data"),
-        ({"modalities": "{a: 0, v: 1}"}, 3, "both say where"),
-        ({"splits": "", "modalities": "{a: 0}"}, 3, "two or more modalities"),
-        ({"forward": "their_code:backward"}, 3, "no function 'backward'"),
-        ({"logits": "2.5"}, 3, "output= cannot say"),
-        ({"model": "", "head": ""}, 2, "missing --model, --head"),
-        ({"splits": ""}, 2, "missing --splits (or --modalities)"),
-        ({"fail-above": "vidoe=1"}, 2, "no modality 'vidoe'"),
-        ({"model-args": "depth=3"}, 3, "cannot be called with depth"),
-        ({"labels": "3"}, 3, "no column 3"),
-        ({"config": "none.yml"}, 2, "none.yml"),
-        ({"features": "none.pt"}, 3, "features cannot be read"),
-        ({"data": "their_code:raising"}, 3, "OSError: disk"),
-        ({"data": "their_code:empty"}, 3, "nothing to measure"),
-        ({"data": "their_code:exiting"}, 3, "sys.exit(0)"),
-        ({"save-features": "best.pth/f.pt"}, 3, "directory"),
-        ({"head": "clasifier"}, 3, "weights of the head|no module named 'clasifier'"),
-        ({"splits": "5,4"}, 3, "5 + 4 = 9"),
-        ({"names": "a"}, 2, "1 names"),
-        ({"checkpoint": "worst.pth"}, 3, "cannot be read"),
-        ({"model": "their_code:mdoel"}, 3, "did you mean 'model'"),
-        ({"model": "their_code:no_model"}, 3, "does not return a model"),
-        ({"data": "their_code:no_loader"}, 3, "cannot be iterated"),
-        ({"data": "their_code:other_batches"}, 3, "cannot be called with a batch"),
-        ({"model": "their_code:needs_arguments"}, 3, "cannot be called without arguments"),
-        ({"model": ".their_code:model"}, 3, "cannot be imported"),
-        ({"output": "best.pth"}, 3, "output directory"),
-        ({"data": "their_code:interrupted"}, 130, "interrupted"),
-        ({"device": "cuda:99"}, 3, "cannot be moved to 'cuda:99'"),
-        ({"device": "gpu"}, 3, "cannot be moved to 'gpu'"),
+        ({"data": ""}, 2),
+        ({"modalities": "{a: 0, v: 1}"}, 3),
+        ({"splits": "", "modalities": "{a: 0}"}, 3),
+        ({"forward": "their_code:backward"}, 3),
+        ({"logits": "2.5"}, 3),
+        ({"model": "", "head": ""}, 2),
+        ({"splits": ""}, 2),
+        ({"fail-above": "vidoe=1"}, 2),
+        ({"model-args": "depth=3"}, 3),
+        ({"labels": "3"}, 3),
+        ({"config": "none.yml"}, 2),
+        ({"features": "none.pt"}, 3),
+        ({"data": "their_code:raising"}, 3),
+        ({"data": "their_code:empty"}, 3),
+        ({"data": "their_code:exiting"}, 3),
+        ({"save-features": "best.pth/f.pt"}, 3),
+        ({"head": "clasifier"}, 3),
+        ({"splits": "5,4"}, 3),
+        ({"names": "a"}, 2),
+        ({"checkpoint": "worst.pth"}, 3),
+        ({"model": "their_code:mdoel"}, 3),
+        ({"model": "their_code:no_model"}, 3),
+        ({"data": "their_code:no_loader"}, 3),
+        ({"data": "their_code:other_batches"}, 3),
+        ({"model": "their_code:needs_arguments"}, 3),
+        ({"model": ".their_code:model"}, 3),
+        ({"output": "best.pth"}, 3),
+        ({"data": "their_code:interrupted"}, 130),
+        ({"device": "cuda:99"}, 3),
+        ({"device": "gpu"}, 3),
+        ({"weights": "ema"}, 3),
+        ({"inputs": "4"}, 3),
     ],
 )
-def test_errors_have_a_message_and_an_exit_code(project, capsys, changes, code, message):
+def test_errors_have_a_message_and_an_exit_code(project, capsys, golden, changes, code):
     assert main(arguments(**changes)) == code
     error = capsys.readouterr().err
-    assert any(part in error for part in message.split("|"))
-    assert "Traceback" not in error or "OSError" in message
+    if "Traceback" in error:  # of the user's code
+        golden(error.splitlines()[-1])
+    else:
+        golden(error.splitlines()[0])  # the rest may be what torch says
+    assert ("Traceback" in error) == ("their_code:raising" in changes.values())
     assert not (project / "out" / "report.json").exists()
 
 
@@ -523,7 +568,7 @@ def test_a_wrong_command_line_exits_with_2(project, argv, capsys):
     assert "usage:" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("tool", ["diagnose", "demo"])
+@pytest.mark.parametrize("tool", ["diagnose", "demo", "validate"])
 def test_the_tools_run_from_anywhere_without_installation(tmp_path, tool):
     done = subprocess.run(
         [sys.executable, str(ROOT / "tools" / f"{tool}.py"), "--help"],

@@ -1,9 +1,7 @@
-"""The demo and the audit of its model, end to end; the figures are recomputed here."""
+"""The demo and the audit of its model, end to end; the values are recomputed here."""
 
 from __future__ import annotations
 
-import ast
-import inspect
 import io
 import json
 import re
@@ -51,7 +49,7 @@ def table(text: str) -> dict[str, list[str]]:
     return {row[0]: row[1:] for row in rows if row}
 
 
-def test_the_table_has_the_figures_of_the_saved_checkpoints(demo):
+def test_the_table_has_the_values_of_the_saved_checkpoints(demo):
     directory, text = demo
     rows = table(text)
     plain, equalised = directory / "plain.pth", directory / "equalised.pth"
@@ -86,16 +84,6 @@ def test_the_log_is_shown_for_the_equalised_run_only(demo):
     assert all((float(ratio) > 0) == (int(epoch) >= 5) for epoch, _, ratio in lines)
 
 
-def test_the_model_of_the_demo_knows_nothing_of_this_package():
-    imported = {
-        name
-        for node in ast.walk(ast.parse(inspect.getsource(digits)))
-        if isinstance(node, (ast.Import, ast.ImportFrom))
-        for name in [getattr(node, "module", None), *(alias.name for alias in node.names)]
-    }
-    assert not any("cmiei" in (name or "") for name in imported)
-
-
 def test_diagnose_without_arguments_audits_the_model_of_the_demo(demo, monkeypatch, capsys):
     directory = demo[0]
     monkeypatch.chdir(directory.parents[1])
@@ -119,10 +107,10 @@ def test_diagnose_without_arguments_trains_that_model_if_it_never_was(tmp_path, 
     assert report["influence"] == again["influence"]  # the same seed, the same model
 
 
-def test_without_scikit_learn_the_demo_says_what_to_install(monkeypatch, capsys):
+def test_without_scikit_learn_the_demo_says_what_to_install(monkeypatch, capsys, golden):
     for name in ("training", "digits"):
-        monkeypatch.delitem(sys.modules, f"cmiei_hooks.demo.{name}")
-        monkeypatch.delattr(f"cmiei_hooks.demo.{name}")
+        monkeypatch.delitem(sys.modules, f"cmiei_hooks.demo.{name}", raising=False)
+        monkeypatch.delattr(f"cmiei_hooks.demo.{name}", raising=False)
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
     assert main(["demo"]) == 3
-    assert "cmiei-hooks[demo]" in capsys.readouterr().err
+    golden(capsys.readouterr().err)

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from cmiei_hooks import Config, attach
-from cmiei_hooks.auditing.collect import Collected, Setting, collect, collect_again
+from cmiei_hooks.auditing import AuditOptions
+from cmiei_hooks.auditing.collect import Collected, collect, collect_again
 from cmiei_hooks.fusion import locate
 
 from .head import Functions, Shape, three_steps, training_step
@@ -54,8 +55,8 @@ def backbone_and_audit(batch: int, classes: int, device: torch.device) -> Functi
 
     return {
         "plain loop": plain,
-        "audit": lambda: _checked(collect(model, batches, head, Setting(null_samples=0))),
-        "audit, first 256 samples": lambda: _checked(collect(model, batches, head, Setting())),
+        "audit": lambda: _checked(collect(model, batches, head, AuditOptions(null_samples=0))),
+        "audit, first 256 samples": lambda: _checked(collect(model, batches, head, AuditOptions())),
     }
 
 
@@ -75,8 +76,8 @@ def head_and_audit(shape: Shape, device: torch.device) -> Functions:
     model = shape.model(device).eval()
     features = shape.features(torch.device("cpu"))
     head = locate(model, shape.settings)
-    how = Setting(null_samples=0)
-    found = _checked(collect(model, [features], head, how, keep_calls=True))
+    options = AuditOptions(null_samples=0)
+    found = _checked(collect(model, [features], head, options, keep_calls=True))
     here = features.to(device)
     modalities = shape.modalities
     # All coalitions and two other baselines (and the draws of the null, which are left out here).
@@ -89,7 +90,7 @@ def head_and_audit(shape: Shape, device: torch.device) -> Functions:
 
     return {
         f"{products} head forwards": multiply,
-        "audit": lambda: _checked(collect_again(model, found.calls, head, how)),
+        "audit": lambda: _checked(collect_again(model, found.calls, head, options)),
     }
 
 

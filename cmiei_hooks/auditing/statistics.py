@@ -1,0 +1,82 @@
+"""Descriptive statistics of recorded influences: agreement, inequality, histogram.
+
+``N`` is the samples, ``M`` the modalities. Influences are finite: samples with NaN or infinite
+logits are left out before.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ..functional import FLOOR, dominant
+
+__all__ = ["EDGES", "agreement", "histogram", "inequality"]
+
+EDGES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
+"""Edges for a histogram of influences. Most influences are near 0 and a few are large, so every bin
+is about three times as wide as the one before, and the usual values of ABS_THR are edges."""
+
+
+def agreement(a: Tensor, b: Tensor, floor: float = FLOOR) -> tuple[Tensor, float]:
+    """How far two measurements of the same samples agree.
+
+    Args:
+        a: ``[N, M]``, the influences by one measurement (with one baseline, say).
+        b: ``[N, M]``, those by the other; the units may differ.
+        floor: influences up to here make no modality dominant.
+
+    Returns:
+        float64 ``[N]``: 1 where both find the same modality dominant, or both none, else 0 (the
+        mean is the share of such samples); and Spearman's rank correlation of all ``N * M``
+        influences, equal ones with the mean of their ranks, NaN where all influences of one
+        measurement are equal.
+    """
+    same = (dominant(a, floor) == dominant(b, floor)).double()
+    x, y = (ranks - ranks.mean() for ranks in (_ranks(a.flatten()), _ranks(b.flatten())))
+    spread = math.sqrt((x @ x).item() * (y @ y).item())
+    return same, (x @ y).item() / spread if spread else math.nan
+
+
+def _ranks(values: Tensor) -> Tensor:
+    _, place, count = torch.unique(values, return_inverse=True, return_counts=True)
+    last = count.cumsum(0)
+    ranks: Tensor = last - (count - 1).double() / 2
+    return ranks[place]
+
+
+def inequality(means: Tensor) -> Tensor:
+    """The Gini coefficient of influence over the modalities.
+
+    Half the mean absolute difference of two modalities in units of their mean: 0 when all have the
+    same influence, ``(M - 1) / M`` when one has it all. 0 also when there is no influence at all.
+
+    Args:
+        means: ``[..., M]``, at least 0.
+
+    Returns:
+        ``[...]``, without unit.
+    """
+    differences = (means[..., :, None] - means[..., None, :]).abs().sum((-2, -1))
+    total = means.sum(-1)
+    return (differences / (2 * means.shape[-1] * total)).masked_fill(total == 0, 0)
+
+
+def histogram(values: Tensor, edges: Sequence[float] = EDGES) -> list[int]:
+    """The number of values below the first edge, between two edges, and from the last edge on.
+
+    Args:
+        values: ``[N]``.
+        edges: ascending. A value that equals an edge belongs to the bin above it.
+
+    Returns:
+        ``len(edges) + 1`` counts that add up to N.
+    """
+    bins = torch.bucketize(
+        values.double().contiguous(), torch.tensor(edges, dtype=torch.float64), right=True
+    )
+    counts: list[int] = bins.bincount(minlength=len(edges) + 1).tolist()
+    return counts

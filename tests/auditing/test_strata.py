@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cmiei_hooks.auditing.statistics import inequality
+from cmiei_hooks.auditing.strata import strata
+
+# Few values, so that ties are common, and all exact in binary.
+few = st.sampled_from([0.0, 0.125, 0.25, 0.5, 1.0, 3.0])
+
+
+def tables(rows: int, most: int = 5) -> st.SearchStrategy[list[list[float]]]:
+    return st.integers(2, most).flatmap(
+        lambda m: st.lists(st.lists(few, min_size=m, max_size=m), min_size=rows, max_size=12)
+    )
+
+
+def tensor(values: object) -> torch.Tensor:
+    return torch.tensor(values, dtype=torch.float64)
+
+
+@settings(deadline=None, max_examples=80)
+@given(tables(1), st.integers(1, 4), st.randoms())
+def test_strata_are_the_means_and_shares_of_each_value(rows, count, random):
+    labels = [f"cam{c}" for c in range(count)]
+    codes = [random.randrange(count) for _ in rows]
+    found = strata(tensor(rows).float(), torch.tensor(codes), labels)
+    assert sorted(s.value for s in found) == sorted({labels[c] for c in codes})
+    for one in found:
+        mine = [row for row, c in zip(rows, codes, strict=True) if labels[c] == one.value]
+        means = [math.fsum(column) / len(mine) for column in zip(*mine, strict=True)]
+        firsts = [row.index(max(row)) if max(row) else None for row in mine]
+        assert one.n == len(mine)
+        assert one.influence == pytest.approx(means)
+        assert one.dominance == pytest.approx([firsts.count(m) / one.n for m in range(len(means))])
+        assert one.inequality == pytest.approx(inequality(tensor(means)).item())
+    keys = [(-round(s.inequality, 12), -s.n, s.value) for s in found]
+    assert keys == sorted(keys)
+
+
+def test_strata_that_are_equally_unequal_come_by_size_and_name():
+    # Sums are rounded: the inequality of the three samples comes out larger in the last digit.
+    codes = torch.tensor([0] * 3 + [2] * 7 + [1] * 7 + [3])
+    influence = tensor([[0.1, 0.2]]).repeat(18, 1)
+    influence[-1] = tensor([0.0, 0.3])
+    found = strata(influence, codes, ["a few", "c", "b", "one-sided", "absent"])
+    assert [s.value for s in found] == ["one-sided", "b", "c", "a few"]
