@@ -209,15 +209,14 @@ class OutputCheck:
 
     def __call__(self, module: nn.Module, args: Any, *returned: Any) -> Any:
         """The signature of a forward hook; a pre-hook is called without ``returned``."""
-        if self._run is None or self.paused or exporting():
-            return None
+        waits = self._only_training and not module.training
+        if self._run is None or self.paused or waits or exporting():
+            return None  # without a graph break in compiled code
         return self._run(module, *returned)
 
     def _dispatch(self, module: nn.Module, *returned: Any) -> Any:
         if self._head is None or self._model is None or in_backward() or transform() is not None:
             return None
-        if self._only_training and not self._head.last.training:
-            return None  # a validation before the first training call
         if not returned:
             self._gradient, self._outputs = torch.is_grad_enabled(), []
             return None

@@ -120,6 +120,7 @@ def test_without_gradient_the_last_module_tells():
         assert ends_in_probabilities(head[0], head[0](torch.randn(3, 12))) == ""
 
 
+@pytest.mark.filterwarnings("ignore:.*returns probabilities")
 def test_the_remedy_gives_the_influence_of_the_logits(x):
     """And without it the influence is many times smaller."""
 
