@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 from helpers import Fused
 from torch import Tensor
 
@@ -35,6 +39,25 @@ def model() -> Fused:
 @pytest.fixture
 def x() -> Tensor:
     return torch.randn(16, 6)
+
+
+@pytest.fixture(scope="session")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], None]], Path]:
+    """Fill a folder once in a test run: by the first pytest-xdist worker that asks for it."""
+    base = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        base = base.parent  # the folder of all workers
+
+    def folder(name: str, fill: Callable[[Path], None]) -> Path:
+        path = base / name.replace(" ", "_")
+        with FileLock(path.with_suffix(".lock")):
+            if not path.exists():
+                partial = Path(tempfile.mkdtemp(dir=base))
+                fill(partial)
+                partial.rename(path)
+        return path
+
+    return folder
 
 
 __all__ = ["golden"]  # a fixture

@@ -14,8 +14,12 @@ from torch.utils.checkpoint import checkpoint
 import cmiei_hooks
 
 WIDTHS = [8, 8, 8]
-OPTIMIZER_STEPS = 30
+STEPS = 10
+"""Optimizer steps of a cell. A tool without one of its guards differs at the first of them."""
+LONG = 30
+"""Optimizer steps of the cells in eager mode."""
 ACCUMULATE = 2
+"""Forwards and backwards for one optimizer step."""
 
 
 class Chain(nn.Sequential):
@@ -49,21 +53,24 @@ PRECISIONS: dict[str, Callable[[], contextlib.AbstractContextManager[Any]]] = {
 
 
 class Model(nn.Module):
-    """Encoders with dropout and BatchNorm, concatenation, a head; perhaps checkpointed."""
+    """An encoder with BatchNorm and dropout, concatenation, a head; perhaps checkpointed.
+
+    One encoder computes the features of all modalities: the tool never sees it.
+    """
 
     def __init__(
         self, head: nn.Module, recompute: str = "nothing", reentrant: bool = False
     ) -> None:
         super().__init__()
-        self.encoders = nn.ModuleList(
-            nn.Sequential(nn.Linear(6, width), nn.BatchNorm1d(width), nn.Dropout(0.2))
-            for width in WIDTHS
+        features = sum(WIDTHS)
+        self.encoder = nn.Sequential(
+            nn.Linear(6, features), nn.BatchNorm1d(features), nn.Dropout(0.2)
         )
         self.classifier = head
         self.recompute, self.reentrant = recompute, reentrant
 
     def fuse(self, x: Tensor) -> Tensor:
-        return torch.cat([encode(x) for encode in self.encoders], dim=-1)
+        return torch.cat(self.encoder(x).split(WIDTHS, dim=-1), dim=-1)
 
     def block(self, x: Tensor) -> Tensor:
         return self.classifier(self.fuse(x))
@@ -95,12 +102,12 @@ def train(
     wrap: Callable[[nn.Module], nn.Module],
     precision: str,
     attach_when: str,
-    steps: int = OPTIMIZER_STEPS,
+    steps: int = STEPS,
     seed: int = 0,
     **settings: Any,
 ) -> list[tuple[str, Any]]:
-    """Train; returns every loss, gradient, parameter, buffer and its version, the optimizer's state
-    and the state of the generator, by name.
+    """Train, and return by name all losses, gradients, parameters, buffers, versions of buffers, the
+    optimizer's state and the generator's state.
 
     Args:
         attach_when: ``never``, or ``before`` or ``after`` the wrapping.

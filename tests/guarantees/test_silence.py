@@ -1,10 +1,11 @@
-"""The promise: attached and not substituting, training is the same to the bit."""
+"""Silence: while the tool does not substitute, training is the same to the bit."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import silence
@@ -17,7 +18,7 @@ CHECKPOINTED = [
     for head in HEADS
     for recompute in ("head", "block")
     for reentrant in (False, True)
-    # Autograd itself refuses to write in place into the input of a checkpointed head.
+    # Autograd itself forbids a checkpointed head to write into its input.
     if not (head.startswith("in-place") and recompute == "head")
 ]
 
@@ -37,38 +38,47 @@ def compiled(model: nn.Module) -> nn.Module:
 
 
 def broken(model: nn.Module) -> nn.Module:
-    """Compiled with a graph break in the middle of the head, where the tool has one."""
+    """Compile the model with a graph break in the middle of the head, where the tool has one."""
     empty = torch.compiler.disable(lambda module, args: None)
     model.classifier[0].register_forward_pre_hook(empty)
     return compiled(model)
 
 
 @functools.cache
-def plain(head: str, precision: str, wrap: Callable[[nn.Module], nn.Module], **options) -> list:
+def plain(
+    head: str, precision: str, wrap: Callable[[nn.Module], nn.Module], steps: int, **options
+) -> list:
     """A run without the tool; several cells are compared with it."""
-    return train(build(head, **options), wrap, precision, "never")
+    return train(build(head, **options), wrap, precision, "never", steps)
 
 
-def compare(head: str, precision: str, wrap=unwrapped, when="after", without=None, **options):
-    found = train(build(head, **options), wrap, precision, when)
-    return differences(plain(head, precision, without or wrap, **options), found)
+def compare(
+    head: str,
+    precision: str = "fp32",
+    wrap: Callable[[nn.Module], nn.Module] = unwrapped,
+    when: str = "after",
+    without: Callable[[nn.Module], nn.Module] | None = None,
+    steps: int = silence.STEPS,
+    settings: dict[str, Any] | None = None,
+    **options,
+) -> list[str]:
+    """What differs between training without the tool and with it."""
+    run = train(build(head, **options), wrap, precision, when, steps, **(settings or {}))
+    return differences(plain(head, precision, without or wrap, steps, **options), run)
 
 
 @pytest.mark.cell
 @pytest.mark.parametrize("precision", silence.PRECISIONS)
 @pytest.mark.parametrize("head", HEADS)
 def test_eager(head, precision):
-    assert compare(head, precision) == []
+    assert compare(head, precision, steps=silence.LONG) == []
 
 
 @pytest.mark.cell
 @pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize("settings", [{"warmup_epochs": 9, "p_max": 1.0}, {"k": 3}], ids=str)
 def test_in_warm_up_and_between_estimates(head, settings):
-    def run(when: str):
-        return train(build(head), lambda m: m, "fp32", when, **settings)
-
-    assert differences(run("never"), run("after")) == []
+    assert compare(head, settings=settings) == []
 
 
 @pytest.mark.cell
@@ -94,6 +104,7 @@ def test_suspended_or_in_eval_mode_an_acting_tool_is_silent(head, how):
     assert differences(run(False), run(True)) == []
 
 
+@pytest.mark.slow
 @pytest.mark.cell
 @pytest.mark.skipif(
     torch.__version__ < "2.13",
@@ -106,9 +117,10 @@ def test_suspended_or_in_eval_mode_an_acting_tool_is_silent(head, how):
 def test_compiled(head, precision, when):
     # Under autocast a graph break between the links rounds differently by itself.
     with_break = head == "chain" and precision == "bf16"
-    found = compare(head, precision, compiled, when, broken if with_break else compiled)
+    without = broken if with_break else compiled
+    different = compare(head, precision, compiled, when, without)
     # How often AOT writes a buffer back depends on where the graph breaks; the values do not.
-    assert [name for name in found if not name.startswith("version")] == []
+    assert [name for name in different if not name.startswith("version")] == []
 
 
 @pytest.mark.cell

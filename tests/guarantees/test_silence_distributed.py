@@ -1,27 +1,23 @@
-"""The promise of silence at two ranks: DistributedDataParallel and FSDP2, gloo on CPU."""
+"""Silence at two ranks: DistributedDataParallel and FSDP2, gloo on CPU."""
 
 from __future__ import annotations
 
 import itertools
 import json
-import tempfile
 from pathlib import Path
 
 import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from guards import GUARDS, without
 from silence import HEADS, PRECISIONS, Model, differences, train
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-try:
-    from torch.distributed.fsdp import fully_shard
-except ImportError:  # FSDP2 came with torch 2.6
-    fully_shard = None
-
 RANKS = 2
-WRAPS = ["ddp"] + (["fsdp2"] if fully_shard else [])
+# FSDP2 came with torch 2.6. It is imported in the ranks only: that takes seconds.
+WRAPS = ["ddp"] + (["fsdp2"] if torch.__version__ >= "2.6" else [])
 # fully_shard forbids a head to write in place into its input, without the tool too.
 NOT_SHARDED = {"in-place relu", "in-place leaky relu"}
 RUNS = [
@@ -30,6 +26,8 @@ RUNS = [
     if not (run[0] == "fsdp2" and run[1] in NOT_SHARDED)
 ]
 CELLS = [(*run, when) for run in RUNS for when in ("before", "after")]
+GUARD = "buffers are lent"
+"""What is taken away in the negative controls."""
 
 
 def wrap_ddp(model: nn.Module) -> nn.Module:
@@ -37,7 +35,9 @@ def wrap_ddp(model: nn.Module) -> nn.Module:
 
 
 def wrap_fsdp2(model: nn.Module) -> nn.Module:
-    mesh = dist.init_device_mesh("cpu", (RANKS,)) if hasattr(dist, "init_device_mesh") else None
+    from torch.distributed.fsdp import fully_shard
+
+    mesh = dist.init_device_mesh("cpu", (RANKS,))
     fully_shard(model.classifier, mesh=mesh)
     return fully_shard(model, mesh=mesh)
 
@@ -49,29 +49,46 @@ def run(wrap: str, head: str, precision: str, attach_when: str, rank: int) -> li
     return train(model, wrapper, precision, attach_when, seed=rank)
 
 
-def worker(rank: int, directory: str) -> None:
+def worker(rank: int, folder: Path) -> None:
+    """Run all cells on one rank, and write what differs in each."""
     torch.set_num_threads(1)
-    dist.init_process_group(
-        "gloo", init_method=f"file://{directory}/store", rank=rank, world_size=RANKS
-    )
+    store = f"file://{folder}/store"
+    dist.init_process_group("gloo", init_method=store, rank=rank, world_size=RANKS)
     found: dict[str, list[str]] = {}
     for which in RUNS:
         plain = run(*which, "never", rank)
         for when in ("before", "after"):
             found[str((*which, when))] = differences(plain, run(*which, when, rank))
-    Path(directory, f"{rank}.json").write_text(json.dumps(found))
+    head, _, _ = GUARDS[GUARD]
+    for wrap in WRAPS:
+        plain = run(wrap, head, "fp32", "never", rank)
+        with without(GUARD):
+            found[wrap] = differences(plain, run(wrap, head, "fp32", "after", rank))
+    (folder / f"{rank}.json").write_text(json.dumps(found))
     dist.destroy_process_group()
 
 
+def start_ranks(folder: Path) -> None:
+    mp.start_processes(worker, (folder,), nprocs=RANKS, start_method="spawn")
+
+
 @pytest.fixture(scope="module")
-def found() -> list[dict[str, list[str]]]:
-    with tempfile.TemporaryDirectory() as directory:
-        mp.start_processes(worker, (directory,), nprocs=RANKS, start_method="spawn")
-        return [json.loads(Path(directory, f"{rank}.json").read_text()) for rank in range(RANKS)]
+def found(once) -> list[dict[str, list[str]]]:
+    folder = once("silence at two ranks", start_ranks)
+    return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(RANKS)]
 
 
+@pytest.mark.slow
 @pytest.mark.cell
 @pytest.mark.parametrize("cell", CELLS, ids=["-".join(cell) for cell in CELLS])
 def test_two_ranks(found, cell):
     for rank in range(RANKS):
         assert found[rank][str(cell)] == []
+
+
+@pytest.mark.slow
+@pytest.mark.negative_control
+@pytest.mark.parametrize("wrap", WRAPS)
+def test_without_a_guard_the_ranks_differ(found, wrap):
+    for rank in range(RANKS):
+        assert found[rank][wrap] != []
