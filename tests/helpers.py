@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import torch
 from torch import Tensor, nn
 
+ROOT = Path(__file__).parents[1]
 WIDTHS = [4, 3, 5]
 
 
@@ -43,3 +49,21 @@ def trace(model: nn.Module) -> dict[str, object]:
             content = list(value.items()) if isinstance(value, dict) else value
             found[f"{name}.{key}"] = content
     return found
+
+
+def torchrun(script: Path, *options: str, path: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    """Run a script in two processes under the real launcher.
+
+    Args:
+        path: a folder that the script may import from, besides the checkout.
+    """
+    launcher = ["-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=0"]
+    launcher += ["--rdzv_backend=c10d", "--rdzv_endpoint=localhost:0"]
+    return subprocess.run(
+        [sys.executable, *launcher, str(script), *options],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+        env=os.environ | {"PYTHONPATH": f"{ROOT}:{path}", "OMP_NUM_THREADS": "1"},
+    )

@@ -1,83 +1,33 @@
-"""Two ranks with gloo: what they share, and what they do not."""
+"""Two ranks under ``torchrun``, with gloo: what they share, and what they do not."""
 
 from __future__ import annotations
 
-import copy
-import os
-import subprocess
-import sys
-import tempfile
 from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
-from helpers import WIDTHS, Fused, record_head_input
+from helpers import Fused, torchrun
+from rank import BATCH_LEVEL, batch, run
 
-import cmiei_hooks
-from cmiei_hooks import distributed
+TESTS = Path(__file__).parent
 
-RANKS = 2
-SETTINGS = {
-    "head": "classifier",
-    "splits": WIDTHS,
-    "k": 1,
-    "warmup_epochs": 0,
-    "abs_thr": 0.0,
-    "rel_thr": 0.0,
-    "seed": 3,
-}
+pytestmark = pytest.mark.slow
 
 
-def batch(rank: int) -> torch.Tensor:
-    """Unequal on purpose: 8 samples on rank 0, 12 on rank 1, which another modality dominates."""
-    return torch.randn(8 + 4 * rank, 6, generator=torch.Generator().manual_seed(2 * rank))
-
-
-def run(model: Fused, x: torch.Tensor, **settings) -> dict[str, object]:
-    """One step; everything as plain tensors and numbers."""
-    model, lines = copy.deepcopy(model), []
-    handle = cmiei_hooks.attach(model, log=lines.append, log_period=1, **SETTINGS, **settings)
-    inputs = record_head_input(model)
-    model(x).square().sum().backward()
-    return {
-        "substituted": handle.last.substituted,
-        "input": inputs[0],
-        "features": model.features(x).detach(),
-        "gradients": [p.grad for p in model.parameters()],
-        "metrics": handle.metrics(),
-        "reduced": handle.metrics(reduce=True),
-        "lines": len(lines),
-    }
-
-
-def worker(rank: int, directory: str) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group(
-        "gloo", init_method=f"file://{directory}/store", rank=rank, world_size=RANKS
-    )
-    torch.manual_seed(0)
-    model, x = Fused(), batch(rank)
-    batch_level = {"sample_level": False, "sigma": 0.0}
-    results = {
-        "same batch": run(model, batch(0), sigma=1.0, p_max=1.0),
-        "own": run(model, x, **batch_level),
-        "sync": run(model, x, sync=True, **batch_level),
-        "sync samples": run(model, x, sync=True, sigma=0.0, p_max=1.0),
-        "sync relative": run(model, x, sync=True, relative=True, sigma=0.0, p_max=1.0),
-        # the cap of rank 0 lets nobody through; it must take part all the same
-        "sync, one sample": run(model, x[: 1 + 7 * rank], sync=True, sigma=0.0, p_max=0.5),
-    }
-    torch.save(results, f"{directory}/{rank}.pt")
-    dist.destroy_process_group()
+def start_ranks(folder: Path) -> None:
+    done = torchrun(TESTS / "rank.py", str(folder), path=TESTS)
+    assert done.returncode == 0, done.stderr
+    (folder / "stdout").write_text(done.stdout)
 
 
 @pytest.fixture(scope="module")
-def ranks() -> list[dict[str, dict]]:
-    with tempfile.TemporaryDirectory() as directory:
-        mp.start_processes(worker, (directory,), nprocs=RANKS, start_method="spawn")
-        return [torch.load(Path(directory) / f"{r}.pt", weights_only=True) for r in range(RANKS)]
+def folder(once) -> Path:
+    return once("two ranks", start_ranks)
+
+
+@pytest.fixture(scope="module")
+def ranks(folder) -> list[dict[str, dict]]:
+    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
 
 
 @pytest.fixture(scope="module")
@@ -85,9 +35,8 @@ def together() -> dict[str, dict]:
     """One process with the batches of both ranks."""
     torch.manual_seed(0)
     model, x = Fused(), torch.cat([batch(0), batch(1)])
-    batch_level = {"sample_level": False, "sigma": 0.0}
     return {
-        "sync": run(model, x, **batch_level),
+        "sync": run(model, x, **BATCH_LEVEL),
         "sync samples": run(model, x, sigma=0.0, p_max=1.0),
         "sync relative": run(model, x, relative=True, sigma=0.0, p_max=1.0),
     }
@@ -101,8 +50,21 @@ def test_ranks_draw_different_noise(ranks):
     assert not torch.equal(one["input"], two["input"])
 
 
-def test_only_rank_0_writes_lines(ranks):
+def test_only_rank_0_writes_lines(ranks, folder):
     assert [rank["own"]["lines"] for rank in ranks] == [2, 0]
+    assert (folder / "stdout").read_text().count("C-MIEI attached") == 1
+
+
+def test_ranks_with_unequal_numbers_of_batches_do_not_hang(ranks):
+    assert [rank["unequal"]["steps"] for rank in ranks] == [3, 7]
+    assert [rank["unequal"]["ratio"] for rank in ranks] == [0.5, 0.5]
+
+
+def test_nothing_collective_happens_inside_the_hook(ranks):
+    for rank in ranks:
+        assert rank["unequal"]["collectives in training"]  # those of DistributedDataParallel
+        assert not any(rank["unequal"]["collectives in training"])
+        assert rank["unequal"]["collectives in metrics"] == [True]  # the watch would have seen it
 
 
 def test_without_sync_a_prototype_is_the_mean_of_the_ranks_own_batch(ranks):
@@ -127,8 +89,8 @@ def test_with_sync_the_ranks_do_what_one_process_with_all_batches_does(ranks, to
         torch.testing.assert_close(one + two, both, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.negative_control
 def test_the_joint_decision_is_not_that_of_one_rank(ranks):
-    """Otherwise the comparison above would not show that the decision is joint."""
     joint = ranks[0]["sync"]["substituted"][0]
     assert any(rank["own"]["substituted"][0] != joint for rank in ranks)
 
@@ -139,8 +101,8 @@ def test_with_sync_a_rank_whose_cap_is_zero_does_not_let_the_others_wait(ranks):
     assert (eight >= 0).sum() == 4
 
 
-def test_without_sync_they_do_not(ranks, together):
-    """The control: the comparison above can fail."""
+@pytest.mark.negative_control
+def test_without_sync_the_ranks_do_something_else(ranks, together):
     inputs = torch.cat([rank["own"]["input"] for rank in ranks])
     assert not torch.allclose(inputs, together["sync"]["input"])
 

@@ -6,17 +6,19 @@ How long it takes is measured by ``python -m tools.benchmark`` and not here.
 from __future__ import annotations
 
 import gc
-import resource
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from helpers import WIDTHS, Fused
-from torch import nn
+from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 import cmiei_hooks
 import cmiei_hooks.training.substitution
+from cmiei_hooks.training.statistics import Statistics
 from tools.benchmark.head import Shape
 from tools.benchmark.memory import peak_memory
 
@@ -73,33 +75,88 @@ class TestPeakMemory:
     CPU = torch.device("cpu")
 
     def test_with_many_classes_an_estimate_needs_little(self):
-        shape = Shape(batch=256, width=4, classes=100_000, modalities=8)
+        shape = Shape(batch=128, width=4, classes=40_000, modalities=8)
         assert peak_memory(shape, general=False, device=self.CPU) < 1.5
 
     @pytest.mark.negative_control
     def test_running_the_head_again_needs_the_logits_of_all_variants(self):
-        shape = Shape(batch=256, width=4, classes=100_000, modalities=2)
+        shape = Shape(batch=128, width=4, classes=40_000, modalities=2)
         assert peak_memory(shape, general=True, device=self.CPU) > 3
 
 
-def test_memory_does_not_grow_over_10_000_steps():
-    model = Fused()
-    x = torch.randn(8, 6)
+class Storages(TorchDispatchMode):
+    """Notes every storage that an operation makes, and counts those that are still alive.
+
+    It sees tensors that Python cannot reach, such as those that a graph keeps for its backward.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._made: dict[int, StorageWeakRef] = {}
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        result = operation(*args, **(kwargs or {}))
+        tensors = [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
+        made = [StorageWeakRef(tensor.untyped_storage()) for tensor in tensors]
+        self._made |= {storage.cdata: storage for storage in made}
+        return result
+
+    def alive(self) -> int:
+        self._made = {key: made for key, made in self._made.items() if not made.expired()}
+        return len(self._made)
+
+
+def growth() -> tuple[int, int]:
+    """Storages and Python objects that are there after 60 more training steps."""
+    model, x = Fused(), torch.randn(8, 6)
     handle = cmiei_hooks.attach(model, head="classifier", splits=WIDTHS, warmup_epochs=1, log=False)
 
-    def train(steps: int) -> tuple[int, int]:
-        for step in range(steps):
-            handle.set_epoch(handle.epoch + (step % 100 == 0))
-            model(x).sum().backward()
+    def train(storages: Storages) -> tuple[int, int]:
+        for step in range(60):
+            handle.set_epoch(handle.epoch + (step % 20 == 0))
+            with storages:
+                model(x).sum().backward()
         gc.collect()
-        return len(gc.get_objects()), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return storages.alive(), len(gc.get_objects())
 
-    objects, memory = train(1000)
-    more_objects, more_memory = train(10_000)
+    storages = Storages()
+    train(storages)
+    before, after = train(storages), train(storages)
     assert handle.metrics()["C_MIEI_Ratio"] > 0
-    assert more_objects - objects < 100
-    unit = 1 if sys.platform == "darwin" else 1024
-    assert (more_memory - memory) * unit < 4e6  # 400 bytes a step
+    return after[0] - before[0], after[1] - before[1]
+
+
+def test_memory_does_not_grow_with_the_steps():
+    storages, objects = growth()
+    assert storages == 0
+    assert objects < 10
+
+
+@pytest.mark.negative_control
+def test_a_list_of_measurements_would_be_seen(monkeypatch):
+    kept = []
+    add = Statistics.add
+
+    def keep(self: Statistics, influence: Tensor, substituted: Tensor) -> None:
+        kept.append((influence, [substituted]))
+        add(self, influence, substituted)
+
+    monkeypatch.setattr(Statistics, "add", keep)
+    storages, objects = growth()
+    assert storages >= 20  # of the 60 steps every third is an estimation step
+    assert objects >= 20
+
+
+@pytest.mark.negative_control
+def test_a_graph_that_is_kept_alive_would_be_seen(monkeypatch):
+    """Python sees nothing of it: the nodes of the graph hold each other."""
+    weight, add = torch.ones((), requires_grad=True), Statistics.add
+    monkeypatch.setattr(Statistics, "reset", lambda self: None)
+    monkeypatch.setattr(
+        Statistics, "add", lambda self, influence, chosen: add(self, influence * weight, chosen)
+    )
+    storages, _ = growth()
+    assert storages >= 20
 
 
 def test_steps_and_epochs_do_not_compile_again():
