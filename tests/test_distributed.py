@@ -1,120 +1,16 @@
-"""Two ranks under ``torchrun``, with gloo: what they share, and what they do not."""
+"""Ranks as one process sees them; two of them are in guarantees/test_ranks.py."""
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-import torch
-from helpers import Fused, torchrun
-from rank import BATCH_LEVEL, batch, run
+import torch.distributed as dist
 
-TESTS = Path(__file__).parent
-
-pytestmark = pytest.mark.slow
-
-
-def start_ranks(folder: Path) -> None:
-    done = torchrun(TESTS / "rank.py", str(folder), path=TESTS)
-    assert done.returncode == 0, done.stderr
-    (folder / "stdout").write_text(done.stdout)
-
-
-@pytest.fixture(scope="module")
-def folder(once) -> Path:
-    return once("two ranks", start_ranks)
-
-
-@pytest.fixture(scope="module")
-def ranks(folder) -> list[dict[str, dict]]:
-    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
-
-
-@pytest.fixture(scope="module")
-def together() -> dict[str, dict]:
-    """One process with the batches of both ranks."""
-    torch.manual_seed(0)
-    model, x = Fused(), torch.cat([batch(0), batch(1)])
-    return {
-        "sync": run(model, x, **BATCH_LEVEL),
-        "sync samples": run(model, x, sigma=0.0, p_max=1.0),
-        "sync relative": run(model, x, relative=True, sigma=0.0, p_max=1.0),
-    }
-
-
-def test_ranks_draw_different_noise(ranks):
-    one, two = (rank["same batch"] for rank in ranks)
-    assert torch.equal(one["features"], two["features"])
-    assert torch.equal(one["substituted"], two["substituted"])
-    assert (one["input"] != one["features"]).any()
-    assert not torch.equal(one["input"], two["input"])
-
-
-def test_only_rank_0_writes_lines(ranks, folder):
-    assert [rank["own"]["lines"] for rank in ranks] == [2, 0]
-    assert (folder / "stdout").read_text().count("C-MIEI attached") == 1
-
-
-def test_ranks_with_unequal_numbers_of_batches_do_not_hang(ranks):
-    assert [rank["unequal"]["steps"] for rank in ranks] == [3, 7]
-    assert [rank["unequal"]["ratio"] for rank in ranks] == [0.5, 0.5]
-
-
-def test_nothing_collective_happens_inside_the_hook(ranks):
-    for rank in ranks:
-        assert rank["unequal"]["collectives in training"]  # those of DistributedDataParallel
-        assert not any(rank["unequal"]["collectives in training"])
-        assert rank["unequal"]["collectives in metrics"] == [True]  # the watch would have seen it
-
-
-def test_without_sync_a_prototype_is_the_mean_of_the_ranks_own_batch(ranks):
-    for rank in ranks:
-        own = rank["own"]
-        columns = (own["input"] != own["features"]).all(0)
-        assert columns.any()
-        mean = own["features"].mean(0).expand_as(own["features"])
-        torch.testing.assert_close(own["input"][:, columns], mean[:, columns])
-
-
-@pytest.mark.parametrize("case", ["sync", "sync samples", "sync relative"])
-def test_with_sync_the_ranks_do_what_one_process_with_all_batches_does(ranks, together, case):
-    parts = [rank[case] for rank in ranks]
-    whole = together[case]
-    assert torch.equal(torch.cat([p["substituted"] for p in parts]), whole["substituted"])
-    assert (whole["substituted"] >= 0).any()
-    torch.testing.assert_close(torch.cat([p["input"] for p in parts]), whole["input"])
-    for one, two, both in zip(
-        parts[0]["gradients"], parts[1]["gradients"], whole["gradients"], strict=True
-    ):
-        torch.testing.assert_close(one + two, both, rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.negative_control
-def test_the_joint_decision_is_not_that_of_one_rank(ranks):
-    joint = ranks[0]["sync"]["substituted"][0]
-    assert any(rank["own"]["substituted"][0] != joint for rank in ranks)
-
-
-def test_with_sync_a_rank_whose_cap_is_zero_does_not_let_the_others_wait(ranks):
-    one, eight = (rank["sync, one sample"]["substituted"] for rank in ranks)
-    assert one.tolist() == [-1]
-    assert (eight >= 0).sum() == 4
-
-
-@pytest.mark.negative_control
-def test_without_sync_the_ranks_do_something_else(ranks, together):
-    inputs = torch.cat([rank["own"]["input"] for rank in ranks])
-    assert not torch.allclose(inputs, together["sync"]["input"])
-
-
-def test_reduced_metrics_are_those_of_all_samples(ranks):
-    one, two = (rank["own"] for rank in ranks)
-    assert one["reduced"] == two["reduced"]
-    assert one["metrics"] != two["metrics"]
-    for key, value in one["reduced"].items():
-        weighted = (8 * one["metrics"][key] + 12 * two["metrics"][key]) / 20
-        assert value == pytest.approx(weighted, rel=1e-6)
-
+from cmiei_hooks import distributed
 
 LAUNCHED = ("RANK", "LOCAL_RANK", "GROUP_RANK", "NODE_RANK", "LOCAL_WORLD_SIZE", "SLURM_PROCID")
 

@@ -93,6 +93,7 @@ def p_values(scale: float) -> list[float]:
     return values
 
 
+@pytest.mark.slow
 def test_p_is_about_uniform_for_random_weights_and_small_for_learned_ones():
     chance = torch.tensor(p_values(0.0))
     # 40 draws: the mean of a uniform has a standard error of 0.046

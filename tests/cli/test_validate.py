@@ -19,6 +19,7 @@ def importable(monkeypatch):
     monkeypatch.syspath_prepend(str(TESTS / "validation"))
 
 
+@pytest.mark.slow
 def test_it_runs_in_processes_from_the_working_directory_and_resumes(tmp_path, monkeypatch, capsys):
     shutil.copy(TESTS / "validation" / "trainings.py", tmp_path / "training_from_here.py")
     monkeypatch.chdir(tmp_path)

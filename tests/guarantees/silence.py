@@ -106,8 +106,8 @@ def train(
     seed: int = 0,
     **settings: Any,
 ) -> list[tuple[str, Any]]:
-    """Train, and return by name all losses, gradients, parameters, buffers, versions of buffers, the
-    optimizer's state and the generator's state.
+    """Train, and return by name all losses, gradients, parameters, buffers, buffer versions, the
+    optimizer state and the generator state.
 
     Args:
         attach_when: ``never``, or ``before`` or ``after`` the wrapping.

@@ -70,6 +70,7 @@ def test_an_estimation_step_does_not_wait_for_cuda(make):
         assert handle.metrics()["C_MIEI_Ratio"] > 0
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak is read from /proc")
 class TestPeakMemory:
     CPU = torch.device("cpu")

@@ -1,4 +1,4 @@
-"""docs/guarantees.md names a test for every guarantee: the tests exist, and the numbers are theirs."""
+"""docs/guarantees.md names tests for every guarantee: they exist, and the numbers are theirs."""
 
 from __future__ import annotations
 

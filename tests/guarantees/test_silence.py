@@ -123,6 +123,7 @@ def test_compiled(head, precision, when):
     assert [name for name in different if not name.startswith("version")] == []
 
 
+@pytest.mark.slow
 @pytest.mark.cell
 @pytest.mark.parametrize("precision", silence.PRECISIONS)
 @pytest.mark.parametrize(("head", "recompute", "reentrant"), CHECKPOINTED)

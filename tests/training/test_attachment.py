@@ -235,12 +235,14 @@ def fresh(**settings) -> tuple[Fused, Handle, torch.optim.Optimizer, list[Tensor
     return model, handle, torch.optim.SGD(model.parameters(), 0.1), record_head_input(model)
 
 
-def test_an_interrupted_run_equals_an_uninterrupted_one_to_the_bit():
+# In warm-up, at the end of it, between two estimation steps, on one, and before the last step.
+@pytest.mark.parametrize("interrupted", [1, 4, 7, 8, 13])
+def test_an_interrupted_run_equals_an_uninterrupted_one_to_the_bit(interrupted):
     model, handle, optimizer, inputs = fresh()
     train(model, handle, range(14), optimizer)
 
     first, first_handle, first_optimizer, first_inputs = fresh()
-    train(first, first_handle, range(7), first_optimizer)
+    train(first, first_handle, range(interrupted), first_optimizer)
     file = io.BytesIO()
     torch.save({"handle": first_handle.state_dict(), "model": first.state_dict()}, file)
     file.seek(0)
@@ -251,7 +253,7 @@ def test_an_interrupted_run_equals_an_uninterrupted_one_to_the_bit():
     second_handle = attach(second, k=2, warmup_epochs=1)
     second_handle.load_state_dict(saved["handle"])
     second_inputs = record_head_input(second)
-    train(second, second_handle, range(7, 14), torch.optim.SGD(second.parameters(), 0.1))
+    train(second, second_handle, range(interrupted, 14), torch.optim.SGD(second.parameters(), 0.1))
 
     assert all(map(torch.equal, inputs, first_inputs + second_inputs))
     assert all(map(torch.equal, model.parameters(), second.parameters()))

@@ -1,4 +1,4 @@
-"""What every rank does in the tests at two ranks. ``torchrun`` starts it with a folder to write to."""
+"""What each rank does in the tests at two ranks: ``torchrun`` starts this file with a folder."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def run(model: Fused, x: torch.Tensor, **settings) -> dict[str, object]:
 
 
 def run_unequal(model: Fused, rank: int) -> dict[str, object]:
-    """Three batches on rank 0 and seven on rank 1. Of each collective: whether the tool called it."""
+    """Three batches on rank 0, seven on rank 1. Of each collective: whether the tool called it."""
     inside: list[bool] = []
 
     def watched(original):
