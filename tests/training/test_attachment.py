@@ -97,10 +97,11 @@ def test_no_trace_is_left_when_something_raises_in_between(where, x):
     assert trace(model) == before
 
 
-def test_a_second_attachment_to_the_same_head_is_refused_until_the_first_is_removed(model):
+def test_a_second_attachment_to_the_same_head_is_refused_until_the_first_is_removed(model, golden):
     first = attach(model)
-    with pytest.raises(CMIEIError, match="already attached"):
+    with pytest.raises(CMIEIError) as error:
         attach(model)
+    golden(error.value)
     first.remove()
     attach(model)
 
@@ -146,7 +147,7 @@ def test_everything_may_come_from_the_configuration(tmp_path, x):
 
 
 @pytest.mark.parametrize("config", [Config(), {"K": 1}, {"ENABLED": False}])
-def test_a_configuration_that_is_not_enabled_registers_nothing_and_says_so(config, x):
+def test_a_configuration_that_is_not_enabled_registers_nothing_and_says_so(config, x, golden):
     model, records = Fused(), []
     before = trace(model)
     handle = cmiei_hooks.attach(
@@ -169,40 +170,43 @@ def test_a_configuration_that_is_not_enabled_registers_nothing_and_says_so(confi
         "Hist_t",
     ]
     handle.remove()
-    with pytest.raises(CMIEIError, match="inert"):
+    with pytest.raises(CMIEIError) as error:
         handle.state_dict()
+    golden(error.value)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    "arguments",
     [
-        ({"head": "clasifier"}, r"did you mean 'classifier'[\s\S]*in_features 12: 'classifier'"),
-        ({"head": None}, "no head is given"),
-        ({"splits": None}, "no splits are given"),
-        ({"splits": [4, 3, 4]}, r"4 \+ 3 \+ 4 = 11[\s\S]*12 \(in_features of Linear\)"),
-        ({"splits": [12]}, "two or more"),
-        ({"splits": [12, 0]}, "integers >= 1"),
-        ({"splits": [13, -1]}, "integers >= 1"),
-        ({"names": ["r", "n"]}, "2 names"),
-        ({"names": ["r", "n", "r"]}, "all different"),
-        ({"dim": 0}, "axis"),
-        ({"k": 0}, "K cannot take this value"),
-        ({"end_epoch": 5}, "END_EPOCH leaves no epoch"),
-        ({"output": 1.5}, "output= cannot say"),
-        ({"head": "encoders.0"}, r"12[\s\S]*6 \(in_features"),
-        ({"head": "encoders"}, "container"),
-        ({"sigmma": 0.1}, "did you mean 'sigma'"),
-        ({"config": {"SIGMMA": 1}}, "did you mean 'SIGMA'"),
-        ({"model": "a string"}, "not a model"),
+        {"head": "clasifier"},
+        {"head": None},
+        {"splits": None},
+        {"splits": [4, 3, 4]},
+        {"splits": [12]},
+        {"splits": [12, 0]},
+        {"splits": [13, -1]},
+        {"names": ["r", "n"]},
+        {"names": ["r", "n", "r"]},
+        {"dim": 0},
+        {"k": 0},
+        {"end_epoch": 5},
+        {"output": 1.5},
+        {"head": "encoders.0"},
+        {"head": "encoders"},
+        {"sigmma": 0.1},
+        {"config": {"SIGMMA": 1}},
+        {"model": "a string"},
     ],
+    ids=str,
 )
-def test_what_can_be_known_at_attach_is_refused_there(arguments, message):
+def test_what_can_be_known_at_attach_is_refused_there(arguments, golden):
     model = Fused()
     before = trace(model)
-    with pytest.raises(CMIEIError, match=message):
+    with pytest.raises(CMIEIError) as error:
         cmiei_hooks.attach(
             **({"model": model, "head": "classifier", "splits": WIDTHS, "log": False} | arguments)
         )
+    golden(error.value)
     assert trace(model) == before
 
 
@@ -262,61 +266,69 @@ def test_an_interrupted_run_equals_an_uninterrupted_one_to_the_bit(interrupted):
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    "change",
     [
-        ({"names": ["a", "b", "c"]}, r"names \['a', 'b', 'c'\][\s\S]*names \['r', 'n', 't'\]"),
-        ({"splits": [5, 3, 4]}, r"splits \[5, 3, 4\][\s\S]*splits \[4, 3, 5\]"),
-        ({"head": "other"}, "head 'other'"),
-        ({"version": 0}, "version 0"),
+        {"names": ["a", "b", "c"]},
+        {"splits": [5, 3, 4]},
+        {"head": "other"},
+        {"version": 0},
     ],
+    ids=str,
 )
-def test_a_state_of_another_attachment_is_refused_with_the_difference(model, change, message):
+def test_a_state_of_another_attachment_is_refused_with_the_difference(model, change, golden):
     handle = attach(model)
     state = handle.state_dict()
-    with pytest.raises(CMIEIError, match=message):
+    with pytest.raises(CMIEIError) as error:
         handle.load_state_dict(state | change)
+    golden(error.value)
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    "change",
     [
-        ({"step": "3"}, "step '3'"),
-        ({"step": -3}, "step -3"),
-        ({"step": None}, "step None"),
-        ({"sums": [1.0]}, "sums"),
-        ({"sums": torch.zeros(3)}, r"sums of shape \[3\]"),
-        ({"sums": torch.full((9,), math.nan, dtype=torch.float64)}, "not finite"),
-        ({"totals": None}, "totals None"),
+        {"step": "3"},
+        {"step": -3},
+        {"step": None},
+        {"sums": [1.0]},
+        {"sums": torch.zeros(3)},
+        {"sums": torch.full((9,), math.nan, dtype=torch.float64)},
+        {"totals": None},
     ],
+    ids=str,
 )
-def test_a_state_that_is_none_changes_nothing(model, x, change, message):
+def test_a_state_that_is_none_changes_nothing(model, x, change, golden):
     handle = attach(model)
     model(x)
     before = handle.metrics()
-    with pytest.raises(CMIEIError, match=message):
+    with pytest.raises(CMIEIError) as error:
         handle.load_state_dict(handle.state_dict() | {"epoch": 9} | change)
+    golden(error.value)
     for broken in (None, [], {k: v for k, v in handle.state_dict().items() if k != "step"}):
-        with pytest.raises(CMIEIError, match="not the state of a handle"):
+        with pytest.raises(CMIEIError) as error:
             handle.load_state_dict(broken)
+        golden(error.value)
     assert (handle.step, handle.epoch, handle.metrics()) == (1, 0, before)
 
 
-def test_a_state_drawn_with_another_seed_than_the_given_one_is_refused(model):
+def test_a_state_drawn_with_another_seed_than_the_given_one_is_refused(model, golden):
     state = attach(model, seed=1).state_dict()
     other = attach(Fused(), seed=2)
-    with pytest.raises(CMIEIError, match=r"seed 1[\s\S]*seed 2"):
+    with pytest.raises(CMIEIError) as error:
         other.load_state_dict(state)
+    golden(error.value)
 
 
-def test_a_head_inside_or_around_an_attached_head_is_refused(x):
+def test_a_head_inside_or_around_an_attached_head_is_refused(x, golden):
     model = Fused(nn.Sequential(nn.Flatten(), nn.Linear(12, 7)))
     outer = attach(model)
-    with pytest.raises(CMIEIError, match="nested"):
+    with pytest.raises(CMIEIError) as error:
         attach(model, head="classifier.1")
+    golden(error.value)
     outer.remove()
     attach(model, head="classifier.1")
-    with pytest.raises(CMIEIError, match="nested"):
+    with pytest.raises(CMIEIError) as error:
         attach(model)
+    golden(error.value)
 
 
 def test_a_logger_that_is_interrupted_at_the_start_leaves_nothing_behind(model):
@@ -329,14 +341,16 @@ def test_a_logger_that_is_interrupted_at_the_start_leaves_nothing_behind(model):
     assert trace(model) == before
 
 
-def test_a_head_that_is_a_normalisation_is_refused():
-    with pytest.raises(CMIEIError, match="classifier that follows"):
+def test_a_head_that_is_a_normalisation_is_refused(golden):
+    with pytest.raises(CMIEIError) as error:
         attach(Fused(nn.BatchNorm1d(12)))
+    golden(error.value)
 
 
-def test_a_head_with_one_logit_is_refused():
-    with pytest.raises(CMIEIError, match="one logit"):
+def test_a_head_with_one_logit_is_refused(golden):
+    with pytest.raises(CMIEIError) as error:
         attach(Fused(nn.Linear(12, 1)))
+    golden(error.value)
 
 
 def test_every_refusal_has_all_four_parts():
@@ -360,12 +374,13 @@ def test_every_refusal_has_all_four_parts():
         assert error.remedy, call
 
 
-def test_the_state_has_the_log_and_the_samples_left_out(model, x):
+def test_the_state_has_the_log_and_the_samples_left_out(model, x, golden):
     handle = attach(model, log=[lambda record: None], log_period=7)
     handle.set_epoch(0)
     x[0] = math.nan
-    with pytest.warns(cmiei_hooks.CMIEIWarning, match="NaN"):
+    with pytest.warns(cmiei_hooks.CMIEIWarning) as seen:
         model(x)
+    golden(seen[0].message)
     state = handle.state_dict()
     other = attach(Fused())
     other.load_state_dict(state)

@@ -259,17 +259,19 @@ def test_inplace_gives_the_gradients_of_the_replacement():
 @pytest.mark.parametrize(
     "produce", [torch.relu, torch.sigmoid, torch.exp, lambda z: torch.relu(z).view(-1, 12)]
 )
-def test_inplace_is_refused_where_the_producer_needs_its_output(model, x, produce):
+def test_inplace_is_refused_where_the_producer_needs_its_output(model, x, produce, golden):
     attach(model, inplace=True, warmup_epochs=9).set_epoch(0)  # not only when it would act
     features = produce(model.features(x))
-    with pytest.raises(CMIEIError, match="INPLACE"):
+    with pytest.raises(CMIEIError) as error:
         model.classifier(features)
+    golden(error.value)
 
 
-def test_inplace_is_refused_on_a_leaf(model):
+def test_inplace_is_refused_on_a_leaf(model, golden):
     attach(model, inplace=True)
-    with pytest.raises(CMIEIError, match="INPLACE"):
+    with pytest.raises(CMIEIError) as error:
         model.classifier(torch.randn(4, 12, requires_grad=True))
+    golden(error.value)
 
 
 @pytest.mark.parametrize("p_max", [0.5, 1.0])
@@ -291,7 +293,7 @@ def test_an_empty_batch_passes(model):
     assert math.isnan(handle.metrics()["C_MIEI_Ratio"])
 
 
-def test_samples_with_nan_logits_are_left_alone_counted_and_warned_about_once(model, x):
+def test_samples_with_nan_logits_are_left_alone_counted_and_warned_about_once(model, x, golden):
     handle = attach(model, p_max=1.0)
     inputs = record_head_input(model)
     x[3] = math.nan
@@ -301,8 +303,9 @@ def test_samples_with_nan_logits_are_left_alone_counted_and_warned_about_once(mo
     others = torch.arange(16) != 3
     assert (handle.last.substituted[others] >= 0).all()
     assert inputs[0][others].isfinite().all()
-    with pytest.warns(CMIEIWarning, match="1 samples had NaN or infinite logits"):
+    with pytest.warns(CMIEIWarning) as seen:
         metrics = handle.metrics()
+    golden(seen[0].message)
     assert metrics["C_MIEI_Ratio"] == 1
     assert metrics["CI_r"] == pytest.approx(handle.last.influence[others, 0].mean().item())
     assert handle.non_finite == 1
@@ -311,11 +314,12 @@ def test_samples_with_nan_logits_are_left_alone_counted_and_warned_about_once(mo
         handle.metrics()
 
 
-def test_a_missing_set_epoch_is_warned_about_once(model, x):
+def test_a_missing_set_epoch_is_warned_about_once(model, x, golden):
     attach(model, warmup_epochs=5)
-    with pytest.warns(CMIEIWarning, match=r"handle.set_epoch\(epoch\) has not been called") as seen:
+    with pytest.warns(CMIEIWarning) as seen:
         model(x)
         model(x)
+    golden(seen[0].message)
     assert len(seen) == 1
 
 
@@ -329,18 +333,20 @@ def test_no_warning_without_warm_up_or_with_set_epoch(model, x, settings):
         model(x)
 
 
-def test_an_input_that_does_not_fit_is_refused_at_the_first_call(model):
+def test_an_input_that_does_not_fit_is_refused_at_the_first_call(model, golden):
     model.classifier = nn.Sequential(nn.Flatten(), nn.Linear(11, 7))  # no width to check before
     attach(model)
-    with pytest.raises(CMIEIError, match=r"narrower[\s\S]*11 on axis -1[\s\S]*4 \+ 3 \+ 5 = 12"):
+    with pytest.raises(CMIEIError) as error:
         model.classifier(torch.randn(4, 11))
+    golden(error.value)
 
 
-def test_an_output_that_is_not_logits_is_refused_at_the_first_call(model, x):
+def test_an_output_that_is_not_logits_is_refused_at_the_first_call(model, x, golden):
     model.classifier = nn.Sequential(nn.Linear(12, 8), nn.Unflatten(1, (2, 4)))
     attach(model)
-    with pytest.raises(CMIEIError, match=r"does not return the logits[\s\S]*\[16, 2, 4\]"):
+    with pytest.raises(CMIEIError) as error:
         model(x)
+    golden(error.value)
 
 
 def test_gradient_reaches_every_parameter_though_every_sample_is_substituted(model, x):
@@ -464,11 +470,12 @@ def test_selective_checkpointing(settings):
         torch.testing.assert_close(one, two)
 
 
-def test_inplace_under_a_reentrant_checkpoint_is_refused():
+def test_inplace_under_a_reentrant_checkpoint_is_refused(golden):
     model = Checkpointed("head", True)
     attach(model, inplace=True)
-    with pytest.raises(CMIEIError, match="reentrant checkpoint"):
+    with pytest.raises(CMIEIError) as error:
         model(torch.randn(4, 6))
+    golden(error.value)
 
 
 def test_when_the_cap_lets_nothing_through_the_very_same_tensor_goes_on(model, x):
@@ -580,27 +587,30 @@ def test_a_suspended_and_another_call_in_one_region(x):
     assert torch.equal(gradient(False), gradient(True))
 
 
-def test_nan_is_warned_about_at_the_removal(model, x):
+def test_nan_is_warned_about_at_the_removal(model, x, golden):
     handle = attach(model)
     x[0] = math.nan
     model(x)
-    with pytest.warns(CMIEIWarning, match="NaN or infinite"):
+    with pytest.warns(CMIEIWarning) as seen:
         handle.remove()
+    golden(seen[0].message)
 
 
-def test_nan_is_warned_about_at_the_end_of_the_epoch(model, x):
+def test_nan_is_warned_about_at_the_end_of_the_epoch(model, x, golden):
     handle = attach(model)
     handle.set_epoch(0)
     x[0] = math.nan
     model(x)
-    with pytest.warns(CMIEIWarning, match="NaN or infinite"):
+    with pytest.warns(CMIEIWarning) as seen:
         handle.set_epoch(1)
+    golden(seen[0].message)
 
 
-def test_end_epoch_without_set_epoch_is_warned_about(model, x):
+def test_end_epoch_without_set_epoch_is_warned_about(model, x, golden):
     attach(model, end_epoch=3)
-    with pytest.warns(CMIEIWarning, match="END_EPOCH will never come"):
+    with pytest.warns(CMIEIWarning) as seen:
         model(x)
+    golden(seen[0].message)
 
 
 def test_in_eval_mode_a_compiled_model_stays_in_one_graph(model, x):
