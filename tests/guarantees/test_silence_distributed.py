@@ -16,6 +16,8 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 RANKS = 2
+STEPS = 5
+"""Optimizer steps, with two forwards each; the negative controls differ after as many."""
 # FSDP2 came with torch 2.6. It is imported in the ranks only: that takes seconds.
 WRAPS = ["ddp"] + (["fsdp2"] if torch.__version__ >= "2.6" else [])
 # fully_shard forbids a head to write in place into its input, without the tool too.
@@ -46,7 +48,7 @@ def run(wrap: str, head: str, precision: str, attach_when: str, rank: int) -> li
     torch.manual_seed(0)
     model = Model(HEADS[head]())
     wrapper = {"ddp": wrap_ddp, "fsdp2": wrap_fsdp2}[wrap]
-    return train(model, wrapper, precision, attach_when, seed=rank)
+    return train(model, wrapper, precision, attach_when, STEPS, seed=rank)
 
 
 def worker(rank: int, folder: Path) -> None:
