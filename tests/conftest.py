@@ -74,7 +74,9 @@ def pytest_sessionfinish() -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "cell: one cell of the matrix of bit identity")
     config.addinivalue_line("markers", "negative_control: shows that a guard is needed")
-    config.addinivalue_line("markers", "slow: long matrices; left out with -m 'not slow'")
+    config.addinivalue_line(
+        "markers", "slow: long matrices, processes of their own; left out with -m 'not slow'"
+    )
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -41,6 +41,7 @@ def test_the_rank_before_there_is_a_process_group(monkeypatch, variables, rank):
     assert distributed.rank() == rank
 
 
+@pytest.mark.slow
 def test_attached_is_said_once_when_a_script_starts_itself_again(tmp_path):
     """As Lightning does: the first process has no variables, its children have LOCAL_RANK."""
     script = tmp_path / "train.py"

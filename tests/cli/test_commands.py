@@ -569,6 +569,7 @@ def test_a_wrong_command_line_exits_with_2(project, argv, capsys):
     assert "usage:" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tool", ["diagnose", "demo", "validate"])
 def test_the_tools_run_from_anywhere_without_installation(tmp_path, tool):
     done = subprocess.run(

@@ -14,6 +14,8 @@ import torch
 from cmiei_hooks.cli import main
 from cmiei_hooks.demo import WIDTH, digits
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory) -> tuple[Path, str]:

@@ -444,6 +444,7 @@ def test_a_copy_checks_nothing(make_copy, x):
     assert not chain_hooks(model)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_a_compiled_chain_is_measured_and_checked(when, x, golden):
     model = Necked()

@@ -108,13 +108,13 @@ class Storages(TorchDispatchMode):
 
 
 def growth() -> tuple[int, int]:
-    """Storages and Python objects that are there after 60 more training steps."""
+    """Storages and Python objects that are there after 30 more training steps."""
     model, x = Fused(), torch.randn(8, 6)
     handle = cmiei_hooks.attach(model, head="classifier", splits=WIDTHS, warmup_epochs=1, log=False)
 
     def train(storages: Storages) -> tuple[int, int]:
-        for step in range(60):
-            handle.set_epoch(handle.epoch + (step % 20 == 0))
+        for step in range(30):
+            handle.set_epoch(handle.epoch + (step % 10 == 0))
             with storages:
                 model(x).sum().backward()
         gc.collect()
@@ -130,34 +130,32 @@ def growth() -> tuple[int, int]:
 def test_memory_does_not_grow_with_the_steps():
     storages, objects = growth()
     assert storages == 0
-    assert objects < 10
+    assert objects < 5
 
 
 @pytest.mark.negative_control
 def test_a_list_of_measurements_would_be_seen(monkeypatch):
-    kept = []
-    add = Statistics.add
+    kept, add = [], Statistics.add
 
-    def keep(self: Statistics, influence: Tensor, substituted: Tensor) -> None:
-        kept.append((influence, [substituted]))
-        add(self, influence, substituted)
+    def keep(self: Statistics, influence: Tensor, *rest: object) -> None:
+        kept.append([influence])
+        add(self, influence, *rest)
 
     monkeypatch.setattr(Statistics, "add", keep)
     storages, objects = growth()
-    assert storages >= 20  # of the 60 steps every third is an estimation step
-    assert objects >= 20
+    assert storages >= 10  # of the 30 steps every third is an estimation step
+    assert objects >= 10
 
 
 @pytest.mark.negative_control
 def test_a_graph_that_is_kept_alive_would_be_seen(monkeypatch):
     """Python sees nothing of it: the nodes of the graph hold each other."""
     weight, add = torch.ones((), requires_grad=True), Statistics.add
-    monkeypatch.setattr(Statistics, "reset", lambda self: None)
     monkeypatch.setattr(
-        Statistics, "add", lambda self, influence, chosen: add(self, influence * weight, chosen)
+        Statistics, "add", lambda self, influence, *rest: add(self, influence * weight, *rest)
     )
     storages, _ = growth()
-    assert storages >= 20
+    assert storages >= 10
 
 
 def test_steps_and_epochs_do_not_compile_again():

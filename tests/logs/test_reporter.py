@@ -164,6 +164,7 @@ print("trained", handle.step, file=sys.stderr)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["pipe", "closed"])
 def test_training_goes_on_when_nobody_reads_the_output(tmp_path, how):
     """As in ``python train.py | head -n 0``."""

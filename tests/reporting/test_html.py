@@ -57,6 +57,7 @@ def test_every_plot_tells_its_values():
     assert labels[2] == "word: 8 samples, at most 5 in one bar"
 
 
+@pytest.mark.slow
 def test_importing_the_package_does_not_import_jinja():
     found = "; import sys; sys.exit('jinja2' in sys.modules)"
     code = "import cmiei_hooks, cmiei_hooks.cli"
