@@ -42,7 +42,7 @@ GUARDS = {
     ),
     "every run has a copy": (
         "in-place leaky relu",
-        "fusion.modalities.Captured.copies",
+        "fusion.captured_call.Captured.copies",
         lambda captured: dict(captured.tensors),
     ),
     "attributes are kept": ("collecting", "counterfactual.isolation._attributes_kept", nothing),
