@@ -18,8 +18,9 @@ pytest.register_assert_rewrite("golden")
 
 from golden import golden, write_renewed  # noqa: E402  # after the line above
 
-# The models are tiny: threads would only wait for each other.
+# The models are tiny: threads would only wait for each other, in child processes too.
 torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"
 
 
 @pytest.fixture(autouse=True)
