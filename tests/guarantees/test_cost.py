@@ -18,6 +18,7 @@ from torch.utils._pytree import tree_leaves
 
 import cmiei_hooks
 import cmiei_hooks.training.substitution
+from cmiei_hooks.counterfactual import OutputCheck
 from cmiei_hooks.training.statistics import Statistics
 from tools.benchmark.head import Shape
 from tools.benchmark.memory import peak_memory
@@ -41,6 +42,8 @@ SETTINGS = {
 @pytest.mark.parametrize("make", HEADS.values(), ids=HEADS)
 def test_an_estimation_step_reads_nothing_from_the_device(make, settings, monkeypatch):
     """Tensors on meta hold no values: whatever asks for one fails."""
+    # It compares values, but only once, in the first forward.
+    monkeypatch.setattr(cmiei_hooks.training.step, "OutputCheck", lambda *_, **__: OutputCheck())
     monkeypatch.setattr(
         cmiei_hooks.training.substitution, "noise_generator", lambda *_: None
     )  # meta has none
