@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch.distributed as dist
+from helpers import WIDTHS, Fused
 
+import cmiei_hooks
 from cmiei_hooks import distributed
 
 LAUNCHED = ("RANK", "LOCAL_RANK", "GROUP_RANK", "NODE_RANK", "LOCAL_WORLD_SIZE", "SLURM_PROCID")
@@ -41,29 +38,15 @@ def test_the_rank_before_there_is_a_process_group(monkeypatch, variables, rank):
     assert distributed.rank() == rank
 
 
-@pytest.mark.slow
-def test_attached_is_said_once_when_a_script_starts_itself_again(tmp_path):
+def test_attached_is_said_once_when_a_script_starts_itself_again(monkeypatch, capsys):
     """As Lightning does: the first process has no variables, its children have LOCAL_RANK."""
-    script = tmp_path / "train.py"
-    script.write_text(
-        "import os, subprocess, sys\n"
-        "from helpers import Fused\n"
-        "import cmiei_hooks\n"
-        "cmiei_hooks.attach(Fused(), head='classifier', splits=[4, 3, 5])\n"
-        "if 'LOCAL_RANK' not in os.environ:\n"
-        "    child = os.environ | {'LOCAL_RANK': '1', 'NODE_RANK': '0', 'WORLD_SIZE': '2'}\n"
-        "    subprocess.run([sys.executable, __file__], env=child, check=True)\n"
-    )
-    tests = Path(__file__).parent
-    clean = {name: value for name, value in os.environ.items() if name not in LAUNCHED}
-    done = subprocess.run(
-        [sys.executable, str(script)],
-        capture_output=True,
-        text=True,
-        check=True,
-        env=clean | {"PYTHONPATH": f"{tests.parent}{os.pathsep}{tests}"},
-    )
-    assert done.stdout.count("C-MIEI attached") == 1
+    for variables in ({}, {"LOCAL_RANK": "1", "NODE_RANK": "0", "WORLD_SIZE": "2"}):
+        for name in LAUNCHED:
+            monkeypatch.delenv(name, raising=False)
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        cmiei_hooks.attach(Fused(), head="classifier", splits=WIDTHS)
+        assert capsys.readouterr().out.count("C-MIEI attached") == (0 if variables else 1)
 
 
 def test_alone_everything_works_without_a_process_group(x):

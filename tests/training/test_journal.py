@@ -142,6 +142,7 @@ for _ in range(4):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end", ["", "raise SystemExit(0)", "del model"])
 def test_the_line_comes_when_the_program_ends(end):
     done = subprocess.run(
