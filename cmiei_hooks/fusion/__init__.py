@@ -6,19 +6,20 @@ The rooms above find the head, read its calls and make new ones through this roo
 
 from .arguments import call_of_mapping, describe, refuse_misfit
 from .captured_call import Captured, Change
-from .head import Head, locate, nested, refuse_both, unwrapped
-from .hookability import (
-    drop_compiled_code,
-    refuse_lazy,
-    refuse_non_module,
-    refuse_replica,
-    why_never_called,
-)
+from .head import Head, locate, unwrapped
+from .hookability import drop_compiled_code, why_never_called
 from .logits import Output, Outputs, read_logits, read_part, read_tensor
 from .modalities import default_names, parse_modalities
 from .module_mode import eval_mode, training_branch, training_mode
 from .probabilities import ends_in_probabilities, looks_like_probabilities
 from .pytree import Call, Field, Path, call_tensors, mapped, replaced, tensors, with_values
+from .refusals import (
+    nested,
+    refuse_both,
+    refuse_lazy,
+    refuse_non_module,
+    refuse_replica,
+)
 from .suggestions import common_module
 
 __all__ = [

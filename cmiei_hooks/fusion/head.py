@@ -3,31 +3,27 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 from torch import nn
 
-from .._torch import WRAPPERS, normalisations, original
-from ..errors import HeadError, OutputError, SplitsError, did_you_mean
-from ..functional import least_logits
+from .._torch import WRAPPERS, original
+from ..errors import HeadError, SplitsError, did_you_mean
 from ..settings import Config
-from .hookability import refuse_lazy, refuse_non_module, refuse_unhookable
 from .logits import Output, Outputs, outputs_of
 from .modalities import Partition, default_names, parse_modalities
+from .refusals import (
+    refuse_nested_links,
+    refuse_non_module,
+    refuse_unhookable,
+    refuse_without_logits,
+    refuse_wrong_width,
+)
 from .suggestions import suggested_heads
 
-__all__ = [
-    "Head",
-    "check_width",
-    "find_head",
-    "locate",
-    "nested",
-    "refuse_both",
-    "unwrapped",
-]
+__all__ = ["Head", "find_head", "locate", "unwrapped"]
 
 _DISCOVER = "cmiei_hooks.discover(model, *inputs) finds the heads of a model"
 
@@ -94,27 +90,12 @@ def locate(
     partition = _partition(model, config, modalities, dim)
     width = sum(partition.widths) if partition.widths else None
     links = tuple(find_head(model, name, width if name is names[0] else None) for name in names)
-    _refuse_later(names, links)
-    check_width(links[0], names[0], partition)
+    refuse_nested_links(names, links)
+    refuse_wrong_width(links[0], names[0], partition)
     partition = replace(partition, parameters=_parameters(links[0]))
     head = Head(names, links, partition, outputs, config.drop, config.measure)
-    _refuse_last(head)
+    refuse_without_logits(head.last, head.names[-1], head.outputs[-1], head.measure)
     return head
-
-
-def refuse_both(splits: object, modalities: object) -> None:
-    """Refuse two answers to where the modalities are.
-
-    Raises:
-        SplitsError: both are given.
-    """
-    if splits is not None and modalities is not None:
-        raise SplitsError(
-            "splits= and modalities= both say where the modalities are",
-            got=f"splits {splits!r}, modalities {modalities!r}",
-            expected="splits for one concatenated tensor, or modalities for anything else",
-            remedy="leave one of them out",
-        )
 
 
 def _partition(model: nn.Module, config: Config, modalities: object, dim: int) -> Partition:
@@ -177,88 +158,6 @@ def _unknown(name: str, modules: dict[str, nn.Module], width: int | None) -> Hea
         expected="a name from model.named_modules()",
         remedy="; ".join(filter(None, (guess, fits if width else "", _DISCOVER))),
     )
-
-
-def _refuse_later(names: Sequence[str], links: Sequence[nn.Module]) -> None:
-    """Refuse links of a chain that cannot be run while the first one is being called."""
-    for i, (name, link) in enumerate(zip(names, links, strict=True)):
-        inside = [n for n, other in zip(names[:i], links, strict=False) if nested(link, other)]
-        if inside:
-            raise HeadError(
-                "the links of a chain must follow one another",
-                got=f"{inside[0]!r} and {name!r}, of which one is inside the other, or is it",
-                expected="modules that are called one after the other",
-                remedy="name the outer one alone if it returns the logits",
-            )
-        if i:
-            refuse_lazy(link, repr(name))
-
-
-def nested(one: nn.Module, other: nn.Module) -> bool:
-    """Whether one module is, or contains, the other."""
-    return any(m is other for m in one.modules()) or any(m is one for m in other.modules())
-
-
-def _refuse_last(head: Head) -> None:
-    if isinstance(head.last, (*normalisations(), nn.LayerNorm, nn.GroupNorm)):
-        chain = f"head=[{head.names[-1]!r}, <the classifier>]"
-        raise HeadError(
-            f"{head.names[-1]!r} returns features, not logits",
-            got=type(head.last).__name__,
-            expected="the module that returns the logits",
-            remedy=f"name the classifier that follows the normalisation, or both: {chain}",
-        )
-    least = least_logits(head.measure)
-    one = isinstance(head.last, nn.Linear) and head.last.out_features < least
-    if head.outputs[-1] is None and one:
-        raise OutputError(
-            f"the head {head.name!r} returns one logit",
-            got="Linear with out_features 1",
-            expected=f"two classes or more for MEASURE {head.measure} (softmax over one logit is "
-            "always 1, so the measure is always 0)",
-            remedy="choose MEASURE bernoulli for a sigmoid head, squared for regression, or name "
-            "the module that returns the logits of all classes",
-        )
-
-
-def check_width(head: nn.Module, name: str, partition: Partition) -> None:
-    """Compare the splits with the width that the head declares, if it declares one.
-
-    Raises:
-        SplitsError: they differ; the message has the arithmetic.
-    """
-    declared, widths = _declared_width(head), partition.widths
-    if widths is None or partition.dim != -1 or declared is None or declared[1] == sum(widths):
-        return
-    attribute, width = declared
-    count = len(widths)
-    equal = f"{count} equal modalities would be {[width // count] * count}; "
-    raise SplitsError(
-        f"the splits do not sum to the width of the head {name!r}",
-        got=f"{' + '.join(map(str, widths))} = {sum(widths)}",
-        expected=f"{width} ({attribute} of {type(head).__name__})",
-        remedy=(equal if width % count == 0 else "")
-        + "pass the widths of the modalities in the order of their concatenation",
-    )
-
-
-def _declared_width(module: nn.Module) -> tuple[str, int] | None:
-    if isinstance(module, nn.Sequential):
-        for part in module:
-            if not isinstance(part, (nn.Identity, nn.Dropout, nn.AlphaDropout, nn.ReLU, nn.GELU)):
-                return _declared_width(part)
-        return None
-    known: tuple[tuple[type[nn.Module], str], ...] = (
-        (nn.Linear, "in_features"),
-        (nn.BatchNorm1d, "num_features"),
-        (nn.LayerNorm, "normalized_shape"),
-    )
-    for kind, attribute in known:
-        if isinstance(module, kind):
-            width = getattr(module, attribute)
-            width = width[-1] if isinstance(width, tuple) else width
-            return (attribute, width) if width else None  # 0: a lazy module, not yet known
-    return None
 
 
 def _parameters(head: nn.Module) -> tuple[str, ...]:

@@ -6,8 +6,7 @@ from helpers import Fused
 from torch import nn
 
 from cmiei_hooks import CMIEIError
-from cmiei_hooks.fusion.head import check_width, find_head
-from cmiei_hooks.fusion.modalities import Partition
+from cmiei_hooks.fusion.head import find_head
 
 
 class Wrapper(nn.Module):
@@ -59,25 +58,3 @@ def test_a_container_that_is_never_called_is_refused(container, golden):
     with pytest.raises(CMIEIError) as error:
         find_head(Fused(container), "classifier", 12)
     golden(error.value)
-
-
-@pytest.mark.parametrize(
-    "head",
-    [
-        nn.Linear(12, 3),
-        nn.BatchNorm1d(12),
-        nn.LayerNorm(12),
-        nn.Sequential(nn.Dropout(), nn.ReLU(), nn.BatchNorm1d(12), nn.Linear(12, 3)),
-        nn.Sequential(nn.Sequential(nn.Linear(12, 3)), nn.Linear(3, 3)),
-    ],
-)
-def test_splits_must_sum_to_the_declared_width(head, golden):
-    check_width(head, "head", Partition((4, 8), ("a", "b")))
-    with pytest.raises(CMIEIError) as error:
-        check_width(head, "head", Partition((4, 4), ("a", "b")))
-    golden(error.value)
-
-
-@pytest.mark.parametrize("head", [nn.LazyLinear(3), nn.Sequential(), nn.Bilinear(3, 3, 3)])
-def test_a_width_that_is_not_declared_is_not_checked_before_the_first_call(head):
-    check_width(head, "head", Partition((4, 4), ("a", "b")))

@@ -10,7 +10,7 @@ from helpers import WIDTHS, Fused
 from torch import Tensor, nn
 
 import cmiei_hooks
-from cmiei_hooks import CMIEIError, CMIEIWarning, Handle
+from cmiei_hooks import CMIEIWarning, Handle
 
 
 def attach(model: nn.Module, **settings) -> Handle:
@@ -125,80 +125,6 @@ def test_a_suspended_epoch_is_no_silence():
     handle = attach(model)
     with handle.suspend():
         assert epochs(model, handle) == []
-
-
-@pytest.mark.parametrize("container", [nn.ModuleList, nn.Sequential])
-def test_a_module_list_is_refused_and_a_sequential_is_not(container, golden):
-    model = Fused(
-        container([nn.Linear(12, 7)]) if container is nn.ModuleList else container(nn.Linear(12, 7))
-    )
-    if container is nn.Sequential:
-        attach(model)
-        return
-    with pytest.raises(CMIEIError) as error:
-        attach(model)
-    golden(error.value)
-
-
-def test_the_output_projection_of_attention_is_refused(golden):
-    model = nn.Sequential(nn.MultiheadAttention(12, 2))
-    with pytest.raises(CMIEIError) as error:
-        attach(model, head="0.out_proj")
-    golden(error.value)
-
-
-def test_data_parallel_is_refused(golden):
-    with pytest.raises(CMIEIError) as error:
-        attach(nn.DataParallel(Fused()))
-    golden(error.value)
-
-
-def test_data_parallel_applied_after_attach_is_refused_at_the_first_call(golden):
-    model = Fused()
-    attach(model)
-    replica = model.classifier._replicate_for_data_parallel()  # what it does for every device
-    with pytest.raises(CMIEIError) as error:
-        replica(torch.randn(4, 12))
-    golden(error.value)
-
-
-@pytest.mark.parametrize(
-    "script", [torch.jit.script, lambda m: torch.jit.trace(m, torch.randn(2, 12))]
-)
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_a_scripted_head_is_refused(script, golden):
-    with pytest.raises(CMIEIError) as error:
-        attach(Fused(script(nn.Linear(12, 7))))
-    golden(error.value)
-
-
-def test_a_head_that_holds_a_scripted_part_is_refused_and_a_scripted_backbone_is_not(x, golden):
-    with pytest.raises(CMIEIError) as error:
-        attach(Fused(nn.Sequential(nn.Flatten(), torch.jit.script(nn.Linear(12, 7)))))
-    golden(error.value)
-    model = Fused()
-    model.encoders[0] = torch.jit.script(nn.Linear(6, 4))
-    cmiei_hooks.verify(model, x, head="classifier", splits=WIDTHS, strict=True)
-    handle = attach(model)
-    model(x)
-    assert handle.step == 1
-
-
-def test_a_lazy_part_of_the_head_is_refused_until_it_was_called(x, golden):
-    model = Fused(nn.Sequential(nn.Flatten(), nn.LazyLinear(7)))
-    with pytest.raises(CMIEIError) as error:
-        attach(model)
-    golden(error.value)
-    model(x)
-    attach(model)
-
-
-def test_a_model_with_lazy_modules_outside_and_as_the_head(x):
-    model = Fused(nn.LazyLinear(7))
-    model.encoders[0] = nn.LazyLinear(4)
-    handle = attach(model)
-    model(x)
-    assert handle.step == 1
 
 
 def compiled_and_run(x: Tensor) -> tuple[Fused, nn.Module]:
