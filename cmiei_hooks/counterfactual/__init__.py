@@ -5,6 +5,7 @@
 
 from .chain_check import ChainCheck, expectation
 from .hook_check import of_this_package
+from .influence import BASELINES, estimate
 from .isolation import isolated, not_recorded
 from .linear import influence_of_linear
 from .output_check import (
@@ -16,7 +17,7 @@ from .output_check import (
     larger_head,
 )
 from .recursion import refuse_recursion
-from .rerun import BASELINES, measure, reruns, run_links
+from .rerun import reruns, run_links
 
 __all__ = [
     "BASELINES",
@@ -25,12 +26,12 @@ __all__ = [
     "OutputCheck",
     "OutputComparison",
     "compare_output",
+    "estimate",
     "expectation",
     "head_output",
     "influence_of_linear",
     "isolated",
     "larger_head",
-    "measure",
     "not_recorded",
     "of_this_package",
     "refuse_recursion",

@@ -1,10 +1,9 @@
-"""The head run again: complete, and with modalities replaced."""
+"""The head run again in one call: complete, and with some modalities replaced."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 
 from .._torch import is_weight_hook, pre_hooks
 from ..errors import HeadError
-from ..functional import batch_mean, counterfactual_influence, least_logits
+from ..functional import least_logits
 from ..fusion import (
     Call,
     Captured,
@@ -27,42 +26,7 @@ from .hook_check import of_this_package
 from .isolation import isolated, private_copy
 from .recursion import running
 
-__all__ = [
-    "BASELINES",
-    "Counterfactuals",
-    "measure",
-    "reruns",
-    "run_links",
-    "run_links_and_trace",
-]
-
-
-@dataclass(frozen=True)
-class Counterfactuals:
-    """What one call of the head showed; everything detached."""
-
-    influence: Tensor
-    """``[B, M]``, float32 (float64 for a float64 head)."""
-    logits: Tensor
-    """``[B, C]``, from the complete input."""
-    counterfactual_logits: Tensor
-    """``[M, B, C]``; entry m without modality m."""
-
-
-def measure(head: Head, captured: Captured) -> Counterfactuals:
-    """Influence of each modality on each sample of one call of the head.
-
-    Raises:
-        InputError, OutputError, HeadError: the call does not hold the modalities, returns no
-            logits, or a later link cannot be run from here.
-    """
-    baseline = BASELINES[head.drop]
-    modalities = range(len(captured.groups))
-    with reruns(head, captured) as logits_with:
-        logits = logits_with({})
-        counterfactual = torch.stack([logits_with({m: baseline}) for m in modalities])
-        influence = counterfactual_influence(logits, counterfactual, head.measure)
-    return Counterfactuals(influence, logits, counterfactual)
+__all__ = ["reruns", "run_links", "run_links_and_trace"]
 
 
 @contextmanager
@@ -84,13 +48,6 @@ def reruns(head: Head, captured: Captured) -> Iterator[Callable[[Mapping[int, Ch
             return run_links(head, call, captured.batch).clone()  # the head may reuse its output
 
         yield logits_with
-
-
-BASELINES: dict[str, Change] = {
-    "zero": torch.zeros_like,
-    "mean": lambda features: batch_mean(features).expand_as(features),
-}
-"""What replaces a dropped modality, by the words of ``DROP``."""
 
 
 def run_links(head: Head, call: Call, batch: int) -> Tensor:

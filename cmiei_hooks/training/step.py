@@ -16,9 +16,9 @@ from .._torch import in_backward, original, transform
 from ..counterfactual import (
     ChainCheck,
     OutputCheck,
+    estimate,
     expectation,
     influence_of_linear,
-    measure,
     refuse_recursion,
 )
 from ..errors import InputError
@@ -191,7 +191,7 @@ class Step:
         influence = influence_of_linear(self.head, captured)
         if influence is not None:  # of a Linear: logits
             return influence
-        found = measure(self.head, captured)
+        found = estimate(self.head, captured)
         if self._probabilities is None:
             self._probabilities = looks_like_probabilities(found.logits)
         return found.influence

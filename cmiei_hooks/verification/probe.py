@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from .._torch import in_backward, version
 from ..counterfactual import (
     HeadOutput,
+    estimate,
     head_output,
     isolated,
-    measure,
     not_recorded,
     refuse_recursion,
     run_links,
@@ -103,7 +103,7 @@ class HeadProbe:
         self.checks.append(Check("modalities", True, found))
         state = _state(self.head.whole)
         try:
-            self.logits = measure(self.head, captured).logits
+            self.logits = estimate(self.head, captured).logits
         except CMIEIError as error:
             found = one_line(error)
             if any(tensor.dim() > 2 for tensor in captured.tensors.values()):

@@ -16,8 +16,8 @@ from torch.nn.utils import parametrizations, weight_norm
 import cmiei_hooks
 import cmiei_hooks.counterfactual.linear
 from cmiei_hooks import CMIEIError
+from cmiei_hooks.counterfactual.influence import estimate
 from cmiei_hooks.counterfactual.linear import influence_of_linear
-from cmiei_hooks.counterfactual.rerun import measure
 from cmiei_hooks.fusion.head import Head
 from cmiei_hooks.fusion.modalities import Partition
 
@@ -32,7 +32,7 @@ def head_of(*links: nn.Module, drop: str = "zero", kind: str = "kl", output=None
 
 def both(head: Head, x: Tensor) -> tuple[Tensor | None, Tensor]:
     captured = head.partition.read((x,), {})
-    return influence_of_linear(head, captured), measure(head, captured).influence
+    return influence_of_linear(head, captured), estimate(head, captured).influence
 
 
 LINEAR = {
@@ -393,7 +393,7 @@ def far_apart(scale: float, count: int = 4) -> tuple[Head, Tensor]:
 
 def in_float64(head: Head, x: Tensor) -> Tensor:
     doubled = dataclasses.replace(head, links=(copy.deepcopy(head.first).double(),))
-    return measure(doubled, head.partition.read((x.double(),), {})).influence
+    return estimate(doubled, head.partition.read((x.double(),), {})).influence
 
 
 @pytest.mark.parametrize("count", [2, 3, 4, 6])

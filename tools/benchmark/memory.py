@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from cmiei_hooks.counterfactual import influence_of_linear, measure
+from cmiei_hooks.counterfactual import estimate, influence_of_linear
 
 from .head import Shape, captured_head
 
@@ -34,13 +34,13 @@ def peak_memory(shape: Shape, general: bool, device: torch.device) -> float | No
 
 
 def _peak(shape: Shape, general: bool, device: str) -> int:
-    estimate = measure if general else influence_of_linear
+    function = estimate if general else influence_of_linear
     where = torch.device(device)
     # Whatever the first call loads does not count.
-    estimate(*captured_head(Shape(2, 4, 10, shape.modalities, shape.hidden), where))
+    function(*captured_head(Shape(2, 4, 10, shape.modalities, shape.hidden), where))
     head, captured = captured_head(shape, where)
     before = _held(where)
-    result = estimate(head, captured)
+    result = function(head, captured)
     if result is None:
         raise RuntimeError(f"no such estimate of {shape}")
     return _held(where) - before
