@@ -8,13 +8,13 @@ from .api import audit
 from .batches import Columns, read_batch
 from .bootstrap import Interval
 from .checkpoint_file import checkpoints_in
-from .checkpoints import Outcome, audit_checkpoints
+from .checkpoint_loading import Loaded, load_checkpoint
 from .collect import device_of
 from .gate import violations
 from .interrupt import finish_first
-from .loading import Loaded, load_checkpoint
 from .options import AuditOptions
 from .report import AuditReport
+from .run import Outcome, audit_checkpoints
 from .seeding import seed_everything
 from .user_code import call_function, import_function, make_model
 

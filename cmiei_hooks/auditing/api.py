@@ -14,9 +14,9 @@ from ..fusion import Outputs, locate, refuse_both
 from ..settings import Config, ConfigSource
 from .batches import Column, Columns
 from .checkpoint_file import checkpoints_in
-from .checkpoints import audit_checkpoints
 from .options import AuditOptions, Forward
 from .report import AuditReport
+from .run import audit_checkpoints
 
 __all__ = ["audit"]
 

@@ -12,8 +12,8 @@ from rich.console import RenderableType
 from ..functional import UNITS
 from ..reporting import plain, to_csv, to_html, to_json, to_markdown, to_terminal, write_files
 from .bootstrap import Interval
-from .loading import Loaded
-from .sections import in_sections
+from .checkpoint_loading import Loaded
+from .report_sections import in_sections
 from .thresholds import Suggestion, WhatIf
 
 __all__ = ["SCHEMA_VERSION", "AuditReport", "Pair"]

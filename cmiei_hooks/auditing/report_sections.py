@@ -1,4 +1,4 @@
-"""What the report of an audit says, made once for every medium."""
+"""The sections of an audit's report, made once for the terminal, Markdown and HTML."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from ..reporting import (
     points,
     setting,
 )
-from .findings import (
+from .result_sections import (
     accuracy,
     baselines,
     distribution,

@@ -1,4 +1,4 @@
-"""The sections of what was measured: influence, dominance, Shapley values, accuracy, baselines."""
+"""The sections with results: influence, dominance, Shapley values, accuracy, baselines."""
 
 from __future__ import annotations
 

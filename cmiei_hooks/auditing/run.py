@@ -1,4 +1,4 @@
-"""The audit itself, of one model or of several checkpoints: load, collect, gather, report."""
+"""Run an audit of one model or of several checkpoints: load, collect, gather, report."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from ..fusion import Head
 from ..reporting import git_state, versions
 from ..settings import Config
 from .build_report import build_report
+from .checkpoint_loading import load_checkpoint
 from .collect import Collected, collect, collect_again, device_of
-from .loading import load_checkpoint
 from .options import AuditOptions
 from .report import AuditReport
 from .samples import together

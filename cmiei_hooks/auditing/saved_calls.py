@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from ..errors import CheckpointError, InputError
 from ..fusion import Head
+from .checkpoint_loading import Loaded
 from .collect import SavedCall
-from .loading import Loaded
 from .options import AuditOptions
 
 __all__ = ["load_calls", "origin_of", "save_calls"]

@@ -5,7 +5,7 @@ A ``LogRecord`` holds the settings or the metrics; a sink is any callable that t
 """
 
 from .console import Console
-from .record import LogRecord, Sink
+from .log_line import LogRecord, Sink
 from .reporter import Reporter
 from .sinks import JSONLines, Scalars, StandardLogging
 

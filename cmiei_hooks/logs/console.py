@@ -8,7 +8,7 @@ import sys
 from rich.console import Console as RichConsole
 from rich.text import Text
 
-from .record import LogRecord
+from .log_line import LogRecord
 
 __all__ = ["Console"]
 

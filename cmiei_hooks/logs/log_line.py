@@ -1,4 +1,4 @@
-"""A record of what is logged, and the line of text that it becomes."""
+"""One entry of the log: the record that sinks get, and the line of text that it becomes."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from ..distributed import rank
 from ..errors import CMIEIWarning
-from .record import LogRecord, Sink
+from .log_line import LogRecord, Sink
 
 __all__ = ["Reporter"]
 

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from ..errors import ConfigError
 from ..reporting import finite, plain
-from .record import LogRecord
+from .log_line import LogRecord
 
 __all__ = ["JSONLines", "ScalarWriter", "Scalars", "StandardLogging"]
 

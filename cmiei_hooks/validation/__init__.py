@@ -4,7 +4,7 @@ Every run is recorded on disk, so that nothing is run twice.
 """
 
 from .experiment import Experiment, validate
-from .report import in_sections
+from .report_sections import in_sections
 from .worker import Run
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""What the report of a validation says, made once for every medium."""
+"""The sections of a validation's report, made once for the terminal, Markdown and HTML."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from helpers import Fused
 from torch import nn
 
 from cmiei_hooks import CMIEIError
-from cmiei_hooks.auditing.loading import load_checkpoint
+from cmiei_hooks.auditing.checkpoint_loading import load_checkpoint
 
 
 def save(path: Path, content: object) -> Path:

@@ -11,7 +11,7 @@ from media import Page, Rows, in_terminal, rendered, terminal_tables, text_of
 from sample_audit import sample
 
 from cmiei_hooks.auditing.bootstrap import Interval
-from cmiei_hooks.auditing.sections import in_sections
+from cmiei_hooks.auditing.report_sections import in_sections
 from cmiei_hooks.reporting import DASH, Cell, Section, Table, to_html, to_markdown
 
 WIDE = 2000

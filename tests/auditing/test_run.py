@@ -12,7 +12,7 @@ from helpers import WIDTHS, Fused
 
 import cmiei_hooks
 from cmiei_hooks import CMIEIError, audit
-from cmiei_hooks.auditing import checkpoints, loading, options
+from cmiei_hooks.auditing import checkpoint_loading, options, run
 from cmiei_hooks.auditing.options import AuditOptions
 
 WHERE = {"head": "classifier", "splits": WIDTHS}
@@ -90,8 +90,8 @@ def counting(monkeypatch: pytest.MonkeyPatch, module: object, name: str) -> list
 
 
 def test_a_checkpoint_is_hashed_once_and_its_samples_are_joined_once(epochs, monkeypatch, tmp_path):
-    hashed = counting(monkeypatch, loading, "sha256")
-    joined = counting(monkeypatch, checkpoints, "together")
+    hashed = counting(monkeypatch, checkpoint_loading, "sha256")
+    joined = counting(monkeypatch, run, "together")
     file = epochs / "epoch_2.pth"
     audit(Fused(), batches(), **WHERE, checkpoints=file, save_features=tmp_path / "f.pt")
     assert (len(hashed), len(joined)) == (1, 1)

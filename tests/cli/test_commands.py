@@ -285,18 +285,18 @@ def listening():
 
 
 def test_ctrl_c_ends_the_collection_and_waits_for_the_report(project, monkeypatch, listening):
-    from cmiei_hooks.auditing import checkpoints
+    from cmiei_hooks.auditing import run
 
     assert main(arguments(data="their_code:pressing")) == 130
     report = read(project)
     assert (report["partial"], report["n_samples"]) == (True, 5)
-    make = checkpoints.build_report
+    make = run.build_report
 
     def pressed(*args, **kwargs):
         signal.raise_signal(signal.SIGINT)
         return make(*args, **kwargs)
 
-    monkeypatch.setattr(checkpoints, "build_report", pressed)
+    monkeypatch.setattr(run, "build_report", pressed)
     assert main(arguments(output="later")) == 130
     report = read(project, "later")
     assert (report["partial"], report["n_samples"]) == (False, 10)

@@ -8,7 +8,7 @@ import pytest
 from media import Page, in_terminal, text_of
 
 from cmiei_hooks.reporting import to_html, visible
-from cmiei_hooks.validation.report import in_sections
+from cmiei_hooks.validation.report_sections import in_sections
 
 
 def difference(metric: str, mean: float, half: float, verdict: str, first="method", second="plain"):
