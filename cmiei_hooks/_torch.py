@@ -70,7 +70,7 @@ def _missing(name: str, purpose: str, remedy: str = "") -> MissingNameError:
 
 
 def _find(path: str) -> Any:
-    """What stands at a path below ``torch``; None if there is nothing."""
+    """The object at a dotted path below ``torch``; None if there is none."""
     found: Any = torch
     for name in path.split("."):
         found = getattr(found, name, None)
@@ -271,10 +271,10 @@ def without_dispatch_modes() -> Iterator[None]:
 def transform() -> str | None:
     """The function transform or tracer that is running this code, if there is one.
 
-    Tensors then stand for others (per-sample tensors, dual numbers, symbols) and outlive the call
-    in a state that nobody can read. Uses ``torch._C._functorch.maybe_current_level`` and the flag
-    of ``torch.fx``; without them (another torch) these two kinds are not recognised, and what they
-    do with a hook is torch's own error.
+    Tensors are then proxies (for per-sample tensors, dual numbers, symbols), and what is kept of
+    them cannot be read after the call. Uses ``torch._C._functorch.maybe_current_level`` and the
+    flag of ``torch.fx``. On a torch without them these two kinds are not recognised, and a hook
+    under them gets torch's own errors.
     """
     functorch = getattr(torch._C, "_functorch", None)
     level = getattr(functorch, "maybe_current_level", None)
@@ -432,7 +432,7 @@ class ForwardHook:
     """One forward hook or pre-hook of a module."""
 
     key: int
-    """It is never used again for another hook."""
+    """Torch never uses the key of a removed hook again."""
     call: Callable[..., Any]
     with_kwargs: bool
 

@@ -43,10 +43,10 @@ class CMIEIError(ValueError):
         lines = [f"  {label + ':':<10}{text}" for label, text in parts if text]
         super().__init__("\n".join([problem, *lines]))
 
-    def at(self, place: str) -> CMIEIError:
-        """The same error, with the place where it was found in front of the problem."""
+    def at(self, where: str) -> CMIEIError:
+        """The same error, with where it was found in front of the problem."""
         return _rebuild(
-            type(self), f"{place}: {self.problem}", self.got, self.expected, self.remedy
+            type(self), f"{where}: {self.problem}", self.got, self.expected, self.remedy
         )
 
     def __reduce__(self) -> tuple[object, ...]:

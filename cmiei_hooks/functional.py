@@ -26,7 +26,7 @@ FLOOR = 16 * torch.finfo(torch.float32).eps
 """About 1.9e-6. Influences up to here are rounding in float32: they make no modality dominant."""
 
 MASKED = -1e30
-"""Stands for a logit of -inf: its probability is exactly 0, and it can be subtracted."""
+"""Used for a logit of -inf: its probability is exactly 0, and it can be subtracted."""
 
 
 def counterfactual_influence(
@@ -334,14 +334,14 @@ def substitute(
     """
     if rows.dtype != torch.bool or rows.shape != features.shape[:1]:
         raise InputError(
-            "rows must say for each sample whether it is replaced",
+            "rows must say for each sample whether it is substituted",
             got=f"{rows.dtype} {list(rows.shape)} for features {list(features.shape)}",
             expected=f"torch.bool {list(features.shape[:1])}",
             remedy="compare the selection with the index of the modality: chosen == m",
         )
     if not features.is_floating_point() or not 0 <= sigma < math.inf:
         raise InputError(
-            "features cannot be replaced by their mean plus noise",
+            "features cannot be substituted by their mean plus noise",
             got=f"{features.dtype}, sigma {sigma!r}",
             expected="a floating-point tensor and a finite sigma >= 0",
             remedy="pass the features that the head receives",

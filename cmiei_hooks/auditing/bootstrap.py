@@ -27,7 +27,7 @@ class Interval:
     high: float
 
     def to_dict(self) -> dict[str, float | None]:
-        """For JSON: what is not finite is null."""
+        """The interval for JSON: numbers that are not finite become null."""
         return {"mean": finite(self.mean), "low": finite(self.low), "high": finite(self.high)}
 
 
@@ -60,8 +60,8 @@ def bootstrap(
         level: share of the resampled means inside the interval.
 
     Returns:
-        One interval for each of the K columns (one for ``[N]``), in the units of the values. Of a
-        single sample or cluster the spread cannot be known: ``low`` and ``high`` are NaN. Without
+        One interval for each of the K columns (one for ``[N]``), in the units of the values. With a
+        single sample or cluster the spread is unknown: ``low`` and ``high`` are NaN. Without
         samples the mean is NaN too.
     """
     table = (values[:, None] if values.dim() == 1 else values).double()
@@ -88,10 +88,10 @@ def _resampled_sums(table: Tensor, draws: int, seed: int) -> Tensor:
     counts = table.new_empty(min(draws, together * _PRODUCT), rows)
     sums = []
     for start in range(0, draws, len(counts)):
-        part = counts[: draws - start]
-        for piece in torch.split(part, together):
-            piece.copy_(_counts(len(piece), rows, generator))
-        sums.append(part @ table)
+        chunk = counts[: draws - start]
+        for few in torch.split(chunk, together):
+            few.copy_(_counts(len(few), rows, generator))
+        sums.append(chunk @ table)
     return torch.cat(sums)
 
 

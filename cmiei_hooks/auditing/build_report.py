@@ -1,4 +1,4 @@
-"""From the recorded samples to the report: means with their intervals, and everything else."""
+"""Make the report from the recorded samples: means with intervals, shares, strata, what-if."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from .thresholds import ABS_THR, P_MAX, REL_THR, WhatIf, suggest, what_if, with_
 __all__ = ["build_report"]
 
 _FEWEST_IDENTITIES = 30
-"""With fewer, an interval over identities would be too narrow: then it is over samples."""
+"""The fewest identities to draw intervals over; fewer would make them too narrow."""
 
 Columns = dict[str, Tensor]
 """What is averaged over the samples: ``[N, K]`` by the name of the statistic."""
@@ -112,7 +112,7 @@ class _Means:
 
     names: tuple[str, ...]
     intervals: dict[str, list[Interval]]
-    """By the name of the statistic."""
+    """The intervals of each statistic, by its name."""
 
     def named(self, statistic: str) -> dict[str, Interval] | None:
         """One for each modality."""
@@ -173,7 +173,7 @@ def _triggered(influence: Tensor, config: Config) -> Tensor:
 
 
 def _agreements(samples: Samples, floor: float) -> tuple[Columns, dict[tuple[str, str], float]]:
-    """For each pair of baselines the agreement of each sample, and the rank correlation."""
+    """The agreement in each sample and the rank correlation, for each pair of baselines."""
     columns, correlations = {}, {}
     for both in combinations(samples.baselines, 2):
         same, correlations[both] = agreement(

@@ -98,7 +98,7 @@ def read_state_dict(path: str | os.PathLike[str], weights: str | None = None) ->
 def _chosen(
     name: str, content: Any, found: Mapping[str, Tensor], weights: str
 ) -> dict[str, Tensor]:
-    """The weights under a top-level key, else those with a prefix, without it."""
+    """The weights under a top-level key; else those with the prefix, which is removed."""
     under = _weights(content.get(weights)) if isinstance(content, Mapping) else {}
     prefix = weights.rstrip(".") + "."
     chosen = under or {k.removeprefix(prefix): v for k, v in found.items() if k.startswith(prefix)}
@@ -110,7 +110,8 @@ def _chosen(
     raise CheckpointError(
         f"{name}: the checkpoint has no weights {weights!r}",
         got=repr(weights),
-        expected="a top-level key or a prefix of it, such as " + ", ".join(map(repr, known[:10])),
+        expected="a top-level key or a prefix of the names, such as "
+        + ", ".join(map(repr, known[:10])),
         remedy=did_you_mean(weights, known) or "leave weights= (--weights) out for the usual ones",
     )
 

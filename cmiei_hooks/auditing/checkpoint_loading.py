@@ -30,17 +30,17 @@ class Loaded:
     loaded: int
     """The number of tensors that were loaded."""
     missing: tuple[str, ...]
-    """In the model but not in the checkpoint; these keep their initial values."""
+    """Names in the model but not in the checkpoint; these weights keep their initial values."""
     unexpected: tuple[str, ...]
-    """In the checkpoint but not in the model."""
+    """Names in the checkpoint but not in the model."""
     mismatched: tuple[str, ...]
-    """In both, with other shapes; these keep their initial values."""
+    """Names in both, with different shapes; these weights keep their initial values."""
     sha256: str = ""
     duplicates: tuple[str, ...] = ()
-    """In the checkpoint under a second name (``X`` and ``module.X``); these were not loaded."""
+    """Second names of a weight in the checkpoint (``module.X`` beside ``X``); not loaded."""
 
     def to_dict(self) -> dict[str, Any]:
-        """For report.json."""
+        """The fields, as in report.json."""
         return dataclasses.asdict(self)
 
 

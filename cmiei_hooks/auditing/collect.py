@@ -46,7 +46,7 @@ class Collected:
     calls: list[SavedCall] = field(default_factory=list)
     """What the head received in each call, if that is saved."""
     error: BaseException | None = None
-    """What ended it early."""
+    """The error that ended the collection early."""
     drew: bool = False
     """Whether the model drew random numbers."""
     sources: dict[str, str] = field(default_factory=dict)
@@ -112,7 +112,7 @@ def collect_again(
             for number, saved in enumerate(calls):
                 if number % processes != index:
                     continue
-                args, kwargs = (mapped(part, lambda x: x.to(device)) for part in saved.call)
+                args, kwargs = (mapped(given, lambda x: x.to(device)) for given in saved.call)
                 captured = head.partition.read(args, kwargs)
                 samples = observe(
                     head, captured, batch=saved.batch, seed=options.seed, with_null=saved.with_null

@@ -31,7 +31,7 @@ class Pair:
     names: tuple[str, str]
     interval: Interval
     rank_correlation: float | None = None
-    """Of two baselines: Spearman's, over the influences of all samples and modalities."""
+    """Spearman's, of two baselines: over the influences of all samples and modalities."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class AuditReport:
     head: str
     names: tuple[str, ...]
     splits: tuple[Any, ...]
-    """What each modality is in the input of the head: a width, or a list of places."""
+    """What each modality is in the input of the head: a width, or a list of locations."""
     drop: str
     measure: str
     n_samples: int
@@ -77,11 +77,11 @@ class AuditReport:
     histograms: dict[str, dict[str, list[Any]]]
     """``edges``, and ``counts`` below the first, between two, and from the last edge on."""
     strata: dict[str, list[dict[str, Any]]]
-    """By ``class`` and by the group, the most unequal first."""
+    """The strata by ``class`` and by group, the most unequal first."""
     rows: tuple[dict[str, Any], ...] = field(repr=False)
     """One for each sample, as in ``samples.csv``."""
     shapley: Values | None = None
-    """The part of ``shapley_total`` that is due to each modality, over all 2^M coalitions."""
+    """The share of ``shapley_total`` that is due to each modality, over all 2^M coalitions."""
     shapley_total: Interval | None = None
     """How far the prediction without any modality is from the complete one."""
     interactions: tuple[Pair, ...] = ()
@@ -174,7 +174,7 @@ class AuditReport:
         Returns:
             The path of ``report.json``.
         """
-        place = Path(directory)
+        folder = Path(directory)
         report = in_sections(self)
         content = {
             "samples.csv": to_csv(self.rows),
@@ -182,8 +182,8 @@ class AuditReport:
             "report.html": to_html(report),
             "report.json": to_json(self.to_dict()),
         }
-        write_files(place, content)
-        return place / "report.json"
+        write_files(folder, content)
+        return folder / "report.json"
 
     def table(self) -> RenderableType:
         """The report for the terminal, to be printed by rich."""

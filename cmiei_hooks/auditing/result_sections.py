@@ -208,15 +208,10 @@ def shapley(report: AuditReport) -> Section:
 
 def accuracy(report: AuditReport) -> Section:
     """Accuracy without each modality, and with it alone."""
-    complete, kinds = (
-        report.accuracy,
-        {
-            "without it": report.accuracy_without,
-            "with it alone": report.accuracy_alone,
-        },
-    )
+    complete = report.accuracy
     if complete is None:
         return Section("Accuracy", [])
+    kinds = {"without it": report.accuracy_without, "with it alone": report.accuracy_alone}
     parts: list[Part] = []
     columns: dict[str, Mapping[str, str | Cell]] = {}
     for words, values in kinds.items():

@@ -33,7 +33,7 @@ from .seeding import seeded
 __all__ = ["Outcome", "audit_checkpoints"]
 
 Batches = Callable[[], Any]
-"""Returns batches; what it returns instead is refused."""
+"""Returns the batches; what cannot be iterated over is refused."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Outcome:
     """What an audit came to."""
 
     report: AuditReport | None
-    """Of the last checkpoint that could be measured; None if nothing was measured."""
+    """The report of the last checkpoint that could be measured; None if none could be."""
     error: BaseException | None
     """What ended the audit early; the report is then partial."""
 
@@ -132,7 +132,7 @@ def _audit(
     options: AuditOptions,
     path: str | None,
 ) -> tuple[AuditReport | None, Collected]:
-    """Of one checkpoint: the report (None if nothing was measured), and what was collected."""
+    """Audit one checkpoint: its report (None if nothing was measured), and what was collected."""
     with contextlib.nullcontext() if path is None else seeded(options.seed, device_of(model)):
         loaded = None
         if path is not None:

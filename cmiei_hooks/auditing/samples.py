@@ -42,8 +42,8 @@ class Samples:
     complete and without each modality); UNKNOWN where the logits are not finite. None where there
     are no classes."""
     baselines: dict[str, Tensor]
-    """``[N, M]``: the influence when a modality is replaced by ``zero``, by the batch ``mean``, or
-    by that of another sample of the batch (``permuted``)."""
+    """``[N, M]``: the influence with each baseline: ``zero``, the batch ``mean``, and the features
+    of another sample of the batch (``permuted``)."""
     null: Tensor
     """``[N, M, draws]``: the influence after the modality's features were shuffled over its
     columns, in the same way for all samples of a draw; NaN for samples and modalities whose columns
@@ -127,33 +127,33 @@ def _changes(logits: Tensor, seed: int, batch: int) -> dict[str, Change]:
     order = torch.arange(len(logits))
     order[finite] = finite[torch.randperm(len(finite), generator=generator)]
     order = order.to(logits.device)
-    return {**BASELINES, "permuted": lambda piece: piece[order]}
+    return {**BASELINES, "permuted": lambda features: features[order]}
 
 
-def _axis(piece: Tensor) -> int:
-    """The axis of the features: the channels of a map ``[B, C, H, W]``, else the last axis."""
-    return 1 if piece.dim() == 4 else -1
+def _axis(features: Tensor) -> int:
+    """The axis of the columns: the channels of a map ``[B, C, H, W]``, else the last axis."""
+    return 1 if features.dim() == 4 else -1
 
 
 def _has_columns(captured: Captured, modality: int) -> bool:
     """Whether there is more than one column to shuffle."""
-    pieces = captured.views(captured.tensors, modality)
-    return any(piece.dim() > 1 and piece.shape[_axis(piece)] > 1 for piece in pieces)
+    views = captured.views(captured.tensors, modality)
+    return any(view.dim() > 1 and view.shape[_axis(view)] > 1 for view in views)
 
 
 @dataclass(frozen=True)
 class _Shuffled:
-    """The columns of a piece in another order, which is the same for all samples and batches."""
+    """Puts columns in another order, which is the same for all samples and batches."""
 
     seed: int
     draw: int
 
-    def __call__(self, piece: Tensor) -> Tensor:
+    def __call__(self, features: Tensor) -> Tensor:
         generator = torch.Generator().manual_seed(self.seed * 1009 + self.draw)
-        if piece.dim() < 2:
-            return piece
-        order = torch.randperm(piece.shape[_axis(piece)], generator=generator)
-        return piece.index_select(_axis(piece), order.to(piece.device))
+        if features.dim() < 2:
+            return features
+        order = torch.randperm(features.shape[_axis(features)], generator=generator)
+        return features.index_select(_axis(features), order.to(features.device))
 
 
 def _predicted(logits: Sequence[Tensor], measure: str) -> Tensor | None:

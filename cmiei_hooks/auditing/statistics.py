@@ -22,18 +22,18 @@ is about three times as wide as the one before, and the usual values of ABS_THR 
 
 
 def agreement(a: Tensor, b: Tensor, floor: float = FLOOR) -> tuple[Tensor, float]:
-    """How far two measurements of the same samples agree.
+    """How far two estimates of the same samples agree.
 
     Args:
-        a: ``[N, M]``, the influences by one measurement (with one baseline, say).
-        b: ``[N, M]``, those by the other; the units may differ.
+        a: ``[N, M]``, the influences of one estimate (with one baseline, for example).
+        b: ``[N, M]``, those of the other; the units may differ.
         floor: influences up to here make no modality dominant.
 
     Returns:
         float64 ``[N]``: 1 where both find the same modality dominant, or both none, else 0 (the
         mean is the share of such samples); and Spearman's rank correlation of all ``N * M``
-        influences, equal ones with the mean of their ranks, NaN where all influences of one
-        measurement are equal.
+        influences, where equal ones get the mean of their ranks. It is NaN if all influences of
+        one estimate are equal.
     """
     same = (dominant(a, floor) == dominant(b, floor)).double()
     x, y = (ranks - ranks.mean() for ranks in (_ranks(a.flatten()), _ranks(b.flatten())))
@@ -42,10 +42,10 @@ def agreement(a: Tensor, b: Tensor, floor: float = FLOOR) -> tuple[Tensor, float
 
 
 def _ranks(values: Tensor) -> Tensor:
-    _, place, count = torch.unique(values, return_inverse=True, return_counts=True)
+    _, index, count = torch.unique(values, return_inverse=True, return_counts=True)
     last = count.cumsum(0)
     ranks: Tensor = last - (count - 1).double() / 2
-    return ranks[place]
+    return ranks[index]
 
 
 def inequality(means: Tensor) -> Tensor:

@@ -27,7 +27,7 @@ REL_THR = (1.0, 1.25, 1.5, 2.0, 3.0)
 P_MAX = (0.2, 0.3, 0.5, 1.0)
 
 MODERATE = (0.1, 0.6)
-"""From this share of triggered samples to that one, the thresholds need no change."""
+"""The range of the triggered share in which the thresholds need no change."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class WhatIf:
     triggered: float
     """Share of samples above both thresholds."""
     shares: tuple[float, ...]
-    """Of the triggered samples, the share that each modality dominates; NaN if none is."""
+    """The share of the triggered samples that each modality dominates; NaN if none is triggered."""
     substituted: float
     """Share of samples within the cap of each batch: C_MIEI_Ratio after the warm-up."""
 
@@ -121,8 +121,8 @@ def what_if(
 
 def _caps(p_max: float, sizes: Tensor) -> Tensor:
     # cap() is exact and slow; batches have few different sizes.
-    different, place = torch.unique(sizes, return_inverse=True)
-    return torch.tensor([cap(p_max, size) for size in different.tolist()], dtype=torch.int64)[place]
+    different, index = torch.unique(sizes, return_inverse=True)
+    return torch.tensor([cap(p_max, size) for size in different.tolist()], dtype=torch.int64)[index]
 
 
 def _share(part: int, whole: int) -> float:

@@ -41,7 +41,7 @@ class Expected:
 
 
 def expectation(head: Head, captured: Captured, call: Call) -> Expected | None:
-    """Found without a trace, for a call of the first link that will have these arguments.
+    """What a call of the first link with these arguments must lead to; it leaves no trace.
 
     None for a single module: there is nothing between links that could differ.
     """
@@ -55,8 +55,8 @@ def expectation(head: Head, captured: Captured, call: Call) -> Expected | None:
 class ChainCheck:
     """Compares the first calls of a chain until one is as expected, then removes its hooks.
 
-    It watches the last link, and it judges at the end of the model: the last link may also have
-    been called with something else. Of a single module only the user's forward hooks are checked.
+    It watches the last link, and decides when the model has returned, since the last link may also
+    be called with something else. For a single module, only the user's forward hooks are checked.
     Copies (deepcopy, pickle) do nothing.
     """
 
@@ -66,7 +66,7 @@ class ChainCheck:
         self._found: list[str] = []
         """What the last link returned instead."""
         self.refusal: HeadError | None = None
-        """Why the chain cannot be used; it stays so."""
+        """Why the chain was refused; it stays refused."""
         self._hooks: list[RemovableHandle] = []
         self._run: Callable[..., None] | None = None
         single = head is not None and len(head.links) == 1
@@ -105,7 +105,7 @@ class ChainCheck:
         ]
 
     def settle(self) -> None:
-        """Judge what was seen so far.
+        """Decide from the calls so far.
 
         Raises:
             HeadError: the last link was called, and never with what the chain gives it.
@@ -115,7 +115,7 @@ class ChainCheck:
         self.refusal = HeadError(
             f"the chain {self._head.name} does not give the logits that the model computes",
             got="; ".join(dict.fromkeys(self._found)),
-            expected="the same: what stands between the links only passes the tensor on",
+            expected="the same logits: between the links, the model only passes the tensor on",
             remedy="something between the links (an activation, dropout or other random numbers, "
             "scaling, another input, a hook of yours on a link) is not part of the chain: name a "
             "module that contains it, or fewer links",
@@ -124,7 +124,7 @@ class ChainCheck:
         raise self.refusal
 
     def close(self) -> None:
-        """Compare no more and take the hooks off."""
+        """Stop comparing, and remove the hooks."""
         self._expected, self._found = [], []
         for hook in self._hooks:
             hook.remove()

@@ -1,4 +1,4 @@
-"""Do the user's forward hooks change what the head returns? Re-runs of it leave them out."""
+"""Do the user's forward hooks change what the head returns? Re-runs leave them out."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ _CALLS = 8
 """The check gives up after this many calls: code that was compiled before runs no new hooks."""
 
 _TOLERANCE = 1e-3
-"""Largest relative difference of a hook that only converts, to another type say."""
+"""The largest relative difference that may come from a conversion to another type."""
 
 
 class HookCheck:
-    """Compares what the module returned with what is left of it behind the user's forward hooks.
+    """Compares what the module returned with what the user's forward hooks made of it.
 
     A hook that only observes must not run more often than without the tool, and only its effect
     tells it from one that changes the output. So the effect is watched in a real call, by two hooks
     around those of the user, and a change is refused. The two are registered when the user's hooks
-    are not those that were watched last, and removed after the call.
+    have changed since the last check, and removed after the call.
     """
 
     def __init__(self, head: Head) -> None:
@@ -41,7 +41,7 @@ class HookCheck:
         self._handles: list[RemovableHandle] = []
         self._calls = 0
         self._armed = False
-        """Whether the call that is being made is judged: not in eval mode, not suspended."""
+        """Whether the current call is checked: it is not in eval mode, and not suspended."""
         self._raw: Tensor | None = None
         self._watch([hook.key for hook in self._hooks()])  # before the model may be compiled
 
@@ -54,7 +54,7 @@ class HookCheck:
         return [hook for hook in forward_hooks(self._head.last) if _of_user(hook.call)]
 
     def arm(self) -> None:
-        """Judge the call that is being made, if there are hooks that were not watched yet."""
+        """Check the current call, if there are hooks that were not watched yet."""
         keys = [hook.key for hook in self._hooks()]
         if keys == self._known:
             return
@@ -80,7 +80,7 @@ class HookCheck:
         self.close()
 
     def close(self) -> None:
-        """Take the hooks off."""
+        """Remove the hooks."""
         for handle in self._handles:
             handle.remove()
         self._handles, self._watched, self._raw, self._armed = [], [], None, False

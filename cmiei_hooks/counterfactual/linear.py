@@ -26,7 +26,7 @@ from .isolation import isolated, not_recorded
 __all__ = ["influence_of_linear"]
 
 _CHUNK = 2**20
-"""How many numbers are held at once: a few megabytes, whatever the number of classes."""
+"""The numbers that are held at once: a few megabytes, for any number of classes."""
 
 
 def influence_of_linear(head: Head, captured: Captured) -> Tensor | None:
@@ -89,7 +89,7 @@ class _Layers:
 
 def _layers(head: Head) -> _Layers | None:
     parts = [part for link in head.links for part in _parts(link)]
-    # A subclass may do anything; sharded and quantised parameters are no plain ones.
+    # A subclass may do anything; so may sharded and quantised parameters.
     whole = all(type(p) is nn.Parameter for part in parts for p in part.parameters())
     taken_as_it_is = all(output is None for output in head.outputs)
     # Hooks on all modules see those inside a Sequential.
@@ -218,19 +218,19 @@ def _hidden(
 ) -> Tensor:
     """The same as rows, ``[1 + M, B, H]``.
 
-    The other parts are added up, not one subtracted: a norm that follows would enlarge what is
-    cancelled, and an activation may make a finite number of an infinite one.
+    The contributions of the other modalities are added up; none is subtracted. A norm that follows
+    would enlarge the rounding, and an activation may turn an infinite number into a finite one.
     """
     weights = _columns(linear.weight, widths)
-    parts = [f @ w.T for f, w in zip(_columns(features, widths), weights, strict=True)]
-    nothing = torch.zeros_like(parts[0][:1])
+    terms = [f @ w.T for f, w in zip(_columns(features, widths), weights, strict=True)]
+    nothing = torch.zeros_like(terms[0][:1])
     instead = [nothing] * len(widths)
     if baseline is not None:
         rows = _columns(baseline, widths)
         instead = [f @ w.T for f, w in zip(rows, weights, strict=True)]
     bias = nothing if linear.bias is None else linear.bias
-    left = [[*parts[:m], instead[m], *parts[m + 1 :]] for m in range(len(widths))]
-    return torch.stack([sum(chosen[1:], chosen[0]) + bias for chosen in (parts, *left)])
+    left = [[*terms[:m], instead[m], *terms[m + 1 :]] for m in range(len(widths))]
+    return torch.stack([sum(chosen[1:], chosen[0]) + bias for chosen in (terms, *left)])
 
 
 def _through(head: Head, layers: Sequence[nn.Module], hidden: Tensor) -> Tensor:

@@ -44,7 +44,7 @@ class HeadOutput:
     logits: Tensor
     """A detached copy, since the model may write into the logits."""
     node: Node | None
-    """What computed them; None without gradient, or if ``output=`` computes them by a function."""
+    """The node that computed them; None without gradient, or if ``output=`` is a function."""
 
 
 Verdict = Literal["same", "different", "unknown"]
@@ -82,10 +82,10 @@ def compare_output(
 ) -> OutputComparison:
     """Compare what the head returned, in all its calls, with what the model returned.
 
-    Values show whether the model returns the logits: as they are, reshaped, scaled or shifted
-    (log-softmax), as probabilities, or some of the classes. The autograd graph shows whether all
-    that the model returns is computed from them by layers with weights. Without it, or where
-    functions take part (averages of heads, losses, margins), nothing definite can be said.
+    Values show whether the model returns the logits: unchanged, reshaped, scaled or shifted
+    (log-softmax), as probabilities, or for some of the classes only. The autograd graph shows
+    whether all that the model returns is computed from them by layers with weights. Without it, or
+    where functions take part (averages of heads, losses, margins), the answer is ``unknown``.
 
     Args:
         outputs: of the head, one for each call.
@@ -118,12 +118,12 @@ def compare_output(
     elif layered:
         verdict, text = "different", f"the model returns {layered}"
     else:
-        text = "the model returns nothing that shows it"
+        text = "nothing that the model returns shows whether it uses the head's logits"
     return OutputComparison(verdict, text, weights)
 
 
 def larger_head(model: nn.Module, head: Head, found: OutputComparison) -> str:
-    """What to name instead of a head whose logits further layers take on, as a remedy."""
+    """The remedy for a head whose logits go through more layers: what to name instead."""
     modules = {unwrapped(path): module for path, module in model.named_modules()}
     layers = [unwrapped(weight.rpartition(".")[0]) for weight in found.weights]
     outer = common_module(modules, [unwrapped(head.names[0]), *layers])
@@ -155,7 +155,7 @@ def _computed_by_layers(
 class OutputCheck:
     """Hooks that compare, in one forward of the model, its output with the head's logits.
 
-    They go when the model has returned. Copies (deepcopy, pickle) do nothing.
+    They are removed when the model has returned. Copies (deepcopy, pickle) do nothing.
 
     Args:
         head: what is compared.
@@ -202,7 +202,7 @@ class OutputCheck:
         return bool(self._hooks)
 
     def close(self) -> None:
-        """Take the hooks off."""
+        """Remove the hooks."""
         for hook in self._hooks:
             hook.remove()
         self._hooks, self._outputs = [], []

@@ -1,4 +1,4 @@
-"""Refuse heads that call themselves, or the model: each measurement would start another one."""
+"""Refuse heads that call themselves, or the model: each estimate would start another one."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ def running(head: Head) -> Iterator[None]:
 
 
 def refuse_recursion(head: Head) -> None:
-    """To be called where a hook on the head fires.
+    """Refuse a call of the head from inside its own re-run; hooks on the head call this.
 
     Raises:
-        HeadError: the head is being run again, and this call comes from inside.
+        HeadError: the head calls itself, or the model.
     """
     if id(head.first) in _running.heads:
         raise HeadError(

@@ -226,7 +226,7 @@ def _candidate(found: _HeadRoute, evaluated: Trace) -> Candidate:
     classes = one if logits.shape[1] == 1 else f"logits of {logits.shape[1]} classes"
     reason = f"{found.layout.description}; {unwrapped(last.path)} returns {classes}"
     if found.holds_backbone:
-        reason += "; receives the inputs of the model: each measurement runs all of it again"
+        reason += "; receives the inputs of the model: each estimate runs all of it again"
     addresses = [output.address for _, output in found.route]
     same = [
         record is None or address in {out.address for out in record.outputs}

@@ -37,7 +37,7 @@ class Head:
     links: tuple[nn.Module, ...]
     partition: Partition
     outputs: tuple[Output, ...]
-    """Which part of each link's return value goes on; of the last one, the logits."""
+    """Which part of each link's return value goes on to the next; of the last, the logits."""
     drop: str
     measure: str
 
@@ -129,7 +129,7 @@ def find_head(model: nn.Module, name: str, width: int | None) -> nn.Module:
         width: sum of the splits; the error lists the modules that would fit it.
 
     Raises:
-        HeadError: there is no such module, or it is never called as a module.
+        HeadError: the model has no module of that name, or never calls it as a module.
     """
     modules = dict(model.named_modules(remove_duplicate=False))
     if name not in modules:

@@ -24,7 +24,7 @@ def outputs_of(output: Outputs, names: Sequence[str]) -> tuple[Output, ...]:
     """One Output for each link of a chain.
 
     Raises:
-        OutputError: it is none, or there are more or fewer than links.
+        OutputError: an entry cannot be one, or there is not one for each link.
     """
     outputs: tuple[Output, ...]
     if isinstance(output, Sequence) and not isinstance(output, str):
@@ -113,10 +113,10 @@ def read_tensor(returned: Any, output: Output, link: str) -> Tensor:
 
 
 def read_part(returned: Any, output: Output) -> Any:
-    """The part itself, whatever it is.
+    """The part itself, of any type.
 
     Raises:
-        OutputError: there is none.
+        OutputError: the return value has no such part.
     """
     # Many modules return (features, loss) in training and the features alone in eval mode.
     bare = isinstance(returned, Tensor) and isinstance(output, (int, str))

@@ -112,8 +112,8 @@ def _refused(problem: str, modalities: object, hint: str = "") -> SplitsError:
 class Partition:
     """The modalities in the input of a head.
 
-    Either each is a width, and they stand one after the other on the axis ``dim`` of the first
-    tensor argument; or each owns whole tensors of the call, or blocks of the first one.
+    Either each modality is a width, and they lie side by side on the axis ``dim`` of the first
+    tensor argument; or each is some whole tensors of the call, or blocks of the first one.
     """
 
     splits: tuple[Split, ...]

@@ -39,7 +39,8 @@ def training_branch(model: nn.Module) -> Iterator[None]:
 
     Many re-identification models call their classifier in that branch only. Every module of
     ``torch.nn`` (normalisation, dropout, attention, recurrent layers) is in eval mode, and so is
-    every leaf whose class is named after normalisation, dropout or stochastic depth.
+    every module without children whose class is named after normalisation, dropout or stochastic
+    depth.
     """
     with _flags_restored(model):
         model.train()
@@ -54,14 +55,14 @@ def _is_still(module: nn.Module) -> bool:
     # Subclasses too, whatever they are called.
     if isinstance(module, (*normalisations(), *dropouts(), nn.GroupNorm, nn.LayerNorm)):
         return True
-    leaf = next(module.children(), None) is None
-    named = leaf and _RANDOM_OR_MOVING.search(kind.__name__) is not None
+    childless = next(module.children(), None) is None
+    named = childless and _RANDOM_OR_MOVING.search(kind.__name__) is not None
     return named or (kind.__module__.startswith("torch.nn.") and not _holds_others(module))
 
 
 def _holds_others(module: nn.Module) -> bool:
     """Whether it contains modules that are not torch's, as containers and wrappers (DDP) do."""
-    return any(not type(part).__module__.startswith("torch.nn.") for part in module.modules())
+    return any(not type(inner).__module__.startswith("torch.nn.") for inner in module.modules())
 
 
 @contextmanager

@@ -98,7 +98,7 @@ def refuse_unhookable(model: nn.Module, name: str, head: nn.Module) -> None:
         )
     if any(isinstance(m, torch.jit.ScriptModule) for m in (model, *head.modules())):
         raise HeadError(
-            "a scripted or traced module runs no Python hooks and keeps its state out of reach",
+            "a scripted or traced module runs no Python hooks, and its state cannot be kept",
             got=f"{name!r} is or holds one",
             expected="the nn.Module that was scripted",
             remedy="attach to the model before torch.jit.script or torch.jit.trace, in training",
@@ -161,7 +161,7 @@ def refuse_nested_links(names: Sequence[str], links: Sequence[nn.Module]) -> Non
         if inside:
             raise HeadError(
                 "the links of a chain must follow one another",
-                got=f"{inside[0]!r} and {name!r}, of which one is inside the other, or is it",
+                got=f"{inside[0]!r} and {name!r}, which are one module, or one inside the other",
                 expected="modules that are called one after the other",
                 remedy="name the outer one alone if it returns the logits",
             )
@@ -199,7 +199,7 @@ def refuse_without_logits(last: nn.Module, name: str, output: Output, measure: s
     one = isinstance(last, nn.Linear) and last.out_features < least
     if output is None and one:
         raise OutputError(
-            f"the head {name!r} returns one logit",
+            f"{name!r} returns one logit",
             got="Linear with out_features 1",
             expected=f"two classes or more for MEASURE {measure} (softmax over one logit is "
             "always 1, so the measure is always 0)",

@@ -22,18 +22,18 @@ class LogRecord:
     head: str
     names: tuple[str, ...]
     splits: tuple[Any, ...]
-    """For each modality its width, or the list of its positions in the arguments of the head."""
+    """The width of each modality, or the list of its locations in the arguments of the head."""
     config: Config
     step: int = 0
     """The newest estimation step: a training-mode call of the head, counted from 0."""
     epoch: int = 0
     metrics: dict[str, float] = field(default_factory=dict)
-    """As ``Handle.metrics()``; empty at the start. At the end those of the last epoch."""
+    """As from ``Handle.metrics()``; empty at the start, those of the last epoch at the end."""
     first: dict[str, float] = field(default_factory=dict)
     """At the end, the metrics of the first epoch."""
     totals: dict[str, int] = field(default_factory=dict)
-    """At the end, the numbers of ``steps``, ``estimates``, ``samples`` measured and
-    ``substituted`` samples."""
+    """At the end, the numbers of ``steps``, ``estimates``, measured ``samples`` and ``substituted``
+    samples."""
     reason: str = ""
     """At the end, why nothing was substituted although it was meant to be."""
 

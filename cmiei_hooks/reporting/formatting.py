@@ -71,7 +71,7 @@ def percent(value: object, decimals: int = 1) -> str:
 
 
 def _unsigned(text: str) -> str:
-    """Without the sign of what was rounded to zero."""
+    """The number without a minus sign if it was rounded to zero."""
     return text if text.strip("-0.%") else text.lstrip("-")
 
 

@@ -1,7 +1,7 @@
 """Plots as inline SVG.
 
-Positions across are in percent and text is not scaled, so a plot is as legible on a telephone as on
-a wide screen. Colours are classes of the style sheet, and nothing is told by colour alone.
+Horizontal positions are in percent and text is not scaled, so a plot is as legible on a telephone
+as on a wide screen. Colours are classes of the style sheet, and nothing is told by colour alone.
 """
 
 from __future__ import annotations
@@ -68,8 +68,8 @@ def _short(name: str, longest: int) -> str:
 def _marker(parent: Element, x: str, y: float, colour: int) -> None:
     """A mark whose shape and colour tell the series."""
     shape = _SHAPES[0 if colour == NEUTRAL else colour % len(_SHAPES)]
-    place = _add(parent, "svg", x=x, y=f"{y:g}", overflow="visible")
-    _add(place, "path", class_=f"{_class(colour)} mark", d=shape)
+    origin = _add(parent, "svg", x=x, y=f"{y:g}", overflow="visible")
+    _add(origin, "path", class_=f"{_class(colour)} mark", d=shape)
 
 
 def _ticks(bounds: Bounds) -> list[float]:
@@ -83,7 +83,7 @@ def _ticks(bounds: Bounds) -> list[float]:
 
 
 def _range(values: Sequence[float | None], from_zero: bool = True) -> Bounds:
-    """From the smallest value, or from zero, to the largest."""
+    """The range from the smallest value, or from zero, to the largest."""
     known = [v for v in map(finite, values) if v is not None]
     if from_zero or not known:
         known.append(0.0)
@@ -150,9 +150,9 @@ def _histogram(plot: Histogram) -> Element:
     width = 100 / max(len(plot.counts), 1)
     for i, count in enumerate(plot.counts):
         height = 84 * count / tallest
-        place = {"x": f"{i * width + 0.4:.2f}%", "y": f"{90 - height:.1f}"}
+        corner = {"x": f"{i * width + 0.4:.2f}%", "y": f"{90 - height:.1f}"}
         size = {"width": f"{width - 0.8:.2f}%", "height": f"{height:.1f}"}
-        _add(root, "rect", class_=_class(plot.colour), **place, **size)
+        _add(root, "rect", class_=_class(plot.colour), **corner, **size)
     _add(root, "line", class_="grid", x1=0, x2="100%", y1=90, y2=90)
     for i, edge in list(enumerate(plot.edges, 1))[::2]:  # there is no room for every label
         x = f"{i * width:.2f}%"
@@ -161,12 +161,12 @@ def _histogram(plot: Histogram) -> Element:
 
 
 def _lines(plot: LinePlot) -> Element:
-    height, last = 180, len(plot.places) - 1
+    height, last = 180, len(plot.ticks) - 1
     series = plot.series.items()
     bounds = _range([v for _, values in series for v in values], plot.modalities)
     show = (lambda v: f"{100 * v:.4g}%") if plot.share else "{:g}".format
     said = ", ".join(f"{name} {number(values[-1])}" for name, values in series if values)
-    root = _root(f"{plot.label}; {plot.places[-1]}: {said}", height + 28)
+    root = _root(f"{plot.label}; {plot.ticks[-1]}: {said}", height + 28)
 
     def up(value: float) -> float:
         return height - height * _across(value, bounds) / 100
@@ -193,6 +193,6 @@ def _lines(plot: LinePlot) -> Element:
     for i, x, anchor in (
         ((0, "0%", "start"), (last, "100%", "end")) if last else ((0, "50%", "middle"),)
     ):
-        name = _short(plot.places[i], 18)
+        name = _short(plot.ticks[i], 18)
         _add(root, "text", name, class_="muted", x=x, y=height + 22, text_anchor=anchor)
     return root

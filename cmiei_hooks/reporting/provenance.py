@@ -17,7 +17,7 @@ __all__ = ["git_state", "sha256", "versions"]
 
 
 def versions() -> dict[str, str]:
-    """Of Python, torch and this package."""
+    """The versions of Python, torch and this package."""
     return {
         "python": platform.python_version(),
         "torch": str(torch.__version__),

@@ -36,7 +36,7 @@ Medium: TypeAlias = Literal["terminal", "markdown", "html"]
 
 ALL: tuple[Medium, ...] = ("terminal", "markdown", "html")
 WRITTEN: tuple[Medium, ...] = ("markdown", "html")
-"""For tables that the terminal has no room for."""
+"""The media of tables that the terminal has no room for."""
 
 NEUTRAL = -1
 """The colour of what does not belong to one modality."""
@@ -125,7 +125,7 @@ class LinePlot:
     """A line for each series, by name; None and NaN leave a gap."""
 
     label: str
-    places: Sequence[str]
+    ticks: Sequence[str]
     """The names along the horizontal axis."""
     series: Mapping[str, Sequence[float | None]]
     caption: str = ""

@@ -63,7 +63,7 @@ def integer(least: int, *, optional: bool = False) -> Allowed:
 
 
 def number(most: float = math.inf, *, finite: bool = False) -> Allowed:
-    """A number from 0 to ``most``; infinity is one unless ``finite``."""
+    """A number from 0 to ``most``; infinity is allowed unless ``finite``."""
 
     def convert(value: Any) -> float:
         try:

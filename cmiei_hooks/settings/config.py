@@ -231,7 +231,7 @@ class Config:
         fields = _field_names()
         lines = section.lines if isinstance(section, LinedDict) else {}
         settings: dict[str, Any] = {}
-        places: dict[str, str] = {}
+        found_at: dict[str, str] = {}
         for key in section:
             at = f"{where}:{lines[key]}" if key in lines else where
             field = str(key).lower()
@@ -252,11 +252,11 @@ class Config:
                     expected="every setting once",
                     remedy="remove one of the two",
                 )
-            settings[field], places[refusal(field)] = section[key], at
+            settings[field], found_at[refusal(field)] = section[key], at
         try:
             return cls(**settings)
         except CMIEIError as error:  # of one setting, or of two that contradict each other
-            raise error.at(places.get(error.problem, where)) from None
+            raise error.at(found_at.get(error.problem, where)) from None
 
     def override(self, **settings: Any) -> Config:
         """Return a copy with some fields replaced, as the keywords of ``attach`` do.

@@ -1,4 +1,4 @@
-"""What ``attach`` registers: in each training call of the head estimate, choose, replace, add up.
+"""What ``attach`` registers: the estimate, selection and substitution of each training call.
 
 This is the only room with hooks and state that outlive one call.
 """

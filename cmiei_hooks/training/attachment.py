@@ -54,8 +54,8 @@ def attach(
 
     On every K-th training call of the head, the influence of each modality is estimated: the head
     is run again without it, the backbone is not. After the warm-up, samples that one modality
-    dominates get that modality's features replaced by the batch mean plus noise, in this call only.
-    Nothing happens in eval mode.
+    dominates are substituted: in this call only, that modality's features become the batch mean
+    plus noise. Nothing happens in eval mode.
 
     Args:
         model: any module, also one in DDP or compiled.
@@ -82,8 +82,8 @@ def attach(
             and ``NAMES`` are used where the arguments are not given.
         log: True for the rich console logger, False for none, or one or several callables that take
             a ``LogRecord`` (``JSONLines``, ``Scalars``, ``StandardLogging``, your own).
-        strategy: makes what decides which samples are replaced and by what, from the settings and
-            the source of the noise; another one than the method's is for comparisons.
+        strategy: makes a ``Strategy``, which decides what is substituted and by what, from the
+            settings and the source of the noise. Only comparisons need another than the default.
         **settings: any field of Config by its lower-case name (``k=1, sigma=0.1``); they win.
 
     Returns:
@@ -277,7 +277,7 @@ class Handle:
 
         For training steps that call the head several times on the same samples: SAM, R-Drop, two
         views, closures of L-BFGS. The first call is estimated and decided upon as usual; the calls
-        after it replace the same modality of the same samples by the same noise, and are neither
+        after it get the same substitution with the same noise, and are neither
         estimated nor counted. Leave the context after every training step.
 
         Raises:

@@ -1,4 +1,4 @@
-"""What a user must know although training goes on: each is a warning, given once."""
+"""The warnings that a user gets while training goes on; each is given once."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Notices:
         self._without_gradient += 1
 
     def called_in_transform(self, kind: str) -> None:
-        """Warn of a call inside a function transform or a tracer, where nothing is done."""
+        """Warn about a call inside a function transform or a tracer, where nothing is done."""
         self._warn(
             "transform",
             f"the head {self._head.name!r} was called inside {kind}: there the hook passes "
@@ -53,7 +53,7 @@ class Notices:
         self._epoch_begun = True
 
     def epoch_ends(self, statistics: Statistics, chain: ChainCheck) -> None:
-        """Warn of an epoch in which the head was not called, or its chain could not be compared."""
+        """Warn about an epoch without a call of the head, or a chain that could not be compared."""
         if self._epoch_begun and not self._calls_in_epoch:
             self._warn_of_silence()
         self.check_head()
@@ -71,7 +71,7 @@ class Notices:
         self._check_chain(chain)
 
     def check_epoch(self, schedule: Schedule) -> None:
-        """Warn of a warm-up that never ends because nobody announces the epochs."""
+        """Warn about a warm-up that never ends because nobody announces the epochs."""
         if schedule.epochs or schedule.ask is not None or not schedule.needs_epochs:
             return
         ends = schedule.config.end_epoch is not None and not schedule.in_warmup(schedule.step)
@@ -85,7 +85,7 @@ class Notices:
         )
 
     def check_finite(self, statistics: Statistics) -> None:
-        """Warn of samples that were left out; waits for the device."""
+        """Warn about samples that were left out; waits for the device."""
         if "finite" not in self._given and (left_out := statistics.totals.left_out):
             self._warn(
                 "finite",
@@ -94,7 +94,7 @@ class Notices:
             )
 
     def check_head(self) -> None:
-        """Warn if another module has taken the head's place in the model since attach."""
+        """Warn if the model no longer holds the head where it was at attach."""
         model = self._model()
         if model is None:
             return
@@ -102,8 +102,8 @@ class Notices:
             if (problem := _moved(model, path, link)) is not None:
                 self._warn(
                     "head",
-                    f"the head {name!r} {problem}: what is measured and replaced is the module to "
-                    "which C-MIEI was attached, and no longer what stands there in the model. "
+                    f"the head {name!r} {problem}: C-MIEI still measures and substitutes at the "
+                    "module it was attached to, which the model no longer has under this name. "
                     "Call remove() and attach again after the model has its final form (after "
                     "get_peft_model, merge_and_unload, reset_classifier, quantisation)",
                 )
@@ -112,13 +112,13 @@ class Notices:
         """Warn that the hook was moved to a module that it was not made for."""
         self._warn(
             "head",
-            f"another tool has put a {kind} in the place of the head {self._head.name!r} and moved "
-            "the hook of C-MIEI to it, where it does nothing. Call remove(), and attach again "
+            f"another tool has replaced the head {self._head.name!r} by a {kind} and moved the "
+            "hook of C-MIEI to it, where the hook does nothing. Call remove(), and attach again "
             "after that tool has changed the model",
         )
 
     def check_output(self, found: OutputComparison) -> None:
-        """Warn of a head whose logits are not those of the model."""
+        """Warn about a head whose logits are not those of the model."""
         model = self._model()
         if found.verdict == "different" and model is not None:
             self._warn(
@@ -129,7 +129,7 @@ class Notices:
             )
 
     def check_probabilities(self, found: Tensor | None) -> None:
-        """Warn of a head that returns probabilities; waits for the device."""
+        """Warn about a head that returns probabilities; waits for the device."""
         if found is None or "probabilities" in self._given or self._head.measure == "squared":
             return
         if bool(found):
@@ -142,10 +142,12 @@ class Notices:
             )
 
     def check_batch(self, batch: int, config: Config) -> None:
-        """Warn of batches that are too small for anything to be substituted."""
+        """Warn about batches that are too small for anything to be substituted."""
         if batch == 1:
-            problem = "a batch of one sample has no other sample to take a mean of: substitution "
-            problem += "would replace features by themselves plus noise"
+            problem = (
+                "in a batch of one sample the batch mean is the sample itself, so substitution "
+            )
+            problem += "only adds noise to it"
         elif batch and config.sample_level and config.p_max and not cap(config.p_max, batch):
             problem = f"P_MAX {config.p_max:g} of a batch of {batch} is less than one sample: "
             problem += "nothing can be substituted"
@@ -203,7 +205,7 @@ def _moved(model: nn.Module, path: list[str], link: nn.Module) -> str | None:
     if now is not None and any(module is link for module in now.modules()):
         return f"was put inside another module ({type(now).__name__})"
     if any(module is link for module in model.modules()):
-        return None  # called from a module that has taken the place of its parent
+        return None  # called from a module that has replaced its parent
     return "was removed" if now is None else f"was replaced by another {type(now).__name__}"
 
 

@@ -58,7 +58,7 @@ class PreHook:
         return () if self._step is None else self._step.head.links
 
     def pause(self, paused: bool) -> None:
-        """Do nothing in a dry run of the model, or go on after it."""
+        """Stop acting for a dry run of the model, or go on after it."""
         self.paused = paused
         if self._step is not None:
             self._step.output.paused = paused
@@ -105,7 +105,7 @@ def active_hooks(model: nn.Module) -> list[tuple[str, PreHook]]:
 
 @contextmanager
 def paused(model: nn.Module) -> Iterator[None]:
-    """Inside, the attachments of the model do nothing; not even suspension leaves such no trace."""
+    """Inside, the attachments of the model do nothing. Unlike suspension, this leaves no trace."""
     pausing = [hook for _, hook in active_hooks(model)]
     for hook in pausing:
         hook.pause(True)

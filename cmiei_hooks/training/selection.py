@@ -1,4 +1,4 @@
-"""Which modality of which sample is replaced in a call of the head, and by what.
+"""Which modality of which sample is substituted in a call of the head, and by what.
 
 A ``Strategy`` answers both. ``Published`` is the method; a validation passes others to compare it
 with: ``attach(..., strategy=make)``, where ``make(config, noise)`` returns one.
@@ -33,19 +33,19 @@ class HeadCall:
 
 
 class Strategy(Protocol):
-    """What is replaced in a call of the head."""
+    """Decides what is substituted in a call of the head."""
 
     every_step: bool
     """Whether it is asked in every training call, and not only in estimation steps."""
 
     def choose(self, call: HeadCall) -> Tensor | None:
-        """int64 ``[B]``: the modality to replace in each sample, -1 for none.
+        """int64 ``[B]``: the modality to substitute in each sample, -1 for none.
 
         None leaves the call alone: the very same tensors go on to the head.
         """
 
     def replace(self, captured: Captured, chosen: Tensor, step: int) -> dict[Path, Tensor]:
-        """The tensors of the call with the chosen modalities replaced.
+        """The tensors of the call with the chosen modalities substituted.
 
         When activation checkpointing computes the call again, this is called again with the same
         ``chosen`` and ``step``, and must return equal tensors.

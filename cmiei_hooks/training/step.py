@@ -1,4 +1,4 @@
-"""The road of one training call of the head: capture, estimate, choose, add up, replace."""
+"""One training call of the head: capture, estimate, select, record, substitute."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Measurement:
     influence: Tensor
     """float32 ``[B, M]``; NaN in the row of a sample whose logits were not finite."""
     substituted: Tensor
-    """int64 ``[B]``: the index of the replaced modality, -1 for a sample that was kept."""
+    """int64 ``[B]``: the index of the substituted modality, -1 for a sample that was kept."""
 
 
 _open: weakref.WeakSet[Step] = weakref.WeakSet()
@@ -59,7 +59,7 @@ def _close_all() -> None:
 
 @dataclass
 class _Shared:
-    """What the calls inside one ``same_step()`` share: what was done to the first of them."""
+    """What the calls inside one ``same_step()`` share: what was done to the first one."""
 
     on: bool = False
     done: Done | None = None
@@ -122,7 +122,7 @@ class Step:
         return self._advance(args, kwargs)
 
     def _advance(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
-        """Make one step: count it, and estimate, choose and replace where it is due."""
+        """Make one step: count it, and estimate, select and substitute where it is due."""
         step, estimates = self.schedule.advance()
         if not (estimates or self.strategy.every_step or self.chain.open):
             self._remember(Done(step, None))
@@ -130,7 +130,7 @@ class Step:
         captured = self.head.partition.read(args, kwargs)
         chosen = self._choose(captured, step, estimates)
         self._remember(Done(step, chosen))
-        new = None if chosen is None else self._replaced(captured, chosen, step)
+        new = None if chosen is None else self._substituted(captured, chosen, step)
         if self.chain.open:
             captured = captured if new is None else self.head.partition.read(*new)
             self.chain.expect(expectation(self.head, captured, captured.call))
@@ -150,7 +150,7 @@ class Step:
                 expected="the same samples in every call inside same_step()",
                 remedy="leave the calls with other samples outside the with block",
             )
-        return self._replaced(captured, done.chosen, done.step)
+        return self._substituted(captured, done.chosen, done.step)
 
     def _remember(self, done: Done) -> None:
         """Keep what is done to this call for a recompute, and for the calls of the same step."""
@@ -168,7 +168,7 @@ class Step:
             self._shared = before
 
     def _choose(self, captured: Captured, step: int, estimates: bool) -> Tensor | None:
-        """Which modality of which sample is replaced; an estimation step is added up and logged."""
+        """Which modality of which sample is substituted. An estimation step is recorded, too."""
         influence = self._estimate(captured) if estimates else None
         acts = self.schedule.acts(step)
         chosen = None
@@ -196,8 +196,8 @@ class Step:
             self._probabilities = looks_like_probabilities(found.logits)
         return found.influence
 
-    def _replaced(self, captured: Captured, chosen: Tensor, step: int) -> Call | None:
-        """Replace what was chosen, in the call itself or when it is computed again."""
+    def _substituted(self, captured: Captured, chosen: Tensor, step: int) -> Call | None:
+        """The call with its substitution, which a recompute repeats; None if it is in place."""
         tensors = self.strategy.replace(captured, chosen, step)
         if not self.config.inplace:
             return captured.call_with(tensors)
@@ -210,7 +210,7 @@ class Step:
         return self.journal.metrics(reduce)
 
     def _check_values(self) -> None:
-        """Warn of what only values show; waits for the device."""
+        """Warn about what only values show; waits for the device."""
         self.notices.check_finite(self.journal.statistics)
         self.notices.check_probabilities(self._probabilities)
 
@@ -224,7 +224,7 @@ class Step:
         self.notices.epoch_begins()
 
     def end(self) -> None:
-        """Say what has not been said yet, and take the hooks of the chain off."""
+        """Give the warnings that are still due, log the closing line, and close the checks."""
         _open.discard(self)
         try:
             if self.output.result is not None:

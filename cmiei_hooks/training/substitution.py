@@ -29,7 +29,7 @@ def noise_generator(device: torch.device, *words: object) -> torch.Generator:
 
 @dataclass
 class Noise:
-    """The noise of one attachment: of its own, and the same whenever a step is repeated.
+    """The noise of one attachment; the same step always gets the same noise.
 
     It depends on the seed, the rank, the head and the step alone. So a resumed run and a recompute
     draw the same noise, and ranks and heads draw different noise.
@@ -46,7 +46,7 @@ class Noise:
 def substituted(
     captured: Captured, chosen: Tensor, config: Config, generator: torch.Generator
 ) -> dict[Path, Tensor]:
-    """The tensors of a call with the chosen modality of each sample replaced by mean plus noise.
+    """The tensors of a call in which the chosen modality of each sample is mean plus noise.
 
     Args:
         captured: the call.
@@ -58,9 +58,9 @@ def substituted(
     tensors = captured.copies()
     for m in range(len(captured.groups)):
         originals = captured.views(captured.tensors, m)
-        for piece, original in zip(captured.views(tensors, m), originals, strict=True):
+        for view, original in zip(captured.views(tensors, m), originals, strict=True):
             prototype = batch_mean(original, over_ranks)
-            piece.copy_(blend(piece, chosen == m, prototype, config.sigma, generator))
+            view.copy_(blend(view, chosen == m, prototype, config.sigma, generator))
     return tensors
 
 

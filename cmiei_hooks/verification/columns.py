@@ -38,14 +38,14 @@ def check_columns(
     alive = frozenset().union(*(one for axes in seen.columns.values() for one in axes[-1]))
     if len(alive) != len(names):
         return []
-    reach = [frozenset().union(*sets) for sets in own]
+    changed_by = [frozenset().union(*sets) for sets in own]
     mixed = [m for m, sets in enumerate(own) if any(len(one) > 1 for one in sets)]
     if mixed:
-        return [Check(_NAME, False, _mixed_columns(seen, names, reach, mixed))]
-    told = [one for one in reach if one]
+        return [Check(_NAME, False, _mixed_columns(seen, names, changed_by, mixed))]
+    told = [one for one in changed_by if one]
     if any(len(one) > 1 for one in told) or len(set(told)) < len(told):
-        return [Check(_NAME, False, _wrong_columns(seen, names, reach))]
-    pairs = [(n, seen.names[min(one)]) for n, one in zip(names, reach, strict=True) if one]
+        return [Check(_NAME, False, _wrong_columns(seen, names, changed_by))]
+    pairs = [(n, seen.names[min(one)]) for n, one in zip(names, changed_by, strict=True) if one]
     found = ", ".join(f"{name}: {given}" for name, given in pairs)
     swapped = [(name, given) for name, given in pairs if name != given]
     if swapped and set(names) == {seen.names[m] for m in alive}:
@@ -60,25 +60,25 @@ def check_columns(
 
 
 def _own_columns(seen: HeadInput, captured: Captured) -> list[_Sets] | None:
-    """For each modality the sets of inputs that change its columns, without shared columns.
+    """The sets of inputs that change the columns of each modality, without shared columns.
 
     None if the axis of the modalities was not recorded.
     """
-    owners: defaultdict[tuple[Path, int], set[int]] = defaultdict(set)
+    holders: defaultdict[tuple[Path, int], set[int]] = defaultdict(set)
     sets: dict[tuple[Path, int], frozenset[int]] = {}
     for m, group in enumerate(captured.groups):
-        for piece in group:
-            address, axes = piece.path, captured.tensors[piece.path].dim()
-            axis = -1 if piece.start is None else captured.dim % axes
+        for one in group:
+            address, axes = one.path, captured.tensors[one.path].dim()
+            axis = -1 if one.start is None else captured.dim % axes
             axis = -1 if axis == axes - 1 else axis
             columns = seen.columns.get(address, {}).get(axis)
             if columns is None:
                 return None
-            for column in range(len(columns))[piece.start : piece.stop]:
-                owners[address, column].add(m)
+            for column in range(len(columns))[one.start : one.stop]:
+                holders[address, column].add(m)
                 sets[address, column] = columns[column]
     return [
-        [sets[key] for key, owner in owners.items() if owner == {m} and sets[key]]
+        [sets[key] for key, held in holders.items() if held == {m} and sets[key]]
         for m in range(len(captured.groups))
     ]
 
@@ -86,15 +86,15 @@ def _own_columns(seen: HeadInput, captured: Captured) -> list[_Sets] | None:
 def _mixed_columns(
     seen: HeadInput,
     names: Sequence[str],
-    reach: Sequence[frozenset[int]],
+    changed_by: Sequence[frozenset[int]],
     mixed: Sequence[int],
 ) -> str:
-    if len({reach[m] for m in mixed}) == 1:
+    if len({changed_by[m] for m in mixed}) == 1:
         which = listed([names[m] for m in mixed])
-        found = f"the columns of {which} depend on {_said(seen, reach[mixed[0]])}"
+        found = f"the columns of {which} depend on {_said(seen, changed_by[mixed[0]])}"
     else:
         found = "; ".join(
-            f"the columns of {names[m]} depend on {_said(seen, reach[m])}" for m in mixed
+            f"the columns of {names[m]} depend on {_said(seen, changed_by[m])}" for m in mixed
         )
     return (
         f"{found}: the modalities are mixed before the head, and their influence cannot be told "
@@ -102,8 +102,12 @@ def _mixed_columns(
     )
 
 
-def _wrong_columns(seen: HeadInput, names: Sequence[str], reach: Sequence[frozenset[int]]) -> str:
-    held = [f"{n} holds {_said(seen, one)}" for n, one in zip(names, reach, strict=True) if one]
+def _wrong_columns(
+    seen: HeadInput, names: Sequence[str], changed_by: Sequence[frozenset[int]]
+) -> str:
+    held = [
+        f"{n} holds {_said(seen, one)}" for n, one in zip(names, changed_by, strict=True) if one
+    ]
     found = f"the columns are divided wrongly: {', '.join(held)}"
     layout = seen.layout
     if layout is None:

@@ -140,16 +140,16 @@ def _dry_run(
         ]
         try:
             returned = model(*args, **kwargs)
-            reach = []
+            effects = []
             if probe.returned is not None:
-                reach = [_model_returns(model, probe, returned)]
-                reach += _reach(model, probe, returned, loss)
+                effects = [_model_returns(model, probe, returned)]
+                effects += _effects(model, probe, returned, loss)
         finally:
             for hook in hooks:
                 hook.remove()
     captured = probe.captured
     columns = [] if captured is None else check_columns(model, inputs, probe.head, captured)
-    return [_called(probe), order, *probe.checks, *columns, *reach]
+    return [_called(probe), order, *probe.checks, *columns, *effects]
 
 
 def _called(probe: HeadProbe) -> Check:
@@ -171,7 +171,7 @@ def _model_returns(model: nn.Module, probe: HeadProbe, returned: Any) -> Check:
     return Check("head returns the model's logits", found.verdict != "different", text)
 
 
-def _reach(
+def _effects(
     model: nn.Module, probe: HeadProbe, returned: Any, loss: Callable[[Any], Tensor] | None
 ) -> list[Check]:
     checks = []

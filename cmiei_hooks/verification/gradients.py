@@ -36,7 +36,7 @@ def gradient_share(
     """The share of the backbone's gradient that comes through the head, from 0 to 1.
 
     ``|g| / (|g| + |G - g|)`` over the parameters in front of the head, where ``G`` is their
-    gradient from the loss and ``g`` the part of it that flows through the head's input.
+    gradient from the loss and ``g`` what flows of it through the head's input.
 
     Args:
         loss: a scalar.

@@ -12,7 +12,7 @@ __all__ = ["Check", "VerifyReport"]
 
 @dataclass(frozen=True)
 class Check:
-    """One line of a report: what was checked, whether it is as it must be, and what was found."""
+    """One line of a report: what was checked, whether it passed, and what was found."""
 
     name: str
     ok: bool
