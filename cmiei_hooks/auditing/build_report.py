@@ -16,7 +16,8 @@ from ..functional import KEPT, dominant, floor_of, select
 from ..fusion import Head
 from ..settings import Config
 from .bootstrap import Interval, bootstrap
-from .report import AuditReport, Pair
+from .report import AuditReport
+from .results import Pair
 from .samples import NULL_DRAWS, UNKNOWN, Samples
 from .shapley import interactions, shapley
 from .statistics import EDGES, agreement, histogram

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..functional import UNITS
 from ..reporting import (
@@ -35,10 +35,8 @@ from .result_sections import (
     shown,
     table,
 )
+from .results import Results
 from .thresholds import Suggestion, WhatIf
-
-if TYPE_CHECKING:
-    from .report import AuditReport
 
 __all__ = ["in_sections"]
 
@@ -48,7 +46,7 @@ _NAMED = 15
 """How many tensors of a checkpoint are named."""
 
 
-def in_sections(report: AuditReport) -> Report:
+def in_sections(report: Results) -> Report:
     """The report as a reader sees it. Values that were not measured are left out."""
     made = (
         influence(report),
@@ -76,11 +74,11 @@ def in_sections(report: AuditReport) -> Report:
     )
 
 
-def _leading(report: AuditReport) -> str:
+def _leading(report: Results) -> str:
     return max(report.names, key=lambda name: report.dominance[name].mean)
 
 
-def _warnings(report: AuditReport) -> list[str]:
+def _warnings(report: Results) -> list[str]:
     found = []
     if report.partial:
         found.append(
@@ -95,7 +93,7 @@ def _warnings(report: AuditReport) -> list[str]:
     return [*found, *report.notes]
 
 
-def _conclusion(report: AuditReport) -> list[str]:
+def _conclusion(report: Results) -> list[str]:
     if not report.n_samples:
         return ["No sample could be measured."]
     first, unit = _leading(report), UNITS[report.measure]
@@ -127,7 +125,7 @@ def _conclusion(report: AuditReport) -> list[str]:
     return said
 
 
-def _cards(report: AuditReport) -> list[Card]:
+def _cards(report: Results) -> list[Card]:
     first = _leading(report)
     share, mean = report.dominance[first].mean, report.influence[first].mean
     cards = [
@@ -144,7 +142,7 @@ def _heat(share: float, note: str = "") -> Cell:
     return Cell(percent(share), note, shade=min(max(finite(share) or 0.0, 0.0), 1.0))
 
 
-def _thresholds(report: AuditReport) -> Section:
+def _thresholds(report: Results) -> Section:
     """How often other thresholds would trigger, and what the cap leaves of it."""
     cap, advice = report.thresholds["P_MAX"], report.suggestion
     configured = (report.thresholds["ABS_THR"], report.thresholds["REL_THR"])
@@ -180,7 +178,7 @@ def _advice(advice: Suggestion) -> str:
     )
 
 
-def _caps(report: AuditReport, cells: Sequence[WhatIf]) -> Table:
+def _caps(report: Results, cells: Sequence[WhatIf]) -> Table:
     rows = [
         [f"{c.p_max:g}", percent(c.triggered), percent(c.substituted), *map(percent, c.shares)]
         for c in cells
@@ -194,7 +192,7 @@ def _caps(report: AuditReport, cells: Sequence[WhatIf]) -> Table:
     )
 
 
-def _strata(report: AuditReport) -> Section:
+def _strata(report: Results) -> Section:
     """Influence and dominance by class, camera and the like."""
     return Section(
         "Groups of samples",
@@ -204,7 +202,7 @@ def _strata(report: AuditReport) -> Section:
     )
 
 
-def _group(report: AuditReport, kind: str, groups: Sequence[Mapping[str, Any]]) -> Section:
+def _group(report: Results, kind: str, groups: Sequence[Mapping[str, Any]]) -> Section:
     by_value = {group["value"]: group for group in groups}
     means = {
         "samples": {value: count(g["n"]) for value, g in by_value.items()},
@@ -222,7 +220,7 @@ def _group(report: AuditReport, kind: str, groups: Sequence[Mapping[str, Any]]) 
     )
 
 
-def _trend(report: AuditReport) -> Section:
+def _trend(report: Results) -> Section:
     """The checkpoints of one training run, side by side."""
     steps = {step["checkpoint"]: step for step in report.trend}
     if not steps:
@@ -256,7 +254,7 @@ def _trend(report: AuditReport) -> Section:
     )
 
 
-def _checkpoint(report: AuditReport) -> Section:
+def _checkpoint(report: Results) -> Section:
     """What was loaded into the model, and what was not."""
     found = report.checkpoint
     if found is None:
@@ -282,7 +280,7 @@ def _listed(names: Sequence[str]) -> str:
     return f"{count(len(names))}: {', '.join(names[:_NAMED])}{more}"
 
 
-def _provenance(report: AuditReport) -> Section:
+def _provenance(report: Results) -> Section:
     """The command and everything else that the values depend on."""
     found = dict(report.environment)
     command = str(found.pop("command", ""))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from ..functional import UNITS
 from ..reporting import (
@@ -27,9 +26,7 @@ from ..reporting import (
     points,
 )
 from .bootstrap import Interval
-
-if TYPE_CHECKING:
-    from .report import AuditReport, Pair
+from .results import Pair, Results
 
 __all__ = [
     "accuracy",
@@ -104,7 +101,7 @@ def _dots(
     return DotPlot(label, rows, caption, share=show is not number)
 
 
-def influence(report: AuditReport) -> Section:
+def influence(report: Results) -> Section:
     """The mean influence of each modality, beside chance."""
     unit = UNITS[report.measure]
     chance = {n: Interval(v["mean"], v["low"], v["high"]) for n, v in report.null.items()}
@@ -132,7 +129,7 @@ def influence(report: AuditReport) -> Section:
     )
 
 
-def distribution(report: AuditReport) -> Section:
+def distribution(report: Results) -> Section:
     """A histogram for each modality."""
     plots = []
     for colour, name in enumerate(report.names):
@@ -148,7 +145,7 @@ def distribution(report: AuditReport) -> Section:
     )
 
 
-def dominance(report: AuditReport) -> Section:
+def dominance(report: Results) -> Section:
     """How often each modality is the dominant one."""
     shares = {**report.dominance, "triggered": report.triggered}
     return Section(
@@ -171,7 +168,7 @@ def _by_pair(pairs: Sequence[Pair]) -> dict[str, Interval]:
     return {" + ".join(pair.names): pair.interval for pair in pairs}
 
 
-def shapley(report: AuditReport) -> Section:
+def shapley(report: Results) -> Section:
     """Shapley values and interactions, of the prediction and, with labels, of the accuracy."""
     if not (report.shapley and report.shapley_total):
         return Section("Shapley values", [])
@@ -206,7 +203,7 @@ def shapley(report: AuditReport) -> Section:
     )
 
 
-def accuracy(report: AuditReport) -> Section:
+def accuracy(report: Results) -> Section:
     """Accuracy without each modality, and with it alone."""
     complete = report.accuracy
     if complete is None:
@@ -227,7 +224,7 @@ def accuracy(report: AuditReport) -> Section:
     )
 
 
-def baselines(report: AuditReport) -> Section:
+def baselines(report: Results) -> Section:
     """Influence by baseline, and how far the baselines agree."""
     pairs = {" and ".join(pair.names): pair for pair in report.agreement}
     agreement: Columns = {

@@ -7,7 +7,8 @@ from typing import Any
 
 from cmiei_hooks.auditing.bootstrap import Interval
 from cmiei_hooks.auditing.checkpoint_loading import Loaded
-from cmiei_hooks.auditing.report import AuditReport, Pair
+from cmiei_hooks.auditing.report import AuditReport
+from cmiei_hooks.auditing.results import Pair
 from cmiei_hooks.auditing.thresholds import Suggestion, WhatIf
 
 
