@@ -17,6 +17,7 @@ __all__ = [
     "StateError",
     "ValidationError",
     "did_you_mean",
+    "missing_extra",
 ]
 
 
@@ -100,6 +101,18 @@ class ValidationError(CMIEIError):
 
 class CMIEIWarning(UserWarning):
     """A problem that the user must know about, but that does not stop training. Given once."""
+
+
+def missing_extra(
+    extra: str, problem: str, reason: ImportError, error: type[CMIEIError] = CMIEIError
+) -> CMIEIError:
+    """The refusal of what needs a library of an extra that is not installed."""
+    return error(
+        problem,
+        got=str(reason),
+        expected=f"the extra [{extra}]",
+        remedy=f"pip install 'cmiei-hooks[{extra}]'",
+    )
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import CheckpointError, did_you_mean
+from ..errors import CheckpointError, did_you_mean, missing_extra
 
 __all__ = ["checkpoints_in", "read_state_dict"]
 
@@ -122,12 +122,8 @@ def _read(path: Path) -> Any:
     try:
         from safetensors.torch import load_file  # noqa: PLC0415  # needs the extra [safetensors]
     except ModuleNotFoundError as error:
-        raise CheckpointError(
-            f"{path}: safetensors is not installed",
-            got=str(error),
-            expected="the extra [safetensors]",
-            remedy="pip install safetensors",
-        ) from error
+        problem = f"{path}: safetensors is not installed"
+        raise missing_extra("safetensors", problem, error, CheckpointError) from error
     return load_file(path)
 
 

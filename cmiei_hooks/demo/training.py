@@ -1,4 +1,4 @@
-"""A plain training loop, and the same loop with the three lines that C-MIEI takes."""
+"""The demonstration's trainings, without and with C-MIEI, and their audits."""
 
 from __future__ import annotations
 
@@ -8,23 +8,18 @@ from pathlib import Path
 
 import torch
 from torch import nn
-from torch.nn import functional
 
 import cmiei_hooks
 
 from ..auditing import AuditReport
-from ..errors import CMIEIError
+from ..errors import missing_extra
+from .training_loop import train_epochs
 from .views_model import WIDTH
 
 try:
     from . import digits
 except ModuleNotFoundError as error:
-    raise CMIEIError(
-        "the demo needs scikit-learn for its data",
-        got=str(error),
-        expected="the extra [demo]",
-        remedy="pip install 'cmiei-hooks[demo]'",
-    ) from error
+    raise missing_extra("demo", "the demo needs scikit-learn for its data", error) from error
 
 EPOCHS = 30
 HEAD = "classifier"
@@ -36,20 +31,11 @@ def train(seed: int, equalise: bool) -> Iterator[tuple[int, nn.Module]]:
     """Train from the seed; yields after each epoch how many are done, and the model."""
     torch.manual_seed(seed)
     model, loader = digits.make_model(), digits.make_train_loader(seed)
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     handle = cmiei_hooks.attach(
         model, head=HEAD, splits=SPLITS, names=VIEWS, enabled=equalise, log=equalise
     )
-    for epoch in range(EPOCHS):
-        handle.set_epoch(epoch)
-        model.train()
-        for *views, label in loader:
-            loss = functional.cross_entropy(model(*views), label)
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]  # torch has no types here
-            optimizer.step()
-        yield epoch + 1, model
-    handle.remove()
+    for done in train_epochs(model, loader, EPOCHS, handle):
+        yield done, model
 
 
 def train_and_save(

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import nn
 
 from ..counterfactual import BASELINES, reruns
-from ..demo import WIDTH
+from ..demo import WIDTH, Batches, train_epochs
 from ..functional import counterfactual_influence, dominant
 from ..fusion import Head, locate
 from ..settings import Config
 
 __all__ = ["evaluate", "fit"]
-
-Batches = Iterable[Sequence[Tensor]]
-"""Each batch holds the inputs of the model, then the labels int64 ``[B]``."""
 
 
 def fit(
@@ -39,18 +35,10 @@ def fit(
         test: batches to test on.
         epochs: the number of epochs.
     """
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     where: dict[str, Any] = {"head": "classifier", "splits": [WIDTH] * len(names), "names": names}
     handle = attach(model, **where)
-    for epoch in range(epochs):
-        handle.set_epoch(epoch)
-        model.train()
-        for *views, label in train:
-            loss = functional.cross_entropy(model(*views), label)
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]  # torch has no types here
-            optimizer.step()
-    handle.remove()
+    for _ in train_epochs(model, train, epochs, handle):
+        pass
     return evaluate(model, locate(model, Config(**where)), test)
 
 

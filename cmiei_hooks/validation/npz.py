@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
 from ..demo import ViewsModel
-from ..errors import ValidationError, did_you_mean
+from ..errors import ValidationError, did_you_mean, missing_extra
 from .classifier import fit
 
 __all__ = ["train"]
@@ -83,12 +83,8 @@ def _read(npz: str, views: Sequence[str]) -> tuple[list[Tensor], Tensor, Tensor]
     try:
         import numpy as np  # noqa: PLC0415  # needs the extra [demo]
     except ImportError as error:
-        raise ValidationError(
-            "numpy is needed to read .npz files",
-            got=str(error),
-            expected="the extra [demo]",
-            remedy="pip install 'cmiei-hooks[demo]'",
-        ) from error
+        problem = "numpy is needed to read .npz files"
+        raise missing_extra("demo", problem, error, ValidationError) from error
     try:
         with np.load(npz, allow_pickle=False) as file:
             for name in (*views, "y", "split"):
