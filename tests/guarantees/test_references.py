@@ -59,11 +59,6 @@ def test_a_test_or_a_file_that_is_gone_would_be_seen():
     assert unknown_tests(file.replace("training", "gone")) == ["../tests/gone/test_step.py"]
 
 
-def test_every_link_leads_to_a_file():
-    for link in re.findall(r"\]\(([^)#:]+)\)", TEXT):
-        assert (DOCS / link).is_file(), link
-
-
 def cells(module: str, function: str) -> int:
     """How many cases a parametrized test has."""
     marks = getattr(importlib.import_module(module), function).pytestmark
