@@ -419,7 +419,7 @@ def test_unknown_hooks_on_all_modules_count_as_some(monkeypatch):
 NORMS = [nn.BatchNorm1d(2), nn.SyncBatchNorm(2), nn.InstanceNorm2d(2), nn.LazyBatchNorm1d()]
 
 
-def test_the_public_classes_stand_in_for_the_private_bases(monkeypatch):
+def test_the_public_classes_are_the_fallback_of_the_private_bases(monkeypatch):
     bases = (_torch.normalisations(), _torch.dropouts())
     without(monkeypatch, "torch.nn.modules.batchnorm._NormBase")
     without(monkeypatch, "torch.nn.modules.dropout._DropoutNd")

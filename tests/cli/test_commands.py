@@ -462,7 +462,7 @@ def in_two_processes(project: Path, *options: str) -> subprocess.CompletedProces
 
 
 @pytest.mark.slow
-def test_under_torchrun_the_figures_are_those_of_one_process(project):
+def test_under_torchrun_the_values_are_those_of_one_process(project):
     options = arguments(data="their_code:shuffled", limit="18")
     assert main([*options, "--save-features", "f.pt"]) == 0
     one = read(project)

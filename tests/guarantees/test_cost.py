@@ -137,7 +137,7 @@ def test_memory_does_not_grow_with_the_steps():
 
 
 @pytest.mark.negative_control
-def test_a_list_of_measurements_would_be_seen(monkeypatch):
+def test_a_list_of_estimates_would_be_seen(monkeypatch):
     kept, add = [], Statistics.add
 
     def keep(self: Statistics, influence: Tensor, *rest: object) -> None:

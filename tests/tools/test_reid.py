@@ -178,7 +178,7 @@ def test_the_triplet_loss_has_finite_gradients_where_images_are_equal():
     assert feature.grad.isfinite().all()
 
 
-def test_the_figures_are_those_of_the_embedding_without_the_blocks():
+def test_the_metrics_are_those_of_the_embedding_without_the_blocks():
     _, side = images()
     model = TriModalModel(32)
     for _ in range(50):  # statistics of the bottleneck that move the mean away from 0

@@ -186,7 +186,7 @@ def test_the_right_head_is_no_reason_to_warn_and_the_hooks_go(compiled, x):
 
 
 @pytest.mark.parametrize(("end", "count"), [(nn.Softmax(1), 1), (nn.LogSoftmax(1), 0)])
-def test_probabilities_in_the_place_of_logits_are_noticed(end, count, x, golden):
+def test_probabilities_instead_of_logits_are_noticed(end, count, x, golden):
     model = Classified(end)
     handle = cmiei_hooks.attach(model, head="fusion", splits=WIDTHS, **ACTING)
     messages = warned(lambda: [model(x), handle.metrics(), model(x), handle.remove()])

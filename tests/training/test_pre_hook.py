@@ -1,4 +1,4 @@
-"""The hook itself: what copies of it do, where it keeps quiet, and how it is taken off."""
+"""The hook itself: what copies of it do, where it does nothing, and how it is removed."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ def test_only_the_chosen_modality_of_the_chosen_rows_changes(p_max):
     assert abs(noise.std() - 0.1) < 4 * 0.1 / math.sqrt(2 * len(noise))
 
 
-def test_the_figures_follow_the_formulas():
+def test_the_metrics_follow_the_formulas():
     model, x = Fused(), torch.randn(64, 6)
     rule = {"abs_thr": 0.03, "rel_thr": 1.25, "p_max": 0.25}
     handle = attach(model, **rule)
@@ -91,7 +91,7 @@ def test_the_figures_follow_the_formulas():
     )
 
 
-def test_relative_goes_by_the_mean_of_the_batch_and_leaves_the_figures_alone(x):
+def test_relative_goes_by_the_mean_of_the_batch_and_leaves_the_metrics_alone(x):
     rule = {"abs_thr": 0.001, "rel_thr": 1.25, "p_max": 0.5}
     chosen = {}
     for relative in (False, True):
@@ -149,7 +149,7 @@ def test_after_the_end_epoch_it_only_measures(model, x):
         assert handle.metrics()["C_MIEI_Ratio"] == ratio
 
 
-def test_between_estimation_steps_nothing_happens_and_the_figures_stay(model, x):
+def test_between_estimation_steps_nothing_happens_and_the_metrics_stay(model, x):
     handle = attach(model, k=3)
     inputs = record_head_input(model)
     features = model.features(x).detach()
@@ -528,7 +528,7 @@ def test_output_picks_the_logits_of_the_head(x):
     torch.testing.assert_close(handle.last.influence, other.last.influence)
 
 
-def test_a_float64_model_has_float32_figures_and_float64_inputs(model, x):
+def test_a_float64_model_has_float32_influences_and_float64_inputs(model, x):
     handle = attach(model.double(), p_max=1.0)
     inputs = record_head_input(model)
     model(x.double())
@@ -536,7 +536,7 @@ def test_a_float64_model_has_float32_figures_and_float64_inputs(model, x):
     assert inputs[0].dtype == torch.float64
 
 
-def test_other_tensors_of_the_call_are_not_used_up_by_the_measurement(x):
+def test_other_tensors_of_the_call_are_not_used_up_by_the_estimate(x):
     class Head(nn.Linear):
         def forward(self, x: Tensor, scale: Tensor, memory: list) -> Tensor:
             memory.append(1)

@@ -37,7 +37,7 @@ def test_as_many_distinct_samples_are_drawn_and_every_modality():
 
 
 @pytest.mark.parametrize("kind", ["random", "dropout"])
-def test_only_whole_modalities_of_so_many_rows_change(kind):
+def test_only_whole_modalities_of_as_many_rows_change(kind):
     model, features, given = control(kind, [0, 7, 16])
     x = torch.randn(16, 6)
     for count in (0, 7, 16, 0):

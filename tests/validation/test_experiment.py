@@ -130,7 +130,7 @@ def test_other_settings_are_tried(tmp_path):
     assert {c["second"] for c in report["sensitivity"]} == {"plain"}
 
 
-def test_names_that_only_begin_like_an_influence_are_judged(tmp_path):
+def test_names_that_only_begin_like_an_influence_get_a_verdict(tmp_path):
     report, _ = run(tmp_path, "trainings:cider", seeds=(0, 1), arguments={"epochs": 2})
     assert report["better"]["CIDEr"] == 1
     assert report["better"]["CI r"] == 0

@@ -15,7 +15,7 @@ WHERE = {"head": "classifier", "splits": WIDTHS}
 
 
 class Hook:
-    """A stand-in for accelerate's ``AlignDevicesHook``: weights come for each call and go after."""
+    """Behaves like accelerate's ``AlignDevicesHook``: weights come for each call and go after."""
 
     def __init__(self, module: nn.Module) -> None:
         self.module, self.forward = module, module.forward
