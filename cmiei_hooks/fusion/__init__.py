@@ -7,6 +7,7 @@ The rooms above find the head, read its calls and make new ones through this roo
 from .arguments import call_of_mapping, describe, refuse_misfit
 from .captured_call import Captured, Change
 from .head import Head, locate, nested, refuse_both, unwrapped
+from .head_argument import HeadLike, head_names
 from .hookability import (
     drop_compiled_code,
     refuse_lazy,
@@ -27,6 +28,7 @@ __all__ = [
     "Change",
     "Field",
     "Head",
+    "HeadLike",
     "Output",
     "Outputs",
     "Path",
@@ -38,6 +40,7 @@ __all__ = [
     "drop_compiled_code",
     "ends_in_probabilities",
     "eval_mode",
+    "head_names",
     "locate",
     "looks_like_probabilities",
     "mapped",

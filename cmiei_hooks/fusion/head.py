@@ -20,16 +20,18 @@ from .modalities import Partition, default_names, parse_modalities
 from .suggestions import suggested_heads
 
 __all__ = [
+    "DISCOVER",
     "Head",
     "check_width",
     "find_head",
     "locate",
+    "module_named",
     "nested",
     "refuse_both",
     "unwrapped",
 ]
 
-_DISCOVER = "cmiei_hooks.discover(model, *inputs) finds the heads of a model"
+DISCOVER = "cmiei_hooks.discover(model, *inputs) finds the heads of a model"
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ def locate(
             got="None",
             expected="the name of the fusion head, such as head='classifier'",
             remedy="pass head=, or HEAD in the configuration; modules that may be the head: "
-            f"{suggested_heads(dict(model.named_modules()))}; {_DISCOVER}",
+            f"{suggested_heads(dict(model.named_modules()))}; {DISCOVER}",
         )
     names = (config.head,) if isinstance(config.head, str) else config.head
     outputs = outputs_of(output, names)
@@ -150,15 +152,22 @@ def find_head(model: nn.Module, name: str, width: int | None) -> nn.Module:
     Raises:
         HeadError: there is no such module, or it is never called as a module.
     """
+    found = module_named(model, name)
+    if found is None:
+        paths = model.named_modules(remove_duplicate=False)
+        raise _unknown(name, {unwrapped(path): module for path, module in paths}, width)
+    # A compiled submodule is called through its wrapper, and its hooks are those of the original.
+    head = original(found)
+    refuse_unhookable(model, name, head)
+    return head
+
+
+def module_named(model: nn.Module, name: str) -> nn.Module | None:
+    """The module of that name, from which wrappers may be left out; None if there is none."""
     modules = dict(model.named_modules(remove_duplicate=False))
     if name not in modules:
         modules = {unwrapped(path): module for path, module in modules.items()}
-        if name not in modules:
-            raise _unknown(name, modules, width)
-    # A compiled submodule is called through its wrapper, and its hooks are those of the original.
-    head = original(modules[name])
-    refuse_unhookable(model, name, head)
-    return head
+    return modules.get(name)
 
 
 def unwrapped(path: str) -> str:
@@ -175,7 +184,7 @@ def _unknown(name: str, modules: dict[str, nn.Module], width: int | None) -> Hea
         f"the model has no module named {name!r}",
         got=repr(name),
         expected="a name from model.named_modules()",
-        remedy="; ".join(filter(None, (guess, fits if width else "", _DISCOVER))),
+        remedy="; ".join(filter(None, (guess, fits if width else "", DISCOVER))),
     )
 
 
