@@ -97,12 +97,8 @@ def test_modules_that_are_never_called_share_one_row(golden, capsys):
 def test_attach_takes_the_best_candidate_and_the_settings():
     model = Bottleneck()
     report = discover(model, *inputs())
-    handle = report.attach(warmup_steps=7, names=["a", "b", "c"], log=False)
-    with (
-        handle,
-        cmiei_hooks.attach(Bottleneck(), **report.candidates[0].arguments, log=False) as by,
-    ):
-        assert handle.config.head == by.config.head == report.candidates[0].arguments["head"]
+    with report.attach(warmup_steps=7, names=["a", "b", "c"], log=False) as handle:
+        assert handle.config.head == report.candidates[0].arguments["head"]
         assert (handle.config.warmup_steps, handle.names) == (7, ("a", "b", "c"))
         assert len(model.get_submodule(handle.config.head)._forward_pre_hooks) == 1
 
@@ -114,9 +110,22 @@ def test_attach_reaches_the_model_that_was_passed_also_if_it_is_compiled():
         assert len(model.classifier._forward_pre_hooks) == 1
 
 
+class Sum(nn.Module):
+    """Late fusion: no module receives both modalities."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.other = nn.LazyLinear(C), nn.LazyLinear(C)
+
+    def forward(self, x, y):
+        return self.one(x) + self.other(y)
+
+
 @pytest.mark.negative_control
 def test_without_a_candidate_attach_says_what_the_notes_say(golden):
-    report = discover(nn.Sequential(nn.Linear(4, 3)), *inputs(1), torch.zeros(B, 2))
+    model, given = Sum(), inputs(2)
+    model(*given)  # it is lazy
+    report = discover(model, *given)
     assert not report.candidates
     with pytest.raises(HeadError) as error:
         report.attach()
