@@ -6,6 +6,9 @@ import re
 from pathlib import Path
 
 import pytest
+from torch import nn
+
+import cmiei_hooks
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -19,6 +22,16 @@ def test_every_link_leads_to_a_file(link):
 def test_every_room_is_in_the_table():
     rooms = {path.parent.name for path in (ROOT / "cmiei_hooks").glob("*/__init__.py")}
     assert rooms == set(re.findall(r"^\| \[(\w+)\]\(cmiei_hooks/\1/__init__.py\)", README, re.M))
+
+
+def test_the_first_example_prints_its_first_line(capsys):
+    model = nn.Sequential()
+    model.classifier = nn.Linear(3 * 512, 50)
+    example = re.search(r"```python\n(cmiei_hooks\.attach\(.*\))\n```", README)
+    handle = eval(example[1], {"cmiei_hooks": cmiei_hooks, "model": model})
+    handle.remove()
+    printed = capsys.readouterr().out.strip()
+    assert re.search(r"^C-MIEI attached .*$", README, re.M)[0] == printed
 
 
 def test_the_two_commands_are_single_lines_that_make_their_own_environment():

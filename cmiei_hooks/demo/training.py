@@ -1,4 +1,4 @@
-"""A plain training loop, and the same loop with the three lines that C-MIEI takes."""
+"""A plain training loop, without and with C-MIEI."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ _ARMS = {
     "strong random": "a random modality in as many samples as in 'strong'",
 }
 _WATCHED = ("inert", "method", "never ending", "stopped", "relative", "strong")
-"""The arms whose epochs are plotted: not the controls, which substitute without the hook."""
+"""The arms whose epochs are plotted: not the controls, which replace samples at random."""
 
 _FIRST = (("method", "plain"), ("method", "random"), ("method", "dropout"))
 _ALL = (
@@ -202,7 +202,7 @@ def _epochs(report: Found) -> Section:
         "Over the epochs",
         [Section(title, [_curves(arms, key, title)]) for key, title in kinds.items() if arms],
         "Means over the seeds of what the hook measured in training. In 'inert', that is plain "
-        "training. The controls are not shown: they substitute without the hook.",
+        "training. The controls, which replace samples at random, are not shown.",
     )
 
 
