@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from ..errors import CMIEIWarning, InputError
-from ..fusion import Outputs, locate, refuse_both
+from ..fusion import HeadLike, Outputs, head_names, locate, refuse_both
 from ..settings import Config, ConfigSource
 from .batches import Column, Columns
 from .checkpoint_file import checkpoints_in
@@ -26,7 +26,7 @@ PathLike = str | os.PathLike[str]
 def audit(
     model: nn.Module,
     batches: Iterable[Any] | None,
-    head: str | Sequence[str] | None = None,
+    head: HeadLike | None = None,
     splits: Sequence[int] | Mapping[str, int] | None = None,
     *,
     names: Sequence[str] | None = None,
@@ -105,7 +105,8 @@ def audit(
             does not fit the model; or a checkpoint cannot be loaded.
     """
     refuse_both(splits, modalities)
-    resolved = Config.resolve(config, settings, head=head, splits=splits, names=names)
+    named = head_names(model, head)
+    resolved = Config.resolve(config, settings, head=named, splits=splits, names=names)
     where = locate(model, resolved, modalities=modalities, dim=dim, output=output)
     columns = Columns(labels, group_by, None if inputs is None else tuple(inputs))
     options = AuditOptions(

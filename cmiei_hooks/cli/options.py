@@ -12,7 +12,15 @@ from ..errors import CMIEIError, ConfigError
 from ..functional import MEASURES
 from ..settings import SECTION, Config, parse_value
 
-__all__ = ["add_arguments", "configuration", "make_directory", "overrides", "pair", "words"]
+__all__ = [
+    "add_arguments",
+    "configuration",
+    "make_directory",
+    "overrides",
+    "pair",
+    "widths",
+    "words",
+]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,7 +57,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="fusion head, as in model.named_modules(); several names are a chain",
     )
     model.add_argument(
-        "--splits", type=_integers, metavar="W,W,...", help="widths of the modalities: 512,512,512"
+        "--splits",
+        type=widths,
+        metavar="W,W,...",
+        help="widths of the modalities: 512,512,512, or with their names: audio=32,video=48",
     )
     model.add_argument(
         "--modalities",
@@ -236,13 +247,21 @@ def _columns(text: str) -> tuple[int | str, ...]:
     return tuple(_place(word) for word in words(text))
 
 
-def _integers(text: str) -> list[int]:
+def widths(text: str) -> list[int] | dict[str, int]:
+    """``512,512,512`` or ``audio=32,video=48``."""
+    pairs = [word.rpartition("=") for word in words(text)]
     try:
-        return [int(word) for word in text.split(",")]
+        numbers = [int(number) for _, _, number in pairs]
     except ValueError:
+        numbers = []
+    names = [name.strip() for name, _, _ in pairs]
+    if numbers and not any(equals for _, equals, _ in pairs):
+        return numbers
+    if not numbers or not all(names) or len(set(names)) < len(names):
         raise argparse.ArgumentTypeError(
-            f"{text!r} is not a list of widths such as 512,512,512"
-        ) from None
+            f"{text!r} is not a list of widths such as 512,512,512 or audio=32,video=48"
+        )
+    return dict(zip(names, numbers, strict=True))
 
 
 def words(text: str) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
@@ -37,17 +39,17 @@ def discover(model: nn.Module, *inputs: Any) -> DiscoverReport:
             samples: a feature that is 0 in the whole batch seems to belong to no modality.
 
     Returns:
-        Candidates, what is ruled out, and notes; ``candidates[0].arguments`` goes to ``attach``.
+        Candidates, what is ruled out, and notes. ``report.attach(**settings)`` attaches to the best
+        candidate, ``candidates[1].arguments`` are the arguments for the second.
 
     Raises:
         HeadError: this is not a model, or it holds lazy modules that have never been called.
         InputError: fewer than two modalities, or the model cannot be called with these inputs.
 
     Example:
-        >>> report = cmiei_hooks.discover(model, images, texts)
-        >>> handle = cmiei_hooks.attach(model, **report.candidates[0].arguments)
+        >>> handle = cmiei_hooks.discover(model, images, texts).attach(warmup_steps=1000)
     """
-    model = bare_model(model)
+    given, model = model, bare_model(model)
     known = read_inputs(model, inputs)
     base, again = (trace(model, known.fresh(), training_branch) for _ in range(2))
     permuted = [
@@ -60,7 +62,7 @@ def discover(model: nn.Module, *inputs: Any) -> DiscoverReport:
         Observations(calls, evaluated, known.names, ends, used, _uncalled(model, base), notes)
     )
     report.print()
-    return report
+    return replace(report, _model=weakref.ref(given))
 
 
 def _tested_ends(

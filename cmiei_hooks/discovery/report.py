@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import json
+import weakref
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
-from torch import Tensor
+from torch import Tensor, nn
 
+from ..errors import ConfigError, HeadError
 from ..fusion import Field, Output, Path
+from ..training import Handle, attach
 from .layout import Layout
 
 __all__ = ["Candidate", "DiscoverReport", "OutputPath", "RuledOut", "candidate"]
 
 _MOST_NAMED = 3
 """How many modules the table names that are ruled out for the same reason."""
+
+_WHERE = {"head", "splits", "modalities", "dim", "output"}
+"""The arguments of ``attach`` that a candidate decides."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +106,50 @@ class DiscoverReport:
     ruled_out: tuple[RuledOut, ...]
     notes: tuple[str, ...]
     """Inputs without effect, randomness, what to do if there is no candidate."""
+    _model: weakref.ref[nn.Module] | None = field(default=None, repr=False, compare=False)
+    """The model that was looked at, for ``attach``; copies and pickles of the report have none."""
+
+    def attach(self, **settings: Any) -> Handle:
+        """Attach to the best candidate: ``attach(model, **candidates[0].arguments, **settings)``.
+
+        Args:
+            **settings: arguments and settings of ``cmiei_hooks.attach`` that do not say where to
+                attach: ``epoch``, ``log``, ``names``, ``config``, ``warmup_steps``, ...
+
+        Raises:
+            HeadError: there is no candidate, or the model is gone.
+            ConfigError: an argument says where to attach.
+            CMIEIError: as ``cmiei_hooks.attach``.
+
+        Example:
+            >>> handle = cmiei_hooks.discover(model, images, texts).attach(warmup_steps=1000)
+        """
+        if clash := sorted(settings.keys() & _WHERE):
+            raise ConfigError(
+                "discover() has found where to attach",
+                got=", ".join(clash),
+                expected="settings, and what does not say where: epoch, log, names, config",
+                remedy="to choose the head yourself, call cmiei_hooks.attach(model, ...)",
+            )
+        if not self.candidates:
+            raise HeadError(
+                "discover() found no head to attach to",
+                got=f"0 candidates, {len(self.ruled_out)} modules ruled out",
+                expected="one candidate or more",
+                remedy="; ".join(self.notes) or "print() the report: it says why",
+            )
+        model = None if self._model is None else self._model()
+        if model is None:
+            raise HeadError(
+                "this report no longer knows its model",
+                got="a copy of a report, or the report of a model that is gone",
+                expected="the report that discover() returned, while the model is in use",
+                remedy="call cmiei_hooks.attach(model, **report.candidates[0].arguments)",
+            )
+        return attach(model, **{**self.candidates[0].arguments, **settings})
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_model": None}
 
     def table(self) -> Table:
         """One numbered row for each candidate, then one for each reason that rules modules out."""

@@ -7,6 +7,7 @@ The rooms above find the head, read its calls and make new ones through this roo
 from .arguments import call_of_mapping, describe, refuse_misfit
 from .captured_call import Captured, Change
 from .head import Head, locate, unwrapped
+from .head_argument import HeadLike, head_names
 from .hookability import drop_compiled_code, why_never_called
 from .logits import Output, Outputs, read_logits, read_part, read_tensor
 from .modalities import default_names, parse_modalities
@@ -28,6 +29,7 @@ __all__ = [
     "Change",
     "Field",
     "Head",
+    "HeadLike",
     "Output",
     "Outputs",
     "Path",
@@ -39,6 +41,7 @@ __all__ = [
     "drop_compiled_code",
     "ends_in_probabilities",
     "eval_mode",
+    "head_names",
     "locate",
     "looks_like_probabilities",
     "mapped",

@@ -23,9 +23,9 @@ from .refusals import (
 )
 from .suggestions import suggested_heads
 
-__all__ = ["Head", "find_head", "locate", "unwrapped"]
+__all__ = ["DISCOVER", "Head", "find_head", "locate", "module_named", "unwrapped"]
 
-_DISCOVER = "cmiei_hooks.discover(model, *inputs) finds the heads of a model"
+DISCOVER = "cmiei_hooks.discover(model, *inputs) finds the heads of a model"
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def locate(
             got="None",
             expected="the name of the fusion head, such as head='classifier'",
             remedy="pass head=, or HEAD in the configuration; modules that may be the head: "
-            f"{suggested_heads(dict(model.named_modules()))}; {_DISCOVER}",
+            f"{suggested_heads(dict(model.named_modules()))}; {DISCOVER}",
         )
     names = (config.head,) if isinstance(config.head, str) else config.head
     outputs = outputs_of(output, names)
@@ -131,15 +131,22 @@ def find_head(model: nn.Module, name: str, width: int | None) -> nn.Module:
     Raises:
         HeadError: the model has no module of that name, or never calls it as a module.
     """
+    found = module_named(model, name)
+    if found is None:
+        paths = model.named_modules(remove_duplicate=False)
+        raise _unknown(name, {unwrapped(path): module for path, module in paths}, width)
+    # A compiled submodule is called through its wrapper, and its hooks are those of the original.
+    head = original(found)
+    refuse_unhookable(model, name, head)
+    return head
+
+
+def module_named(model: nn.Module, name: str) -> nn.Module | None:
+    """The module of that name, from which wrappers may be left out; None if there is none."""
     modules = dict(model.named_modules(remove_duplicate=False))
     if name not in modules:
         modules = {unwrapped(path): module for path, module in modules.items()}
-        if name not in modules:
-            raise _unknown(name, modules, width)
-    # A compiled submodule is called through its wrapper, and its hooks are those of the original.
-    head = original(modules[name])
-    refuse_unhookable(model, name, head)
-    return head
+    return modules.get(name)
 
 
 def unwrapped(path: str) -> str:
@@ -156,7 +163,7 @@ def _unknown(name: str, modules: dict[str, nn.Module], width: int | None) -> Hea
         f"the model has no module named {name!r}",
         got=repr(name),
         expected="a name from model.named_modules()",
-        remedy="; ".join(filter(None, (guess, fits if width else "", _DISCOVER))),
+        remedy="; ".join(filter(None, (guess, fits if width else "", DISCOVER))),
     )
 
 

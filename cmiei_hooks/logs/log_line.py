@@ -62,7 +62,8 @@ def _start(record: LogRecord) -> str:
     parts = " ".join(f"{n}:{w}" for n, w in zip(record.names, record.splits, strict=True))
     widths = all(isinstance(split, int) for split in record.splits)
     kind = "splits" if widths else "modalities"
-    return f"C-MIEI attached | {settings} | head {record.head} | {kind} {parts}"
+    hint = " | names=[...] names them" if widths and c.names is None else ""
+    return f"C-MIEI attached | {settings} | head {record.head} | {kind} {parts}{hint}"
 
 
 def _metrics(record: LogRecord) -> str:

@@ -131,8 +131,8 @@ class Config:
     splits: tuple[int, ...] | None = setting(
         None,
         WIDTHS,
-        "Widths of the modalities in the head's input. Used when `attach` is called without "
-        "`splits`.",
+        "Widths of the modalities in the head's input, or a mapping of their names and widths. "
+        "Used when `attach` is called without `splits`.",
     )
     names: tuple[str, ...] | None = setting(
         None,
@@ -164,7 +164,7 @@ class Config:
     def _name_splits(self, splits: Mapping[Any, Any]) -> None:
         """``splits={"audio": 32, "video": 48}``: the keys are the names."""
         names = tuple(splits)
-        if self.names is not None and tuple(self.names) != names:
+        if self.names is not None and list(names) != list(self.names):
             raise SplitsError(
                 "the keys of splits are the names of the modalities",
                 got=f"splits {dict(splits)}, names {list(self.names)}",

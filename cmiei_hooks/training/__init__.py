@@ -5,6 +5,7 @@ This is the only room with hooks and state that outlive one call.
 
 from .attachment import Handle, InertHandle, attach, detach
 from .pre_hook import PreHook, paused
+from .schedule import Schedule
 from .selection import HeadCall, Published, Strategy
 from .step import Measurement
 from .substitution import Noise, noise_generator, substituted
@@ -17,6 +18,7 @@ __all__ = [
     "Noise",
     "PreHook",
     "Published",
+    "Schedule",
     "Strategy",
     "attach",
     "detach",

@@ -14,9 +14,11 @@ from torch.utils.hooks import RemovableHandle
 from ..errors import ConfigError, HeadError, StateError
 from ..fusion import (
     Head,
+    HeadLike,
     Outputs,
     default_names,
     drop_compiled_code,
+    head_names,
     locate,
     nested,
     parse_modalities,
@@ -37,8 +39,8 @@ __all__ = ["Handle", "InertHandle", "attach", "detach"]
 
 def attach(
     model: nn.Module,
-    head: str | Sequence[str] | None = None,
-    splits: Sequence[int] | None = None,
+    head: HeadLike | None = None,
+    splits: Sequence[int] | Mapping[str, int] | None = None,
     *,
     names: Sequence[str] | None = None,
     epoch: AskEpoch | None = None,
@@ -59,12 +61,15 @@ def attach(
 
     Args:
         model: any module, also one in DDP or compiled.
-        head: name of the fusion head in ``model.named_modules()``, or the names of several modules
-            that run one after the other (a chain): captured at the first, logits ``[B, C]`` from
-            the last. Between them the model must only pass the tensor on; the first step checks it.
+        head: the fusion head, as its name in ``model.named_modules()`` or as the module itself
+            (``model.classifier``); or a list of several modules that run one after the other (a
+            chain): captured at the first, logits ``[B, C]`` from the last. Between them the model
+            must only pass the tensor on; the first step checks it.
         splits: widths of the modalities, in the order of their concatenation, if the first tensor
-            argument of the head is their concatenation ``[B, ..., sum(splits)]``.
-        names: names of the modalities; default ``r, n, t`` for three, else ``m0, m1, ...``.
+            argument of the head is their concatenation ``[B, ..., sum(splits)]``: a list, or a dict
+            that names them (``{"audio": 32, "video": 48}``).
+        names: names of the modalities, if splits is a list; default ``r, n, t`` for three, else
+            ``m0, m1, ...``.
         epoch: returns the number of the current epoch, such as ``lambda: epoch`` in a plain loop or
             ``lambda: trainer.current_epoch``; None before the first epoch, and fractions are
             rounded down. It is asked once in each training call. Without it, tell the epochs by
@@ -93,13 +98,15 @@ def attach(
         CMIEIError: whatever can be known to be wrong before the first call.
 
     Example:
-        >>> handle = attach(model, head="classifier", splits=[512, 512, 512], log=False)
+        >>> attach(model, head="classifier", splits=[512, 512, 512], warmup_steps=1000)
+        >>> handle = attach(model, head=model.fusion, splits={"audio": 32, "video": 48})
         >>> for epoch in range(epochs):
         ...     handle.set_epoch(epoch)
         ...     train_one_epoch(model, loader)
         >>> handle.remove()
     """
-    resolved = Config.resolve(config, settings, head=head, splits=splits, names=names)
+    named = head_names(model, head)
+    resolved = Config.resolve(config, settings, head=named, splits=splits, names=names)
     refuse_both(splits, modalities)
     if epoch is not None and not callable(epoch):
         raise ConfigError(

@@ -12,7 +12,16 @@ from typing import Any, Literal
 from ..errors import CMIEIError
 from ..settings import Config
 
-__all__ = ["COMPARISONS", "Arm", "arms_of", "refuse_settings", "sensitivity_of"]
+__all__ = [
+    "COMPARISONS",
+    "INERT",
+    "PLAIN",
+    "Arm",
+    "Length",
+    "arms_of",
+    "refuse_settings",
+    "sensitivity_of",
+]
 
 _NEVER = 10**9
 
@@ -29,6 +38,29 @@ class Arm:
     follows: str | None = None
     """The arm that a control follows: in every step it replaces as many samples as that arm did
     with the same seed."""
+
+
+PLAIN = Arm("plain", "plain")
+INERT = Arm(
+    "inert",
+    settings={
+        "warmup_epochs": Config.warmup_epochs,  # its default: it may not be set beside steps
+        "warmup_steps": _NEVER,
+        "end_epoch": None,
+        "end_step": None,
+    },
+)
+
+
+@dataclass(frozen=True)
+class Length:
+    """How long a training is, as the inert arm has seen it."""
+
+    first_epoch: int
+    """The number of its first epoch."""
+    epochs: int
+    """0 if nobody tells the epochs."""
+    steps: int
 
 
 COMPARISONS = (
@@ -50,38 +82,58 @@ COMPARISONS = (
 """The differences in the report: the first arm minus the second."""
 
 
-def arms_of(config: Config, begin: int, epochs: int) -> list[Arm]:
-    """The arms that run with every seed, without the plain one.
+def arms_of(config: Config, length: Length) -> list[Arm]:
+    """The arms that run with every seed, without the plain and the inert one.
 
     Args:
-        config: the user's settings. With an ``END_EPOCH`` there is an arm that never ends; without
-            one there is an arm that stops after 70 % of the epochs.
-        begin: the number of the first epoch of a training.
-        epochs: the number of epochs.
+        config: the user's settings. With an ``END_EPOCH`` or ``END_STEP`` there is an arm that
+            never ends; without one there is an arm that stops after 70 % of the training. Both are
+            counted in steps if the user counts in steps, or if nobody tells the epochs.
+        length: of a training.
     """
-    inert = {"warmup_epochs": _NEVER, "end_epoch": None}
+    inert = INERT.settings
     arms = [
-        Arm("inert", settings=inert),
         Arm("method"),
         Arm("random", "random", inert, "method"),
         Arm("dropout", "dropout", inert, "method"),
     ]
-    stop, soon = (begin + round(share * epochs) for share in (0.7, 0.6))
-    if config.end_epoch is not None:
-        arms.append(Arm("never ending", settings={"end_epoch": None}))
-        stop = config.end_epoch
-    # attach refuses an end before the warm-up is over.
-    if stop > config.first_epoch + config.warmup_epochs:
-        if config.end_epoch is None:
-            arms.append(Arm("stopped", settings={"end_epoch": stop}))
+    in_steps = config.warmup_steps is not None or config.end_step is not None or not length.epochs
+    begin, whole = (0, length.steps) if in_steps else (length.first_epoch, length.epochs)
+    stop, soon = (_end(in_steps, begin + round(share * whole)) for share in (0.7, 0.6))
+    ends = {"end_epoch": config.end_epoch, "end_step": config.end_step}
+    never = dict.fromkeys(ends)
+    if ends != never:
+        arms.append(Arm("never ending", settings=never))
+        stop = ends
+    if _can_act(config, stop):
+        if ends == never:
+            arms.append(Arm("stopped", settings=stop))
             arms.append(Arm("stopped random", "random", inert, "stopped"))
         if config.sample_level:
-            arms.append(Arm("relative", settings={"end_epoch": stop, "relative": True}))
-    if soon > config.first_epoch and config.sample_level:
-        settings = {"relative": True, "k": 1, "p_max": 1.0, "rel_thr": 1.0, "warmup_epochs": 0}
-        arms.append(Arm("strong", settings={**settings, "end_epoch": soon}))
+            arms.append(Arm("relative", settings={**stop, "relative": True}))
+    warmup: dict[str, int | None] = {"warmup_epochs": 0, "warmup_steps": None}
+    if in_steps:
+        warmup = {"warmup_epochs": Config.warmup_epochs, "warmup_steps": 0}
+    if config.sample_level and _can_act(config.override(**warmup, **never), soon):
+        settings = {"relative": True, "k": 1, "p_max": 1.0, "rel_thr": 1.0}
+        arms.append(Arm("strong", settings={**settings, **warmup, **soon}))
         arms.append(Arm("strong random", "random", inert, "strong"))
     return arms
+
+
+def _end(in_steps: bool, end: int) -> dict[str, int | None]:
+    """The settings that end the method at this step or epoch."""
+    return {"end_epoch": None if in_steps else end, "end_step": end if in_steps else None}
+
+
+def _can_act(config: Config, end: Mapping[str, int | None]) -> bool:
+    """Whether the end comes after the warm-up; ``attach`` refuses an end before."""
+    epoch, step = end["end_epoch"], end["end_step"]
+    if step is not None:
+        return step > (config.warmup_steps or 0)
+    if epoch is None or config.warmup_steps is not None:
+        return True
+    return epoch > config.first_epoch + config.warmup_epochs
 
 
 def sensitivity_of(config: Config) -> list[Arm]:

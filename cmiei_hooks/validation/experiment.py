@@ -16,14 +16,14 @@ from ..errors import ValidationError, did_you_mean
 from ..fusion import refuse_misfit
 from ..reporting import git_state, versions
 from ..settings import Config
-from .arms import Arm, arms_of, refuse_settings, sensitivity_of
+from .arms import INERT, PLAIN, Arm, Length, arms_of, refuse_settings, sensitivity_of
 from .summary import plain_values, summary
 from .worker import Record, Run, run_all, sources_of, workers
 
 __all__ = ["Experiment", "validate"]
 
 SCHEMA_VERSION = 1
-_PLAIN, _DISABLED = Arm("plain", "plain"), Arm("disabled", "disabled")
+_DISABLED = Arm("disabled", "disabled")
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def validate(
     runs = Path(directory).absolute() / "runs"  # now: what is imported or run may change directory
     sources = sources_of(experiment.train, experiment.overrides)
     _refuse_arguments(experiment)
-    _arms(experiment, Config(enabled=True).override(**experiment.settings), 0, 10)
+    _arms(experiment, Config(enabled=True).override(**experiment.settings), Length(0, 10, 1000))
     threads = max(torch.get_num_threads() // jobs, 1)
     records: dict[str, dict[int, Record]] = {}
 
@@ -89,15 +89,17 @@ def validate(
             records.setdefault(name, {})[seed] = record
 
     with workers(jobs) as pool:
-        stage(pool, [_PLAIN], experiment.seeds)
+        stage(pool, [PLAIN], experiment.seeds)
         one = records["plain"][experiment.seeds[0]]
         config = Config.load(one.config)
         _refuse_lower(experiment, one)
-        arms, sensitivity = _arms(experiment, config, int(one.epochs[0]["epoch"]), len(one.epochs))
+        stage(pool, [INERT], experiment.seeds)
+        length = records["inert"][experiment.seeds[0]].length
+        arms, sensitivity = _arms(experiment, config, length)
         stage(pool, [_DISABLED], experiment.seeds[:1])
         stage(pool, [a for a in (*arms, *sensitivity) if not a.follows], experiment.seeds)
         stage(pool, [arm for arm in arms if arm.follows], experiment.seeds)
-    arms = [_PLAIN, _DISABLED, *arms, *sensitivity]
+    arms = [PLAIN, _DISABLED, INERT, *arms, *sensitivity]
     return {
         "schema_version": SCHEMA_VERSION,
         "train": experiment.train,
@@ -113,15 +115,13 @@ def validate(
     }
 
 
-def _arms(
-    experiment: Experiment, config: Config, begin: int, epochs: int
-) -> tuple[list[Arm], list[Arm]]:
-    """The arms besides the plain and the disabled one, and those that change one setting.
+def _arms(experiment: Experiment, config: Config, length: Length) -> tuple[list[Arm], list[Arm]]:
+    """The arms besides the plain, disabled and inert ones, and those that change one setting.
 
     Raises:
         ConfigError: the settings of an arm cannot be used.
     """
-    arms = arms_of(config, begin, epochs)
+    arms = arms_of(config, length)
     sensitivity = sensitivity_of(config) if experiment.sensitivity else []
     refuse_settings(config, [*arms, *sensitivity])
     return arms, sensitivity

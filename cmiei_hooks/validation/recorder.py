@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import nn
 
 from ..errors import ValidationError
+from ..logs import LogRecord
 from ..settings import Config
-from ..training import Handle, InertHandle, Noise, Published, Strategy, attach
+from ..training import (
+    Handle,
+    InertHandle,
+    Measurement,
+    Noise,
+    Published,
+    Schedule,
+    Strategy,
+    attach,
+)
 from .arms import Arm
 from .controls import Counting, Dropout, Random
 
 __all__ = ["Recorder"]
 
 _CONTROLS = {"random": Random, "dropout": Dropout}
+_UNATTACHED = ("plain", "disabled")
 
 
 class Recorder:
@@ -37,9 +50,17 @@ class Recorder:
         self.counts = list(counts)
         """The number of samples replaced in each training call of the head."""
         self.epochs: list[dict[str, float]] = []
-        """For each epoch its number and the values of ``Handle.metrics``."""
+        """For each epoch its number, its first step and the values of ``Handle.metrics``. Where the
+        warm-up is counted in steps and nobody tells the epochs, there are windows of
+        ``LOG_PERIOD`` steps in their place.
+        """
         self._model: nn.Module | None = None
         self._handle: Handle | None = None
+        self._told = self._asks = False
+        """Whether an epoch was told; whether the handle asks for it."""
+        self._next_window = 0
+        self._in_window: Measurement | None = None
+        """The newest estimate of the window that ended last."""
 
     def __call__(
         self, model: nn.Module, head: Any = None, splits: Any = None, **arguments: Any
@@ -65,7 +86,9 @@ class Recorder:
             return Counting(published(config, noise), self.counts)
 
         given = {"head": head, "splits": splits, **arguments, **self.settings, **self.arm.settings}
-        given |= {"log": False, "strategy": strategy, "enabled": self.arm.kind != "disabled"}
+        given |= {"log": self._log, "strategy": strategy, "enabled": self.arm.kind != "disabled"}
+        if callable(arguments.get("epoch")):
+            given["epoch"] = self._noted(arguments["epoch"])
         handle = attach(model, **given)
         if self.arm.kind == "plain":  # attached only to refuse now whatever another arm would
             handle.remove()
@@ -82,27 +105,61 @@ class Recorder:
         """
         return self._attached()[1].config
 
-    def begin(self, epoch: int) -> None:
-        """Note that an epoch begins."""
-        if not self.epochs or self.epochs[-1]["epoch"] != epoch:
-            self._end_epoch()
-            self.epochs.append({"epoch": epoch})
+    def begin(self, epoch: object) -> None:
+        """Note that an epoch begins, before the handle begins a new average.
+
+        What is not a number is left to the handle, which refuses it.
+        """
+        with contextlib.suppress(TypeError, ValueError, ArithmeticError, RuntimeError):
+            number = math.floor(float(epoch))  # type: ignore[arg-type]  # errors are caught
+            if not self._told or self.epochs[-1]["epoch"] != number:
+                self._end_epoch()
+                self.epochs.append({"epoch": number, "step": self._attached()[1].step})
+                self._told = True
+
+    def _noted(self, ask: Callable[[], Any]) -> Callable[[], Any]:
+        """The user's ``epoch=``, whose answers are noted."""
+        self._asks = True
+
+        def asked() -> Any:
+            epoch = ask()
+            if epoch is not None:
+                self.begin(epoch)
+            return epoch
+
+        return asked
+
+    def _log(self, record: LogRecord) -> None:
+        """Note a window of steps; after its log line the average begins anew."""
+        handle = self._handle
+        if handle is None or record.event != "figures" or self._told:
+            return
+        if handle.config.warmup_steps is not None:
+            self.epochs.append({"step": self._next_window, **record.metrics})
+            self._next_window, self._in_window = record.step + 1, handle.last
 
     def finish(self) -> None:
         """Note that the training is over.
 
         Raises:
-            ValidationError: attach or set_epoch was never called.
+            ValidationError: attach was never called, or no epoch was told and the settings count in
+                epochs.
         """
-        self._attached()
-        if not self.epochs:
+        config = self._attached()[1].config
+        # Nothing calls the function in a training to which nothing is attached.
+        asked = self._asks and self.arm.kind in _UNATTACHED
+        if not self._told and not asked and Schedule(config).needs_epochs:
             raise ValidationError(
                 "the training function never called set_epoch",
                 got="no epoch",
-                expected="handle.set_epoch(epoch) at the start of every epoch",
-                remedy="call it: without it the warm-up would never end",
+                expected="handle.set_epoch(epoch) at the start of every epoch, or "
+                "attach(..., epoch=lambda: <the epoch>)",
+                remedy="call it: without it the warm-up would never end; or count the warm-up in "
+                "steps: attach(..., warmup_steps=1000)",
             )
         self._end_epoch()
+        if not self.epochs:  # it is one epoch, of which nothing was seen
+            self.epochs.append({"step": 0})
 
     def digest(self) -> str:
         """A digest of all weights and buffers, and of the state of torch's generator.
@@ -119,8 +176,14 @@ class Recorder:
         return digest.hexdigest()
 
     def _end_epoch(self) -> None:
-        if self.epochs and self.arm.kind not in ("plain", "disabled"):
-            self.epochs[-1].update(self._attached()[1].metrics())
+        """Note the averages of the epoch, or of the window, that ends."""
+        handle = self._attached()[1]
+        if self.arm.kind in _UNATTACHED:
+            return
+        if self._told:
+            self.epochs[-1].update(handle.metrics())
+        elif handle.last is not self._in_window:
+            self.epochs.append({"step": self._next_window, **handle.metrics()})
 
     def _attached(self) -> tuple[nn.Module, Handle]:
         if self._model is None or self._handle is None:
@@ -142,7 +205,7 @@ class _Noted:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._handle, name)
 
-    def set_epoch(self, epoch: int) -> None:
+    def set_epoch(self, epoch: float) -> None:
         self._recorder.begin(epoch)  # first: a new epoch begins a new average of the handle
         self._handle.set_epoch(epoch)
 

@@ -37,17 +37,17 @@ _ARMS = {
     "disabled": "ENABLED False",
     "inert": "attached, but never substitutes",
     "method": "C-MIEI",
-    "stopped": "C-MIEI that stops after 70% of the epochs",
-    "never ending": "C-MIEI without END_EPOCH",
+    "stopped": "C-MIEI that stops after 70% of the training",
+    "never ending": "C-MIEI that never ends",
     "stopped random": "a random modality in as many samples as in 'stopped'",
     "random": "a random modality in as many samples",
     "dropout": "a random modality set to zero in as many samples",
-    "relative": "C-MIEI with RELATIVE and an END_EPOCH",
-    "strong": "RELATIVE, K 1, P_MAX 1, REL_THR 1, WARMUP_EPOCHS 0, until 60% of the epochs",
+    "relative": "C-MIEI with RELATIVE and an end",
+    "strong": "RELATIVE, K 1, P_MAX 1, REL_THR 1, no warm-up, until 60% of the training",
     "strong random": "a random modality in as many samples as in 'strong'",
 }
 _WATCHED = ("inert", "method", "never ending", "stopped", "relative", "strong")
-"""The arms whose epochs are plotted: not the controls, which substitute without the hook."""
+"""The arms whose epochs are plotted: not the controls, which replace samples at random."""
 
 _FIRST = (("method", "plain"), ("method", "random"), ("method", "dropout"))
 _ALL = (
@@ -202,14 +202,19 @@ def _epochs(report: Found) -> Section:
         "Over the epochs",
         [Section(title, [_curves(arms, key, title)]) for key, title in kinds.items() if arms],
         "Means over the seeds of what the hook measured in training. In 'inert', that is plain "
-        "training. The controls are not shown: they substitute without the hook.",
+        "training. The controls, which replace samples at random, are not shown.",
     )
+
+
+def _place(epoch: Found) -> str:
+    """The epoch, or the first step of the window."""
+    return f"epoch {epoch['epoch']:g}" if "epoch" in epoch else f"step {epoch['step']:g}"
 
 
 def _curves(arms: Mapping[str, Sequence[Found]], prefix: str, title: str) -> Grid:
     plots = []
     for arm, epochs in arms.items():
-        places = [f"epoch {epoch['epoch']:g}" for epoch in epochs]
+        places = [_place(epoch) for epoch in epochs]
         keys = [key for key in epochs[0] if key.startswith(prefix)]
         series = {k.removeprefix(prefix) or k: [e.get(k) for e in epochs] for k in keys}
         plots.append(LinePlot(f"{title}, {arm}", places, series, f"{arm}: {arm_words(arm)}"))

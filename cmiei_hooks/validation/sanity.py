@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 
 from ..settings import Config
+from ..training import Schedule
 from ..verification import Check
 from .worker import Record
 
@@ -40,34 +41,63 @@ def _equal(one: Mapping[str, float], other: Mapping[str, float]) -> bool:
 
 
 def sanity(records: Mapping[int, Record], config: Config) -> list[Check]:
-    """Whether Ratio is 0 in the warm-up and above 0 after it, and the shares Hist sum to 1."""
-    epochs = [epoch for record in records.values() for epoch in record.epochs]
-    begins = config.first_epoch + config.warmup_epochs
-    ends = math.inf if config.end_epoch is None else config.end_epoch
-    known = [epoch for epoch in epochs if math.isfinite(epoch.get(_RATIO, math.nan))]
+    """Whether Ratio is 0 where nothing acts and above 0 where something does, Hist is a share, and
+    the epochs are counted from ``FIRST_EPOCH``.
+    """
+    epochs = [_known_epochs(record, config) for record in records.values()]
+    still = [ratio for of_seed in epochs for ratio, acting in of_seed if not any(acting)]
     acting = [
-        [e[_RATIO] for e in record.epochs if e in known and begins <= e["epoch"] < ends]
-        for record in records.values()
+        [ratio for ratio, acting in of_seed if all(acting)]
+        or [ratio for ratio, acting in of_seed if any(acting)]
+        for of_seed in epochs
     ]
-    still = [e[_RATIO] for e in known if not begins <= e["epoch"] < ends]
-    sums = [sum(v for k, v in e.items() if k.startswith("Hist_")) for e in known]
     largest = max(still, default=0.0)
     least = min((sum(ratios) / max(len(ratios), 1) for ratios in acting), default=0.0)
-    first = min((e["epoch"] for e in epochs), default=math.nan)
-    worst = max((abs(total - 1) for total in sums), default=math.nan)
-    return [
-        Check("Ratio is 0 outside its epochs", largest == 0, f"largest {largest:g}"),
+    shares = [
+        sum(value for key, value in epoch.items() if key.startswith("Hist_"))
+        for record in records.values()
+        for epoch in record.epochs
+        if math.isfinite(epoch.get(_RATIO, math.nan))
+    ]
+    highest = max(shares, default=math.nan)
+    first = [e["epoch"] for record in records.values() for e in record.epochs if "epoch" in e]
+    checks = [
+        Check("Ratio is 0 in the warm-up and after the end", largest == 0, f"largest {largest:g}"),
         Check(
-            "Ratio is above 0 in its epochs",
+            "Ratio is above 0 in between",
             least > 0,
             f"mean {least:.3f} for the seed with the smallest"
             if any(acting)
-            else f"no epoch is in the range that begins at {begins} and ends before {ends}",
+            else f"no step was to act: {_range(config)}",
         ),
-        Check(
-            "epochs begin at FIRST_EPOCH",
-            first == config.first_epoch,
-            f"the first epoch is {first:g}",
-        ),
-        Check("Hist sums to 1", worst < 1e-6, f"off by at most {worst:.1e}"),
     ]
+    if first:
+        begins = Check(
+            "epochs begin at FIRST_EPOCH",
+            min(first) == config.first_epoch,
+            f"the first epoch is {min(first):g}",
+        )
+        checks.append(begins)
+    sums = Check("Hist sums to at most 1", highest < 1 + 1e-6, f"largest sum {highest:.6f}")
+    return [*checks, sums]
+
+
+def _known_epochs(record: Record, config: Config) -> list[tuple[float, list[bool]]]:
+    """Ratio of each epoch or window in which it is known, and which of its steps act."""
+    ends = [int(epoch["step"]) for epoch in record.epochs[1:]] + [len(record.counts)]
+    schedule, known = Schedule(config), []
+    for epoch, end in zip(record.epochs, ends, strict=True):
+        if not math.isfinite(ratio := epoch.get(_RATIO, math.nan)):
+            continue
+        if "epoch" in epoch:
+            schedule.enter(int(epoch["epoch"]))
+        steps = range(int(epoch["step"]), max(end, int(epoch["step"]) + 1))
+        known.append((ratio, [schedule.acts(step) for step in steps]))
+    return known
+
+
+def _range(config: Config) -> str:
+    """The settings that say when something is substituted."""
+    warmup, end = config.warmup_steps, config.end_step
+    begins = f"WARMUP_EPOCHS {config.warmup_epochs}" if warmup is None else f"WARMUP_STEPS {warmup}"
+    return f"{begins}, END_EPOCH {config.end_epoch}" if end is None else f"{begins}, END_STEP {end}"

@@ -26,7 +26,7 @@ from ..auditing import import_function
 from ..errors import CMIEIError, CMIEIWarning, ValidationError
 from ..reporting import sha256, versions, write_files
 from ..settings import Config
-from .arms import Arm
+from .arms import Arm, Length
 from .recorder import Recorder
 
 __all__ = ["Record", "Run", "run_all", "sources_of", "workers"]
@@ -74,8 +74,9 @@ class Record:
     metrics: Mapping[str, float]
     """The metrics that the training function returned."""
     epochs: list[dict[str, float]]
-    """For each epoch its number under ``epoch`` and, where something was estimated, the values of
-    ``Handle.metrics``."""
+    """For each epoch its number under ``epoch``, the number of its first training call of the head
+    under ``step`` and, where something was estimated, the values of ``Handle.metrics``. Where
+    nobody tells the epochs: the same for each window of ``LOG_PERIOD`` steps, without ``epoch``."""
     counts: list[int]
     """The number of samples replaced in each training call of the head."""
     config: Mapping[str, Any]
@@ -83,6 +84,12 @@ class Record:
     digest: str
     """A digest of the trained weights, the buffers and the final state of torch's generator."""
     seconds: float = field(compare=False, default=math.nan)
+
+    @property
+    def length(self) -> Length:
+        """How long the training was; the plain and the disabled arm do not see it."""
+        told = [int(epoch["epoch"]) for epoch in self.epochs if "epoch" in epoch]
+        return Length(told[0] if told else 0, len(told), len(self.counts))
 
     @classmethod
     def read(cls, text: str) -> Record:
@@ -97,7 +104,10 @@ class Record:
             whole = (
                 all(isinstance(v, (int, float)) for values in numbers for v in values.values())
                 and all(isinstance(count, int) and count >= 0 for count in record.counts)
-                and all(math.isfinite(epoch["epoch"]) for epoch in record.epochs)
+                and all(
+                    math.isfinite(epoch["step"]) and math.isfinite(epoch.get("epoch", 0))
+                    for epoch in record.epochs
+                )
                 and isinstance(record.digest, str)
             )
             Config.load(record.config)

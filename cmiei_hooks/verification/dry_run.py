@@ -15,8 +15,10 @@ from ..counterfactual import compare_output, isolated, larger_head
 from ..discovery import device_of
 from ..errors import CMIEIError
 from ..fusion import (
+    HeadLike,
     Outputs,
     call_of_mapping,
+    head_names,
     locate,
     mapped,
     read_part,
@@ -39,8 +41,8 @@ _LITTLE = 0.05
 def verify(
     model: nn.Module,
     *inputs: Any,
-    head: str | Sequence[str] | None = None,
-    splits: Sequence[int] | None = None,
+    head: HeadLike | None = None,
+    splits: Sequence[int] | Mapping[str, int] | None = None,
     names: Sequence[str] | None = None,
     modalities: Mapping[str, Any] | None = None,
     dim: int = -1,
@@ -63,7 +65,7 @@ def verify(
         *inputs: what the model is called with; one dict is passed as keywords if ``forward`` has
             these. A small batch of two or more samples is enough.
         head: as for ``attach``, like the arguments below.
-        splits: widths of the modalities.
+        splits: widths of the modalities, or a dict of their names and widths.
         names: names of the modalities.
         modalities: where they are, if the head does not receive one concatenated tensor.
         dim: the axis of their concatenation.
@@ -84,10 +86,12 @@ def verify(
     Example:
         >>> cmiei_hooks.verify(model, x, head="classifier", splits=[512, 512, 512], strict=True)
     """
-    resolved = Config.resolve(config, settings, head=head, splits=splits, names=names)
+    resolved = Config.resolve(config, settings, splits=splits, names=names)
     refuse_both(splits, modalities)
     checks: list[Check] = []
     try:
+        if head is not None:
+            resolved = resolved.override(head=head_names(model, head))
         found = locate(model, resolved, modalities=modalities, dim=dim, output=output)
     except CMIEIError as error:
         checks.append(Check("head found", False, one_line(error)))

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import gc
+import pickle
+import weakref
 from dataclasses import dataclass
 
 import pytest
@@ -24,6 +28,7 @@ from torch import Tensor, nn
 
 import cmiei_hooks
 from cmiei_hooks import discover
+from cmiei_hooks.errors import ConfigError, HeadError
 
 
 def test_one_logit_asks_for_its_measure():
@@ -87,3 +92,76 @@ def test_modules_that_are_never_called_share_one_row(golden, capsys):
     report = discover(model, *inputs())
     assert len(report.ruled_out) == 9
     golden(capsys.readouterr().out)
+
+
+def test_attach_takes_the_best_candidate_and_the_settings():
+    model = Bottleneck()
+    report = discover(model, *inputs())
+    with report.attach(warmup_steps=7, names=["a", "b", "c"], log=False) as handle:
+        assert handle.config.head == report.candidates[0].arguments["head"]
+        assert (handle.config.warmup_steps, handle.names) == (7, ("a", "b", "c"))
+        assert len(model.get_submodule(handle.config.head)._forward_pre_hooks) == 1
+
+
+def test_attach_reaches_the_model_that_was_passed_also_if_it_is_compiled():
+    model = ReID()
+    compiled = torch.compile(model, backend="eager")
+    with discover(compiled, *inputs()).attach(log=False):
+        assert len(model.classifier._forward_pre_hooks) == 1
+
+
+class Sum(nn.Module):
+    """Late fusion: no module receives both modalities."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.other = nn.LazyLinear(C), nn.LazyLinear(C)
+
+    def forward(self, x, y):
+        return self.one(x) + self.other(y)
+
+
+@pytest.mark.negative_control
+def test_without_a_candidate_attach_says_what_the_notes_say(golden):
+    model, given = Sum(), inputs(2)
+    model(*given)  # it is lazy
+    report = discover(model, *given)
+    assert not report.candidates
+    with pytest.raises(HeadError) as error:
+        report.attach()
+    golden(error.value)
+
+
+@pytest.mark.negative_control
+def test_attach_refuses_to_be_told_where(golden):
+    with pytest.raises(ConfigError) as error:
+        discover(ReID(), *inputs()).attach(head="other", splits=[6, 6], k=1)
+    golden(error.value)
+
+
+@pytest.mark.negative_control
+@pytest.mark.parametrize(
+    "twin",
+    [copy.copy, copy.deepcopy, lambda report: pickle.loads(pickle.dumps(report))],
+    ids=["copy", "deepcopy", "pickle"],
+)
+def test_copies_of_a_report_do_not_hold_the_model(twin, golden):
+    model = ReID()
+    report = discover(model, *inputs())
+    other = twin(report)
+    assert other == report
+    assert repr(other) == repr(report)
+    with pytest.raises(HeadError) as error:
+        other.attach()
+    golden(error.value)
+    report.attach(log=False).remove()  # copying takes nothing from the report itself
+
+
+def test_a_report_does_not_keep_the_model_alive():
+    model = ReID()
+    report, alive = discover(model, *inputs()), weakref.ref(model)
+    del model
+    gc.collect()
+    assert alive() is None
+    with pytest.raises(HeadError):
+        report.attach()

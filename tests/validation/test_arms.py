@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 import pytest
+from helpers import WIDTHS, Fused
 
 import cmiei_hooks
 from cmiei_hooks.errors import ConfigError
-from cmiei_hooks.validation.arms import COMPARISONS, Arm, arms_of, refuse_settings, sensitivity_of
+from cmiei_hooks.validation.arms import (
+    COMPARISONS,
+    INERT,
+    Arm,
+    Length,
+    arms_of,
+    refuse_settings,
+    sensitivity_of,
+)
 
 
 def test_the_arms_depend_on_the_end_the_warm_up_and_the_level():
     config = cmiei_hooks.Config(enabled=True, first_epoch=1, warmup_epochs=5)
-    arms = {arm.name: arm for arm in arms_of(config, 1, 40)}
-    assert arms["stopped"].settings == {"end_epoch": 29}
-    assert arms["relative"].settings == {"end_epoch": 29, "relative": True}
+    arms = {arm.name: arm for arm in arms_of(config, Length(1, 40, 400))}
+    assert arms["stopped"].settings == {"end_epoch": 29, "end_step": None}
+    assert arms["relative"].settings == {
+        "end_epoch": 29,
+        "end_step": None,
+        "relative": True,
+    }
     assert arms["strong"].settings["end_epoch"] == 25
     followed = {name: arm.follows for name, arm in arms.items() if arm.follows}
     assert followed == {
@@ -22,13 +35,16 @@ def test_the_arms_depend_on_the_end_the_warm_up_and_the_level():
         "stopped random": "stopped",
         "strong random": "strong",
     }
-    ending = {arm.name: arm for arm in arms_of(config.override(end_epoch=20), 1, 40)}
-    assert ending["never ending"].settings == {"end_epoch": None}
+    ending = {arm.name: arm for arm in arms_of(config.override(end_epoch=20), Length(1, 40, 400))}
+    assert ending["never ending"].settings == {"end_epoch": None, "end_step": None}
     assert ending["relative"].settings["end_epoch"] == 20
     assert "stopped" not in ending
-    assert "stopped" not in {arm.name for arm in arms_of(config, 1, 6)}  # it would never act
+    short = {arm.name for arm in arms_of(config, Length(1, 6, 400))}
+    assert "stopped" not in short  # it would never act
     batch_level = config.override(sample_level=False)
-    assert not {"relative", "strong"} & {arm.name for arm in arms_of(batch_level, 1, 40)}
+    assert not {"relative", "strong"} & {
+        arm.name for arm in arms_of(batch_level, Length(1, 40, 400))
+    }
     names = [arm.name for arm in sensitivity_of(config)]
     assert names == [
         "SIGMA 0.02",
@@ -41,17 +57,43 @@ def test_the_arms_depend_on_the_end_the_warm_up_and_the_level():
     ]
 
 
+@pytest.mark.parametrize(
+    ("settings", "epochs", "stop"),
+    [
+        ({"warmup_steps": 100}, 0, {"end_epoch": None, "end_step": 280}),
+        ({"warmup_steps": 100}, 40, {"end_epoch": None, "end_step": 280}),
+        ({"warmup_epochs": 0}, 0, {"end_epoch": None, "end_step": 280}),
+        ({"warmup_steps": 300}, 0, None),
+        ({"warmup_steps": 100, "end_step": 150}, 0, {"end_epoch": None, "end_step": 150}),
+        ({"warmup_epochs": 3, "end_step": 150}, 40, {"end_epoch": None, "end_step": 150}),
+        ({"warmup_steps": 100, "end_epoch": 30}, 40, {"end_epoch": 30, "end_step": None}),
+    ],
+)
+def test_the_arms_of_a_training_that_counts_in_steps(settings, epochs, stop):
+    config = cmiei_hooks.Config(enabled=True, **settings)
+    arms = {arm.name: arm.settings for arm in arms_of(config, Length(0, epochs, 400))}
+    ends = bool(settings.keys() & {"end_step", "end_epoch"})
+    assert ("never ending" in arms) == ends
+    assert ("stopped" in arms) == (stop is not None and not ends)
+    relative = arms.get("relative")
+    assert relative == (None if stop is None else {**stop, "relative": True})
+    assert (arms["strong"]["warmup_steps"], arms["strong"]["end_step"]) == (0, 240)
+    for arm in (INERT.settings, *arms.values()):  # none sets what excludes another
+        forced = config.override(**arm)
+        cmiei_hooks.attach(Fused(), "classifier", WIDTHS, config=forced, log=False).remove()
+
+
 @pytest.mark.parametrize("ending", [None, 20])
 def test_every_arm_is_compared_with_another(ending):
-    arms = arms_of(cmiei_hooks.Config(end_epoch=ending), 0, 40)
+    arms = arms_of(cmiei_hooks.Config(end_epoch=ending), Length(0, 40, 400))
     compared = {name for pair in COMPARISONS for name in pair}
-    assert {arm.name for arm in arms} - compared == {"inert"}
+    assert {arm.name for arm in arms} <= compared
 
 
 @pytest.mark.parametrize("settings", [{}, {"rel_thr": 0.3}, {"rel_thr": 0.0}, {"abs_thr": 0.0}])
 def test_every_arm_can_run_with_these_settings(settings):
     config = cmiei_hooks.Config(**settings)
-    refuse_settings(config, [*arms_of(config, 0, 40), *sensitivity_of(config)])
+    refuse_settings(config, [*arms_of(config, Length(0, 40, 400)), *sensitivity_of(config)])
 
 
 @pytest.mark.negative_control

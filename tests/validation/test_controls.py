@@ -9,12 +9,12 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 from trainings import train
 
-import cmiei_hooks
-from cmiei_hooks.validation.arms import Arm, arms_of
+from cmiei_hooks.validation.arms import INERT as INERT_ARM
+from cmiei_hooks.validation.arms import Arm
 from cmiei_hooks.validation.controls import draw
 from cmiei_hooks.validation.recorder import Recorder
 
-INERT = arms_of(cmiei_hooks.Config(enabled=True), 0, 10)[0].settings
+INERT = INERT_ARM.settings
 
 
 def control(kind: str, counts: list[int], seed: int = 0, **settings):

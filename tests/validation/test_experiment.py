@@ -11,7 +11,8 @@ import pytest
 
 import cmiei_hooks.validation.experiment
 from cmiei_hooks.errors import CMIEIError, CMIEIWarning, ConfigError, ValidationError
-from cmiei_hooks.validation import Experiment, validate
+from cmiei_hooks.reporting import to_html
+from cmiei_hooks.validation import Experiment, in_sections, validate
 from cmiei_hooks.validation.arms import Arm
 
 TRAIN = "trainings:train"
@@ -197,9 +198,22 @@ def test_an_arm_is_refused_with_the_settings_of_the_function_before_it_runs(tmp_
     with pytest.raises(ConfigError):
         validate(Experiment(TRAIN, {"epochs": 1}, {}, (0, 1)), tmp_path)
     assert {path.name for path in tmp_path.rglob("*.json")} == {
-        "plain-seed0.json",
-        "plain-seed1.json",
+        f"{arm}-seed{seed}.json" for arm in ("plain", "inert") for seed in (0, 1)
     }
+
+
+@pytest.mark.parametrize("train", ["trainings:in_steps", "trainings:asks"])
+def test_a_training_that_never_calls_set_epoch_is_validated(tmp_path, train):
+    report, _ = run(tmp_path, train, seeds=(0, 1), arguments={"epochs": 8})
+    failed = [check["name"] for check in report["checks"] if not check["passed"]]
+    assert not failed
+    assert report["arms"].keys() == ALL
+    in_steps = train == "trainings:in_steps"
+    assert (report["arms"]["stopped"]["settings"]["end_step"] is None) == (not in_steps)
+    assert ("epoch" in report["epochs"]["inert"][0]) == (not in_steps)
+    ratios = [epoch["C_MIEI_Ratio"] for epoch in report["epochs"]["method"]]
+    assert ratios[0] == 0 < ratios[-1]
+    to_html(in_sections(report | {"environment": report["environment"] | {"command": ""}}))
 
 
 def test_records_stay_where_they_are_if_the_training_changes_directory(tmp_path, monkeypatch):

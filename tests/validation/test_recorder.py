@@ -14,10 +14,8 @@ from trainings import attaches_twice, never_attaches, never_sets_the_epoch, trai
 import cmiei_hooks
 from cmiei_hooks import CMIEIError
 from cmiei_hooks.errors import ValidationError
-from cmiei_hooks.validation.arms import Arm, arms_of
+from cmiei_hooks.validation.arms import INERT, Arm
 from cmiei_hooks.validation.recorder import Recorder
-
-CONFIG = cmiei_hooks.Config(enabled=True, warmup_epochs=1)
 
 
 def of(kind: str, **settings) -> Recorder:
@@ -63,6 +61,58 @@ def test_epochs_and_counts_are_noted():
         assert ratio == pytest.approx(counted)
 
 
+def test_epochs_that_are_asked_for_are_noted_like_those_that_are_told():
+    told, asked = of("attached"), of("attached")
+    train(told, 0)
+    train(asked, 0, tells=False, warmup_epochs=1, epoch="asked")
+    for recorder in (told, asked):
+        recorder.finish()
+    assert asked.epochs == told.epochs
+    assert [epoch["step"] for epoch in asked.epochs] == [0, 6, 12, 18]
+    assert asked.counts == told.counts
+
+
+@pytest.mark.parametrize("kind", ["plain", "disabled"])
+def test_nothing_asks_for_epochs_where_nothing_is_attached(kind):
+    recorder = of(kind)
+    train(recorder, 0, tells=False, warmup_epochs=1, epoch="asked")
+    recorder.finish()
+    assert recorder.epochs == [{"step": 0}]
+
+
+def test_where_steps_are_counted_windows_are_noted():
+    recorder = of("attached")
+    train(recorder, 0, tells=False, warmup_steps=10, log_period=8)
+    recorder.finish()
+    assert [epoch["step"] for epoch in recorder.epochs] == [0, 1, 9, 17]
+    assert not any("epoch" in epoch for epoch in recorder.epochs)
+    for epoch, end in zip(recorder.epochs, [1, 9, 17, 24], strict=True):
+        counts = recorder.counts[epoch["step"] : end]
+        assert epoch["C_MIEI_Ratio"] == pytest.approx(sum(counts) / (16 * len(counts)))
+
+
+def test_a_training_without_warm_up_and_epochs_is_one_epoch():
+    recorder = of("attached")
+    train(recorder, 0, tells=False, warmup_epochs=0, log_period=8)
+    recorder.finish()
+    assert [epoch["step"] for epoch in recorder.epochs] == [0]
+    assert recorder.epochs[0]["C_MIEI_Ratio"] == pytest.approx(sum(recorder.counts) / (16 * 24))
+
+
+@pytest.mark.negative_control
+@pytest.mark.filterwarnings("ignore::cmiei_hooks.CMIEIWarning")
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"warmup_steps": 5, "end_epoch": 9}, {"epoch": lambda: None}],
+    ids=["nothing", "end", "asked in vain"],
+)
+def test_settings_that_need_epochs_are_refused_without_them(settings):
+    recorder = of("attached")
+    train(recorder, 0, epochs=1, tells=False, **settings)
+    with pytest.raises(ValidationError):
+        recorder.finish()
+
+
 def test_between_estimates_nothing_is_counted():
     recorder = Recorder(Arm("attached"), {"k": 3})
     train(recorder, 0)
@@ -85,9 +135,8 @@ def test_the_digest_sees_weights_buffers_and_the_generator():
 
 
 def test_an_inert_run_has_the_digest_of_the_plain_one_and_the_method_has_not():
-    inert, method = arms_of(CONFIG, 0, 4)[:2]
     digests = []
-    for arm in (Arm("plain", "plain"), inert, method):
+    for arm in (Arm("plain", "plain"), INERT, Arm("method")):
         recorder = Recorder(arm, {})
         train(recorder, 0)
         digests.append(recorder.digest())

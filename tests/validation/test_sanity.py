@@ -13,9 +13,9 @@ from cmiei_hooks.validation.worker import Record
 
 
 def record(**epoch: float) -> dict[int, Record]:
-    first = {"epoch": 0, "C_MIEI_Ratio": 0.0, "Hist_r": 0.5, "Hist_n": 0.5}
-    epochs = [first, {**first, "epoch": 5, "C_MIEI_Ratio": 0.3, **epoch}]
-    return {0: Record("", {"accuracy": 1.0}, epochs, [], {}, "")}
+    first = {"epoch": 0, "step": 0, "C_MIEI_Ratio": 0.0, "Hist_r": 0.5, "Hist_n": 0.5}
+    epochs = [first, {**first, "epoch": 5, "step": 3, "C_MIEI_Ratio": 0.3, **epoch}]
+    return {0: Record("", {"accuracy": 1.0}, epochs, [0] * 6, {}, "")}
 
 
 @pytest.mark.parametrize(
@@ -42,6 +42,28 @@ def test_one_seed_that_never_acts_is_seen():
 def test_epochs_that_do_not_begin_at_first_epoch_are_seen():
     checks = sanity(record(), cmiei_hooks.Config(enabled=True, first_epoch=1, warmup_epochs=2))
     assert not {check.name: check.ok for check in checks}["epochs begin at FIRST_EPOCH"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "ratios", "fails"),
+    [
+        ({"warmup_steps": 4}, [0, 0.2, 0.3], []),
+        ({"warmup_steps": 4, "end_step": 6}, [0, 0.2, 0], []),
+        ({"warmup_steps": 3, "end_step": 5}, [0, 0.2, 0], []),
+        ({"warmup_steps": 4}, [0.1, 0.2, 0.3], [0]),
+        ({"warmup_steps": 4, "end_step": 6}, [0, 0.2, 0.3], [0]),
+        ({"warmup_steps": 4}, [0, 0.2, 0], [1]),
+        ({"warmup_epochs": 0, "end_step": 5}, [0.1, 0.2, 0], []),
+    ],
+)
+def test_windows_of_steps_are_still_or_act(settings, ratios, fails):
+    """Windows of steps 0-2, 3-5 and 6-8; the one in which the warm-up ends is neither."""
+    shares = {"Hist_r": 0.5, "Hist_n": 0.25}  # a quarter of the samples has no influence
+    epochs = [{"step": 3 * i, "C_MIEI_Ratio": r, **shares} for i, r in enumerate(ratios)]
+    records = {0: Record("", {"accuracy": 1.0}, epochs, [0] * 9, {}, "")}
+    checks = sanity(records, cmiei_hooks.Config(enabled=True, **settings))
+    assert [i for i, check in enumerate(checks) if not check.ok] == fails
+    assert len(checks) == 3  # nothing is said of FIRST_EPOCH
 
 
 def test_equal_runs_are_equal_also_where_a_metric_is_nan(golden):

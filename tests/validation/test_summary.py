@@ -21,7 +21,7 @@ def record(accuracy: float, loss: float, ci=(0.3, 0.1), epochs: int = 2, **seen:
     return Record(
         "",
         {"accuracy": accuracy, "loss": loss, "CI a": ci[0]},
-        [{"epoch": e, **shares, **seen} for e in range(epochs)],
+        [{"epoch": e, "step": e, **shares, **seen} for e in range(epochs)],
         [],
         {},
         "digest",

@@ -13,7 +13,7 @@ from torch import nn
 STRONG = "r"
 
 
-def train(attach, seed, *, epochs=4, steps=6, repeatable=True, limit=0.0, **settings):
+def train(attach, seed, *, epochs=4, steps=6, repeatable=True, limit=0.0, tells=True, **settings):
     """Regression to labels that mostly follow the first inputs."""
     torch.manual_seed(seed)
     if not repeatable:
@@ -22,9 +22,14 @@ def train(attach, seed, *, epochs=4, steps=6, repeatable=True, limit=0.0, **sett
     x = torch.randn(steps, 16, 6)
     y = (x[..., 0] > 0).long()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
-    with attach(model, head="classifier", splits=WIDTHS, warmup_epochs=1, **settings) as handle:
+    settings = {"warmup_epochs": 1, **settings} if tells else settings
+    epoch = None
+    if settings.get("epoch") == "asked":
+        settings["epoch"] = lambda: epoch
+    with attach(model, head="classifier", splits=WIDTHS, **settings) as handle:
         for epoch in range(epochs):
-            handle.set_epoch(epoch)
+            if tells:
+                handle.set_epoch(epoch)
             for batch, labels in zip(x, y, strict=True):
                 loss = nn.functional.cross_entropy(model(batch), labels)
                 optimizer.zero_grad()
@@ -72,3 +77,11 @@ def changes_directory(attach, seed, *, file=None):
     assert file is None or Path(file).exists()
     os.chdir(tempfile.gettempdir())
     return train(attach, seed)
+
+
+def in_steps(attach, seed, *, epochs):
+    return train(attach, seed, epochs=epochs, tells=False, warmup_steps=10, log_period=8)
+
+
+def asks(attach, seed, *, epochs):
+    return train(attach, seed, epochs=epochs, tells=False, warmup_epochs=2, epoch="asked")

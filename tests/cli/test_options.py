@@ -1,0 +1,31 @@
+"""What the words of the command line mean."""
+
+from __future__ import annotations
+
+import argparse
+
+import pytest
+
+from cmiei_hooks.cli.options import widths
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("512,512,512", [512, 512, 512]),
+        ("audio=32,video=48", {"audio": 32, "video": 48}),
+        (" audio = 32 , video = 48 ", {"audio": 32, "video": 48}),
+        ("a=b=3,c=4", {"a=b": 3, "c": 4}),
+    ],
+)
+def test_widths_with_and_without_names(text, found):
+    assert widths(text) == found
+
+
+@pytest.mark.negative_control
+@pytest.mark.parametrize(
+    "text", ["", "512,", "32,video=48", "audio=,video=48", "=32,=48", "a=3,a=4", "a=x,b=4"]
+)
+def test_what_is_neither_is_refused(text):
+    with pytest.raises(argparse.ArgumentTypeError):
+        widths(text)
