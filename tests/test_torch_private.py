@@ -204,6 +204,7 @@ def test_no_other_file_uses_a_private_name():
 # --- A torch without them
 
 
+@pytest.mark.slow
 def test_a_torch_without_any_of_them_can_import_measure_and_train():
     script = f"""
         import torch, torch._dynamo

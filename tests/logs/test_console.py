@@ -74,6 +74,7 @@ def test_beside_a_tqdm_bar_the_lines_stay_whole(figures):
     assert len(lines) == 4
 
 
+@pytest.mark.slow
 def test_beside_a_rich_progress_bar_the_lines_stay_whole(tmp_path):
     """On a real (pseudo) terminal, as a user sees it."""
     script = tmp_path / "bar.py"

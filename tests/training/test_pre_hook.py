@@ -176,6 +176,7 @@ def test_detach_takes_every_trace_off_a_copy(x, tmp_path):
     assert model.cmiei.step == 1
 
 
+@pytest.mark.slow
 def test_a_detached_model_is_loaded_without_this_package(tmp_path):
     model = nn.Sequential()
     model.add_module("neck", nn.BatchNorm1d(sum(WIDTHS)))
