@@ -39,6 +39,7 @@ __all__ = [
     "hooks_on_all_modules",
     "in_autocast",
     "in_backward",
+    "is_fake",
     "is_weight_hook",
     "keeps_its_output",
     "normalisations",
@@ -150,6 +151,17 @@ def keeps_its_output(tensor: Tensor) -> str:
         if hasattr(producer, "_raw_saved_result"):
             return type(producer).__name__
     return ""
+
+
+def is_fake(tensor: Tensor) -> bool:
+    """Whether the tensor has a shape and no values, as those under ``FakeTensorMode``.
+
+    Uses ``torch._subclasses.fake_tensor.FakeTensor``. Fallback: False; such a tensor is then
+    measured, and its influence means nothing.
+    """
+    fakes = sys.modules.get("torch._subclasses.fake_tensor")
+    fake = getattr(fakes, "FakeTensor", None)
+    return fake is not None and isinstance(tensor, fake)
 
 
 def version(tensor: Tensor) -> int:
@@ -397,8 +409,14 @@ def original(module: nn.Module) -> nn.Module:
     return module
 
 
-WRAPPERS = frozenset({"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
-"""What DDP, torch.compile, FSDP and checkpoint wrappers call the module inside them.
+WRAPPERS = frozenset(
+    {
+        "module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module",
+        "_module", "_forward_module",
+    }
+)  # fmt: skip
+"""What DDP, torch.compile, FSDP and checkpoint wrappers call the module inside them; and what
+opacus (``_module``) and Fabric (``_forward_module``) do.
 
 Without one of these a head must be named by its full path in the wrapped model.
 """

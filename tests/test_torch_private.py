@@ -135,6 +135,15 @@ def test_dynamo_has_the_names():
     assert not _torch.was_compiled(test_dynamo_has_the_names.__code__)
 
 
+def test_a_tensor_without_values_is_known():
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    with FakeTensorMode():
+        assert _torch.is_fake(torch.ones(2))
+    assert not _torch.is_fake(torch.ones(2))
+    assert not _torch.is_fake(torch.ones(2, device="meta"))
+
+
 def test_wrappers_name_what_is_inside_them_so():
     from torch.distributed.algorithms._checkpoint import checkpoint_wrapper
     from torch.distributed.fsdp import _common_utils

@@ -27,7 +27,7 @@ def audit(
     model: nn.Module,
     batches: Iterable[Any] | None,
     head: HeadLike | None = None,
-    splits: Sequence[int] | Mapping[str, int] | None = None,
+    splits: Sequence[int | None] | Mapping[str, int | None] | None = None,
     *,
     names: Sequence[str] | None = None,
     modalities: Mapping[str, Any] | None = None,
@@ -66,7 +66,8 @@ def audit(
         batches: each a tensor, a tuple or list of tensors, a dict (of keyword arguments, if the
             model has them), or a pair of any of these and labels. None with ``features``.
         head: as in ``attach``, like the arguments below.
-        splits: widths of the modalities, or a dict of their names and widths.
+        splits: widths of the modalities, or a dict of their names and widths; one width may be
+            None, the rest.
         names: names of the modalities.
         modalities: where they are, for heads that receive them otherwise.
         dim: the axis of their concatenation.

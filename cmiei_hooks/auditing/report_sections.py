@@ -291,7 +291,8 @@ def _provenance(report: Results) -> Section:
         found["git"] = f"{git['commit']} on {git['branch']}{dirty}"
     if passed := found.pop("inputs", None):
         found["inputs"] = ", ".join(f"{name}: {column}" for name, column in passed.items())
-    inputs = zip(report.names, report.splits, strict=True)
+    splits = ("the rest" if split is None else split for split in report.splits)
+    inputs = zip(report.names, splits, strict=True)
     facts = {
         "head": report.head,
         "modalities": ", ".join(f"{name} {split}" for name, split in inputs),

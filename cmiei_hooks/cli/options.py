@@ -60,7 +60,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--splits",
         type=widths,
         metavar="W,W,...",
-        help="widths of the modalities: 512,512,512, or with their names: audio=32,video=48",
+        help="widths of the modalities: 512,512,512, or with their names: audio=32,video=48; null "
+        "stands for the rest: null,196",
     )
     model.add_argument(
         "--modalities",
@@ -247,11 +248,11 @@ def _columns(text: str) -> tuple[int | str, ...]:
     return tuple(_place(word) for word in words(text))
 
 
-def widths(text: str) -> list[int] | dict[str, int]:
-    """``512,512,512`` or ``audio=32,video=48``."""
+def widths(text: str) -> list[int | None] | dict[str, int | None]:
+    """``512,512,512`` or ``audio=32,video=48``; ``null`` is the rest."""
     pairs = [word.rpartition("=") for word in words(text)]
     try:
-        numbers = [int(number) for _, _, number in pairs]
+        numbers = [None if width.strip() == "null" else int(width) for _, _, width in pairs]
     except ValueError:
         numbers = []
     names = [name.strip() for name, _, _ in pairs]

@@ -3,6 +3,7 @@
 ``training``, ``auditing`` and ``verification`` all measure through this room.
 """
 
+from .batch_axis import batch_axis_error, find_batch_axis, possible_batch_axes
 from .chain_check import ChainCheck, expectation
 from .hook_check import of_this_package
 from .influence import BASELINES, estimate
@@ -25,15 +26,18 @@ __all__ = [
     "HeadOutput",
     "OutputCheck",
     "OutputComparison",
+    "batch_axis_error",
     "compare_output",
     "estimate",
     "expectation",
+    "find_batch_axis",
     "head_output",
     "influence_of_linear",
     "isolated",
     "larger_head",
     "not_recorded",
     "of_this_package",
+    "possible_batch_axes",
     "refuse_recursion",
     "reruns",
     "run_links",

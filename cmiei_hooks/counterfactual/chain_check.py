@@ -48,7 +48,7 @@ def expectation(head: Head, captured: Captured, call: Call) -> Expected | None:
     if len(head.links) == 1:
         return None
     with isolated(head.whole, captured.device):
-        logits, received = run_links_and_trace(head, private_copy(call, {}), captured.batch)
+        logits, received = run_links_and_trace(head, private_copy(call, {}), captured)
         return Expected(received.clone(), logits.clone())
 
 

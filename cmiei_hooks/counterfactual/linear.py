@@ -38,10 +38,10 @@ def influence_of_linear(head: Head, captured: Captured) -> Tensor | None:
     autocast, and ``MEASURE`` is ``kl``. It has no subclass, parametrization, hook of the user's or
     replaced ``forward``. For use inside a pre-hook of the first link.
     """
-    layers, widths = _layers(head), head.partition.widths
-    features = _features(captured)
-    if layers is None or features is None or widths is None or head.measure != "kl":
+    layers, features = _layers(head), _features(captured)
+    if layers is None or features is None or head.partition.widths is None or head.measure != "kl":
         return None
+    widths = captured.widths
     if not layers.fit(features.dtype, sum(widths)) or in_autocast(features.device.type):
         return None
     with torch.no_grad(), not_recorded():
@@ -89,8 +89,9 @@ class _Layers:
 
 def _layers(head: Head) -> _Layers | None:
     parts = [part for link in head.links for part in _parts(link)]
-    # A subclass may do anything; so may sharded and quantised parameters.
-    whole = all(type(p) is nn.Parameter for part in parts for p in part.parameters())
+    # A subclass may do anything; so may sharded, sparse and quantised parameters.
+    weights = [p for part in parts for p in part.parameters()]
+    whole = all(type(p) is nn.Parameter and p.layout is torch.strided for p in weights)
     taken_as_it_is = all(output is None for output in head.outputs)
     # Hooks on all modules see those inside a Sequential.
     if hooks_on_all_modules() or not (whole and taken_as_it_is and all(map(_bare, parts))):
@@ -138,9 +139,9 @@ def _bare(module: nn.Module) -> bool:
 def _features(captured: Captured) -> Tensor | None:
     """The one tensor ``[B, D]`` that is the whole call; None if the call is anything else."""
     args, kwargs = captured.call
-    (first, *others) = captured.tensors.values()
+    ((path, first), *others) = captured.tensors.items()
     slices = [one for group in captured.groups for one in group]
-    whole = len(args) + len(kwargs) == 1 and not others and first.dim() == 2
+    whole = len(args) + len(kwargs) == len(path) == 1 and not others and first.dim() == 2
     rows = captured.dim in (-1, 1) and len(slices) == len(captured.groups)
     single = first.dtype in (torch.float32, torch.float64)
     return first.detach() if whole and rows and single and type(first) is Tensor else None

@@ -20,6 +20,7 @@ from ..fusion import (
     describe,
     read_logits,
     read_tensor,
+    refuse_weights,
     with_values,
 )
 from .hook_check import of_this_package
@@ -38,6 +39,7 @@ def reruns(head: Head, captured: Captured) -> Iterator[Callable[[Mapping[int, Ch
     function from changes, by the index of the modality, to logits ``[B, C]``; every run draws the
     same dropout masks.
     """
+    refuse_weights(head.whole)
     others = captured.call_with(dict.fromkeys(captured.tensors))
     with isolated(head.whole, captured.device) as rewind:
 
@@ -45,17 +47,23 @@ def reruns(head: Head, captured: Captured) -> Iterator[Callable[[Mapping[int, Ch
             rewind()  # each run begins where the real forward will
             # Copies: the head may begin with an in-place ReLU, or fill a list that it is given.
             call = with_values(private_copy(others, {}), captured.changed(changes))
-            return run_links(head, call, captured.batch).clone()  # the head may reuse its output
+            return run_links(head, call, captured).clone()  # the head may reuse its output
 
         yield logits_with
 
 
-def run_links(head: Head, call: Call, batch: int) -> Tensor:
-    """Run all links of the head on a call that may be written into; for use under ``isolated``."""
-    return run_links_and_trace(head, call, batch)[0]
+def run_links(head: Head, call: Call, captured: Captured) -> Tensor:
+    """Run all links of the head, for use under ``isolated``.
+
+    Args:
+        head: about to be called.
+        call: its arguments, which may be written into.
+        captured: the call that they are a copy of.
+    """
+    return run_links_and_trace(head, call, captured)[0]
 
 
-def run_links_and_trace(head: Head, call: Call, batch: int) -> tuple[Tensor, Tensor]:
+def run_links_and_trace(head: Head, call: Call, captured: Captured) -> tuple[Tensor, Tensor]:
     """The logits, and what the last link received (of a single module: the logits again)."""
     with running(head):
         for hook in pre_hooks(head.first)[_behind_ours(head.first) :]:
@@ -68,7 +76,8 @@ def run_links_and_trace(head: Head, call: Call, batch: int) -> tuple[Tensor, Ten
         for giver, name, output, link in links:
             received = read_tensor(returned, output, giver)
             returned = _run_later(name, link, received)
-    logits = read_logits(returned, head.outputs[-1], batch, least_logits(head.measure))
+    least, inputs = least_logits(head.measure), captured.tensors.values()
+    logits = read_logits(returned, head.outputs[-1], captured.batch, least, inputs)
     return logits, logits if received is None else received
 
 

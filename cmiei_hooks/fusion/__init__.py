@@ -12,6 +12,7 @@ from .hookability import drop_compiled_code, why_never_called
 from .logits import Output, Outputs, read_logits, read_part, read_tensor
 from .modalities import default_names, parse_modalities
 from .module_mode import eval_mode, training_branch, training_mode
+from .partition import MissingModalityError, Partition
 from .probabilities import ends_in_probabilities, looks_like_probabilities
 from .pytree import Call, Field, Path, call_tensors, mapped, replaced, tensors, with_values
 from .refusals import (
@@ -22,6 +23,7 @@ from .refusals import (
     refuse_replica,
 )
 from .suggestions import common_module
+from .tensor_kinds import refuse_weights
 
 __all__ = [
     "Call",
@@ -30,8 +32,10 @@ __all__ = [
     "Field",
     "Head",
     "HeadLike",
+    "MissingModalityError",
     "Output",
     "Outputs",
+    "Partition",
     "Path",
     "call_of_mapping",
     "call_tensors",
@@ -55,6 +59,7 @@ __all__ = [
     "refuse_misfit",
     "refuse_non_module",
     "refuse_replica",
+    "refuse_weights",
     "replaced",
     "tensors",
     "training_branch",

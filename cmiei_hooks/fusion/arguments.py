@@ -6,17 +6,18 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from ..errors import CMIEIError
-from .pytree import Call, Path, value_at
+from .pytree import Call, Path, call_tensors, value_at
 
 __all__ = ["call_of_mapping", "describe", "first_tensors", "refuse_misfit", "resolve"]
 
 
 def first_tensors(call: Call) -> list[Path]:
-    """The paths of the arguments that are tensors, positional before keyword."""
-    return [path for path, value in _arguments(call) if isinstance(value, Tensor)]
+    """The paths of all tensors: the arguments themselves before what is inside of others."""
+    return sorted((path for path, _ in call_tensors(call)), key=lambda path: len(path) > 1)
 
 
 def _arguments(call: Call) -> list[tuple[Path, Any]]:
@@ -115,9 +116,20 @@ def refuse_misfit(
 def describe(value: Any) -> str:
     """What a value is, for a message."""
     if isinstance(value, Tensor):
-        return f"{value.dtype} of shape {list(value.shape)}"
+        return _describe_tensor(value)
     if isinstance(value, (tuple, list)):
         return f"{type(value).__name__} of ({', '.join(describe(v) for v in value)})"
     if isinstance(value, Mapping):
         return "dict of {" + ", ".join(f"{k!r}: {describe(v)}" for k, v in value.items()) + "}"
     return type(value).__name__
+
+
+def _describe_tensor(tensor: Tensor) -> str:
+    try:
+        sizes = (str(size) if isinstance(size, int) else "*" for size in tensor.shape)
+        shape = f"of shape [{', '.join(sizes)}]"
+    except RuntimeError:  # the older kind of nested tensor has none
+        shape = "of ragged shape"
+    kind = "" if type(tensor) in (Tensor, nn.Parameter) else f" ({type(tensor).__name__})"
+    layout = "" if tensor.layout is torch.strided else f", {tensor.layout}"
+    return f"{tensor.dtype} {shape}{layout}{kind}"

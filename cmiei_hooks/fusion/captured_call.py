@@ -49,6 +49,11 @@ class Captured:
         """The device of the first of the tensors."""
         return next(iter(self.tensors.values())).device
 
+    @property
+    def widths(self) -> list[int]:
+        """The width of each modality, where each is one block."""
+        return [(one.stop or 0) - (one.start or 0) for (one,) in self.groups]
+
     def copies(self) -> dict[Path, Tensor]:
         """Clones of the tensors, with gradient, to be written into through ``views``."""
         return {path: tensor.clone() for path, tensor in self.tensors.items()}

@@ -13,7 +13,8 @@ from .._torch import WRAPPERS, original
 from ..errors import HeadError, SplitsError, did_you_mean
 from ..settings import Config
 from .logits import Output, Outputs, outputs_of
-from .modalities import Partition, default_names, parse_modalities
+from .modalities import default_names, parse_modalities
+from .partition import Partition
 from .refusals import (
     refuse_nested_links,
     refuse_non_module,
@@ -21,7 +22,7 @@ from .refusals import (
     refuse_without_logits,
     refuse_wrong_width,
 )
-from .suggestions import suggested_heads
+from .suggestions import inside_adapter, suggested_heads
 
 __all__ = ["DISCOVER", "Head", "find_head", "locate", "module_named", "unwrapped"]
 
@@ -88,11 +89,13 @@ def locate(
     names = (config.head,) if isinstance(config.head, str) else config.head
     outputs = outputs_of(output, names)
     partition = _partition(model, config, modalities, dim)
-    width = sum(partition.widths) if partition.widths else None
-    links = tuple(find_head(model, name, width if name is names[0] else None) for name in names)
+    links = tuple(
+        find_head(model, name, partition.width if name is names[0] else None) for name in names
+    )
     refuse_nested_links(names, links)
     refuse_wrong_width(links[0], names[0], partition)
-    partition = replace(partition, parameters=_parameters(links[0]))
+    parameters, optional = _parameters(links[0])
+    partition = replace(partition, parameters=parameters, optional=optional)
     head = Head(names, links, partition, outputs, config.drop, config.measure)
     refuse_without_logits(head.last, head.names[-1], head.outputs[-1], head.measure)
     return head
@@ -144,18 +147,26 @@ def find_head(model: nn.Module, name: str, width: int | None) -> nn.Module:
 def module_named(model: nn.Module, name: str) -> nn.Module | None:
     """The module of that name, from which wrappers may be left out; None if there is none."""
     modules = dict(model.named_modules(remove_duplicate=False))
-    if name not in modules:
+    found = modules.get(name)
+    if found is None:
         modules = {unwrapped(path): module for path, module in modules.items()}
-    return modules.get(name)
+        # The name may have been taken from a model that was wrapped, and this one is not.
+        found = modules.get(name, modules.get(unwrapped(name)))
+    return found
 
 
 def unwrapped(path: str) -> str:
     """The path of a module or parameter without the wrappers in it."""
-    return ".".join(part for part in path.split(".") if part not in WRAPPERS)
+    plain = f".{path}.".replace(f".{_PEFT}.", ".").strip(".")
+    return ".".join(part for part in plain.split(".") if part not in WRAPPERS)
+
+
+_PEFT = "base_model.model"
+"""Where PEFT keeps the model that it wraps."""
 
 
 def _unknown(name: str, modules: dict[str, nn.Module], width: int | None) -> HeadError:
-    guess = did_you_mean(name, [path for path in modules if path])
+    guess = did_you_mean(name, [path for path in modules if path and not inside_adapter(path)])
     if "," in name:
         guess = f"a chain is a list: {[part.strip() for part in name.split(',')]}"
     fits = f"modules with in_features {width}: {suggested_heads(modules, width)}"
@@ -167,10 +178,12 @@ def _unknown(name: str, modules: dict[str, nn.Module], width: int | None) -> Hea
     )
 
 
-def _parameters(head: nn.Module) -> tuple[str, ...]:
+def _parameters(head: nn.Module) -> tuple[tuple[str, ...], frozenset[str]]:
+    """The names of the parameters of ``forward``, and of those whose default is None."""
     try:
         parameters = inspect.signature(head.forward).parameters.values()
     except (TypeError, ValueError):  # a forward that is not Python's
-        return ()
+        return (), frozenset()
     named: list[Any] = [inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD]
-    return tuple(p.name for p in parameters if p.kind in named)
+    positional = tuple(p.name for p in parameters if p.kind in named)
+    return positional, frozenset(p.name for p in parameters if p.default is None)

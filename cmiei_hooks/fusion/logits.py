@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -52,7 +52,13 @@ def outputs_of(output: Outputs, names: Sequence[str]) -> tuple[Output, ...]:
     return outputs
 
 
-def read_logits(returned: Any, output: Output, batch: int, least: int = 2) -> Tensor:
+def read_logits(
+    returned: Any,
+    output: Output,
+    batch: int,
+    least: int = 2,
+    inputs: Collection[Tensor] = (),
+) -> Tensor:
     """The logits ``[B, C]`` in what the head returned.
 
     ``[B]`` is understood as one logit a sample and, for a batch of one, ``[C]`` as its logits:
@@ -63,6 +69,8 @@ def read_logits(returned: Any, output: Output, batch: int, least: int = 2) -> Te
         output: which part of it is the logits.
         batch: the number of samples B.
         least: how many logits the measure needs.
+        inputs: the tensors of the call that hold the modalities; with them, the error names the
+            axis of the batch if it is not the first one.
 
     Raises:
         OutputError: the part does not exist, or is not floating point ``[B, C]`` with enough C.
@@ -81,6 +89,16 @@ def read_logits(returned: Any, output: Output, batch: int, least: int = 2) -> Te
         and logits.is_floating_point()
     ):
         return logits
+    if isinstance(logits, Tensor) and (axis := _batch_axis(logits, inputs)):
+        raise OutputError(
+            "the batch is not on the first axis of the head's input",
+            got=f"logits {list(logits.shape)}, input "
+            + ", ".join(str(list(tensor.shape)) for tensor in inputs)
+            + f": the {len(logits)} rows of the logits are on axis {axis} of the input",
+            expected=f"the batch on axis 0 of both: [{len(logits)}, ...]",
+            remedy="put the batch first (batch_first=True, or transpose in front of the head), or "
+            "name a head behind the transpose",
+        )
     single = isinstance(logits, Tensor) and logits.dim() == 2 and logits.shape[1] == 1
     raise OutputError(
         "the head does not return the logits of a batch",
@@ -92,6 +110,15 @@ def read_logits(returned: Any, output: Output, batch: int, least: int = 2) -> Te
         else "name the module that returns the logits, or say with output= which part "
         "of its return value they are (an index, a key, a function)",
     )
+
+
+def _batch_axis(logits: Tensor, inputs: Collection[Tensor]) -> int | None:
+    """The only axis behind the first on which every input has as many entries as logits rows."""
+    if logits.dim() != 2 or not inputs or min(tensor.dim() for tensor in inputs) < 3:
+        return None
+    axes = range(min(tensor.dim() for tensor in inputs))
+    found = [axis for axis in axes if all(len(logits) == t.shape[axis] for t in inputs)]
+    return found[0] if len(found) == 1 and found[0] else None
 
 
 def read_tensor(returned: Any, output: Output, link: str) -> Tensor:

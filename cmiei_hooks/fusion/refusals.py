@@ -1,6 +1,6 @@
 """Why a model or a head is refused before the first call: no head is ignored in silence.
 
-What only a call can show is refused where it shows: in ``modalities``, in ``logits``, and by the
+What only a call can show is refused where it shows: in ``partition``, in ``logits``, and by the
 checks in the room ``counterfactual``.
 """
 
@@ -15,7 +15,7 @@ from .._torch import normalisations
 from ..errors import CMIEIError, HeadError, OutputError, SplitsError
 from ..functional import least_logits
 from .logits import Output
-from .modalities import Partition
+from .partition import Partition
 
 __all__ = [
     "nested",
@@ -215,16 +215,16 @@ def refuse_wrong_width(head: nn.Module, name: str, partition: Partition) -> None
         SplitsError: the message has the arithmetic.
     """
     declared, widths = _declared_width(head), partition.widths
-    if widths is None or partition.dim != -1 or declared is None or declared[1] == sum(widths):
+    if widths is None or partition.dim != -1 or declared is None or partition.fits(declared[1]):
         return
     attribute, width = declared
     count = len(widths)
     equal = f"{count} equal modalities would be {[width // count] * count}; "
     raise SplitsError(
         f"the splits do not sum to the width of the head {name!r}",
-        got=f"{' + '.join(map(str, widths))} = {sum(widths)}",
+        got=partition.arithmetic,
         expected=f"{width} ({attribute} of {type(head).__name__})",
-        remedy=(equal if width % count == 0 else "")
+        remedy=(equal if partition.width and width % count == 0 else "")
         + "pass the widths of the modalities in the order of their concatenation",
     )
 

@@ -7,7 +7,7 @@ from itertools import takewhile
 
 from torch import nn
 
-__all__ = ["common_module", "suggested_heads"]
+__all__ = ["common_module", "inside_adapter", "suggested_heads"]
 
 _ADAPTED = ("base_layer", "original_module")
 """Names under which adapters (PEFT) keep the layer that they replace."""
@@ -43,6 +43,15 @@ def suggested_heads(modules: Mapping[str, nn.Module], width: int | None = None) 
         if not any(path.startswith(f"{other}.") for other in found)
     ]
     return ", ".join(texts if width else texts[-_MOST_NAMED:]) or "none"
+
+
+def inside_adapter(path: str) -> bool:
+    """Whether an adapter has replaced this module and keeps it inside: its logits lack something.
+
+    Args:
+        path: of the module.
+    """
+    return any(name in _ADAPTED for name in path.split("."))
 
 
 def common_module(modules: Mapping[str, nn.Module], paths: Sequence[str]) -> str:

@@ -22,7 +22,8 @@ class LogRecord:
     head: str
     names: tuple[str, ...]
     splits: tuple[Any, ...]
-    """The width of each modality, or the list of its locations in the arguments of the head."""
+    """The width of each modality (None: the rest), or the list of its locations in the arguments of
+    the head."""
     config: Config
     step: int = 0
     """The newest estimation step: a training-mode call of the head, counted from 0."""
@@ -32,8 +33,8 @@ class LogRecord:
     first: dict[str, float] = field(default_factory=dict)
     """At the end, the metrics of the first epoch."""
     totals: dict[str, int] = field(default_factory=dict)
-    """At the end, the numbers of ``steps``, ``estimates``, measured ``samples`` and ``substituted``
-    samples."""
+    """At the end, the numbers of ``steps``, ``estimates``, measured ``samples``, ``substituted``
+    samples and estimates ``skipped`` because a modality was missing."""
     reason: str = ""
     """At the end, why nothing was substituted although it was meant to be."""
 
@@ -59,8 +60,9 @@ def _start(record: LogRecord) -> str:
         f"SAMPLE_LEVEL {c.sample_level} | P_MAX {c.p_max} | {warmup}"
     )
     settings += " | RELATIVE True" if c.relative else ""
-    parts = " ".join(f"{n}:{w}" for n, w in zip(record.names, record.splits, strict=True))
-    widths = all(isinstance(split, int) for split in record.splits)
+    splits = ("rest" if split is None else split for split in record.splits)
+    parts = " ".join(f"{n}:{w}" for n, w in zip(record.names, splits, strict=True))
+    widths = not any(isinstance(split, list) for split in record.splits)
     kind = "splits" if widths else "modalities"
     hint = " | names=[...] names them" if widths and c.names is None else ""
     return f"C-MIEI attached | {settings} | head {record.head} | {kind} {parts}{hint}"
@@ -84,6 +86,9 @@ def _end(record: LogRecord) -> str:
         _counted(t["estimates"], "estimate"),
         f"{t['substituted']:,} of {t['samples']:,} measured samples substituted",
     ]
+    if t.get("skipped"):
+        skipped = _counted(t["skipped"], "estimate")
+        parts.append(f"{skipped} skipped because a modality was missing")
     if record.first:
         parts.append(" / ".join(_change(record, f"CI_{name}") for name in record.names))
     if record.reason:

@@ -119,14 +119,17 @@ def _is_list(value: Any) -> bool:
     return isinstance(value, Sequence) and not isinstance(value, (str, bytes))
 
 
-def _widths(value: Any) -> tuple[int, ...] | None:
+def _widths(value: Any) -> tuple[int | None, ...] | None:
     if value is None:
         return None
     widths = list(value) if _is_list(value) else []
-    whole = [not isinstance(width, bool) and hasattr(width, "__index__") for width in widths]
-    if len(widths) < 2 or not all(whole) or min(widths) < 1:
+    known = [width for width in widths if width is not None]
+    whole = [not isinstance(width, bool) and hasattr(width, "__index__") for width in known]
+    if len(widths) < 2 or not all(whole) or min(known, default=0) < 1:
         raise CheckError("give the width of each modality in the head's input")
-    return tuple(operator.index(width) for width in widths)
+    if len(known) < len(widths) - 1:
+        raise CheckError("only one width can be the rest: give the others")
+    return tuple(None if width is None else operator.index(width) for width in widths)
 
 
 def _names(value: Any) -> tuple[str, ...] | None:
@@ -148,7 +151,8 @@ MODULE = Allowed(
     _module,
 )
 WIDTHS = Allowed(
-    "two or more integers >= 1, the width of each modality, such as [512, 512, 512]",
+    "two or more integers >= 1, the width of each modality, such as [512, 512, 512]; null in the "
+    "place of one of them stands for the rest",
     _widths,
     SplitsError,
 )

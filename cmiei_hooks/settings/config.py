@@ -128,11 +128,12 @@ class Config:
         "Name of the fusion head in `model.named_modules()`, or the names of a chain. Used when "
         "`attach` is called without `head`.",
     )
-    splits: tuple[int, ...] | None = setting(
+    splits: tuple[int | None, ...] | None = setting(
         None,
         WIDTHS,
-        "Widths of the modalities in the head's input, or a mapping of their names and widths. "
-        "Used when `attach` is called without `splits`.",
+        "Widths of the modalities in the head's input, or a mapping of their names and widths; "
+        "`null` for one that varies from call to call. Used when `attach` is called without "
+        "`splits`.",
     )
     names: tuple[str, ...] | None = setting(
         None,

@@ -40,7 +40,7 @@ __all__ = ["Handle", "InertHandle", "attach", "detach"]
 def attach(
     model: nn.Module,
     head: HeadLike | None = None,
-    splits: Sequence[int] | Mapping[str, int] | None = None,
+    splits: Sequence[int | None] | Mapping[str, int | None] | None = None,
     *,
     names: Sequence[str] | None = None,
     epoch: AskEpoch | None = None,
@@ -66,8 +66,9 @@ def attach(
             chain): captured at the first, logits ``[B, C]`` from the last. Between them the model
             must only pass the tensor on; the first step checks it.
         splits: widths of the modalities, in the order of their concatenation, if the first tensor
-            argument of the head is their concatenation ``[B, ..., sum(splits)]``: a list, or a dict
-            that names them (``{"audio": 32, "video": 48}``).
+            that the head receives (as an argument, or inside of one) is their concatenation
+            ``[B, ..., sum(splits)]``: a list, or a dict that names them (``{"audio": 32, "video":
+            48}``). One may be None: the rest, for sequences whose width varies.
         names: names of the modalities, if splits is a list; default ``r, n, t`` for three, else
             ``m0, m1, ...``.
         epoch: returns the number of the current epoch, such as ``lambda: epoch`` in a plain loop or
@@ -270,6 +271,11 @@ class Handle:
         """
         return self._step.journal.statistics.totals.left_out
 
+    @property
+    def skipped(self) -> int:
+        """Estimates skipped so far because the batch lacked a modality."""
+        return self._step.journal.skipped
+
     @contextmanager
     def suspend(self) -> Iterator[None]:
         """Inside, the hook passes everything through: no estimate, no substitution, no count."""
@@ -348,6 +354,7 @@ class InertHandle(Handle):
     epoch = property(lambda self: self._config.first_epoch, doc="Always ``FIRST_EPOCH``.")
     last = property(lambda self: None, doc="Always None.")
     non_finite = property(lambda self: 0, doc="Always 0.")
+    skipped = property(lambda self: 0, doc="Always 0.")
 
     def set_epoch(self, epoch: float) -> None:
         """Do nothing."""

@@ -30,6 +30,8 @@ class Journal:
         self.statistics = Statistics(head.partition.names, floor_of(config.measure))
         self.window_ended = False
         """Whether the next estimate begins a new average."""
+        self.skipped = 0
+        """Estimates that were not made because the batch lacked a modality."""
         self._first: dict[str, float] = {}
         self._closed = False
 
@@ -76,6 +78,7 @@ class Journal:
             "estimates": totals.estimates,
             "samples": totals.samples,
             "substituted": totals.substituted,
+            "skipped": self.skipped,
         }
         first = self._first or metrics
         reason = self._reason(totals)

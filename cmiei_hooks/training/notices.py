@@ -11,7 +11,7 @@ from .._torch import WRAPPERS, registry, version
 from ..counterfactual import ChainCheck, OutputComparison, larger_head
 from ..errors import CMIEIWarning
 from ..functional import cap
-from ..fusion import Head, why_never_called
+from ..fusion import Head, MissingModalityError, why_never_called
 from ..settings import Config
 from .schedule import Schedule
 from .statistics import Statistics
@@ -143,7 +143,10 @@ class Notices:
 
     def check_batch(self, batch: int, config: Config) -> None:
         """Warn about batches that are too small for anything to be substituted."""
-        if batch == 1:
+        if batch == 1 and config.drop == "mean":
+            problem = "in a batch of one sample the batch mean is the sample itself, so DROP mean "
+            problem += "drops nothing, and every influence is 0"
+        elif batch == 1:
             problem = (
                 "in a batch of one sample the batch mean is the sample itself, so substitution "
             )
@@ -154,6 +157,16 @@ class Notices:
         else:
             return
         self._warn("batch", f"head {self._head.name!r}: {problem}. Use larger batches")
+
+    def modality_missing(self, found: MissingModalityError) -> None:
+        """Warn of a batch without one of the modalities."""
+        problem = found.problem.replace("the head", f"the head {self._head.name!r}", 1)
+        self._warn(
+            "missing",
+            f"{problem} ({found.got}). In such a batch nothing is "
+            "estimated or substituted, and training goes on; Handle.skipped counts the estimates "
+            "that were left out. If the modality is never there, correct modalities=",
+        )
 
     def _check_chain(self, chain: ChainCheck) -> None:
         if chain.missing:

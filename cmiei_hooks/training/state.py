@@ -12,7 +12,7 @@ from .step import Step
 
 __all__ = ["load_state", "save_state"]
 
-_VERSION = 2
+_VERSION = 3
 
 
 def save_state(running: Step) -> dict[str, Any]:
@@ -28,6 +28,7 @@ def save_state(running: Step) -> dict[str, Any]:
         "epochs": running.schedule.epochs,
         "next_log_step": running.journal.reporter.next_step,
         "window_ended": running.journal.window_ended,
+        "skipped": running.journal.skipped,
         **running.journal.statistics.state_dict(),
     }
 
@@ -63,7 +64,10 @@ def load_state(running: Step, state: Mapping[str, Any]) -> None:
     running.noise.seed, running.journal.reporter.next_step = state["seed"], state["next_log_step"]
     sums: dict[str, Tensor] = {key: state[key] for key in ("sums", "totals")}
     running.journal.window_ended = state["window_ended"]
+    running.journal.skipped = state["skipped"]
     running.journal.statistics.load_state_dict(sums)
+    if running.journal.statistics.totals.estimates:
+        running.presence.all_were_there()
 
 
 def _unlike(mine: Mapping[str, Any], state: object) -> list[str]:

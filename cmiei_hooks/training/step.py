@@ -12,23 +12,28 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .. import distributed
 from .._torch import in_backward, original, transform
 from ..counterfactual import (
     ChainCheck,
     OutputCheck,
+    batch_axis_error,
     estimate,
     expectation,
+    find_batch_axis,
     influence_of_linear,
+    possible_batch_axes,
     refuse_recursion,
 )
 from ..errors import InputError
 from ..functional import KEPT
-from ..fusion import Call, Captured, Head, looks_like_probabilities
+from ..fusion import Call, Captured, Head, MissingModalityError, looks_like_probabilities
 from ..logs import Reporter
 from ..settings import Config
 from .checkpoint_replay import Done, Replays, in_checkpointed_region
 from .journal import Journal
 from .notices import Notices
+from .presence import Presence
 from .schedule import AskEpoch, Schedule, whole
 from .selection import HeadCall, Published, Strategy
 from .substitution import Noise, refuse_in_place, write_in_place
@@ -84,11 +89,13 @@ class Step:
         self.journal = Journal(head, config, self.schedule, reporter)
         self.replays = Replays()
         self.notices = Notices(model, head)
+        self.presence = Presence(head.partition)
         self.chain = ChainCheck(head, model)
         # A compiled model would be compiled once more when the hooks of this check go.
         compiled = any(original(module) is not module for module in model.modules())
         self.output = OutputCheck() if compiled else OutputCheck(head, model, only_training=True)
         self._probabilities: Tensor | None = None
+        self._axis_known = False
         self.last: Measurement | None = None
         self.suspended = False
         _open.add(self)
@@ -127,7 +134,11 @@ class Step:
         if not (estimates or self.strategy.every_step or self.chain.open):
             self._remember(Done(step, None))
             return None
-        captured = self.head.partition.read(args, kwargs)
+        captured = self._read(args, kwargs)
+        if captured is None:
+            self.journal.skipped += estimates
+            self._remember(Done(step, None))
+            return None
         chosen = self._choose(captured, step, estimates)
         self._remember(Done(step, chosen))
         new = None if chosen is None else self._substituted(captured, chosen, step)
@@ -136,13 +147,34 @@ class Step:
             self.chain.expect(expectation(self.head, captured, captured.call))
         return new
 
+    def _read(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Captured | None:
+        """The modalities of a call; None if its batch lacks one.
+
+        Raises:
+            InputError: the modalities are not there and never were; or one is missing with SYNC.
+        """
+        found = self.presence.read(args, kwargs)
+        if not isinstance(found, MissingModalityError):
+            return found
+        if self.config.sync and distributed.active():
+            raise InputError(
+                "SYNC: the batch of this rank lacks a modality, and the other ranks wait for it",
+                got=f"{found.problem} ({found.got})",
+                expected="every modality in every batch",
+                remedy="leave SYNC False: each rank then skips its own incomplete batches",
+            )
+        self.notices.modality_missing(found)
+        return None
+
     def _repeated(
         self, args: tuple[Any, ...], kwargs: dict[str, Any], done: Done | None
     ) -> Call | None:
         """Do again what was done to an earlier call: in its recompute, or in the same step."""
         if done is None or done.chosen is None:
             return None
-        captured = self.head.partition.read(args, kwargs)
+        captured = self._read(args, kwargs)
+        if captured is None:
+            return None
         if captured.batch != len(done.chosen):
             raise InputError(
                 "the calls of one step have batches of different sizes",
@@ -178,7 +210,7 @@ class Step:
             kept = torch.full_like(influence[:, 0], KEPT, dtype=torch.int64)
             substituted = kept if chosen is None else chosen
             self.notices.check_head()
-            if acts:
+            if acts or self.config.drop == "mean":
                 self.notices.check_batch(captured.batch, self.config)
             self.last = Measurement(influence.float(), substituted)
             if self.journal.add(step, influence, substituted, acts):
@@ -192,9 +224,20 @@ class Step:
         if influence is not None:  # of a Linear: logits
             return influence
         found = estimate(self.head, captured)
+        self._check_batch_axis(captured)
         if self._probabilities is None:
             self._probabilities = looks_like_probabilities(found.logits)
         return found.influence
+
+    def _check_batch_axis(self, captured: Captured) -> None:
+        """Refuse, in the first estimate, a batch on another axis than the first."""
+        known, self._axis_known = self._axis_known, True
+        # Of several ranks each must run the head equally often: it may wait for the others.
+        if known or not possible_batch_axes(captured) or distributed.active():
+            return
+        axis = find_batch_axis(self.head, captured)
+        if axis:
+            raise batch_axis_error(captured, axis)
 
     def _substituted(self, captured: Captured, chosen: Tensor, step: int) -> Call | None:
         """The call with its substitution, which a recompute repeats; None if it is in place."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -33,6 +34,8 @@ class Counting:
         """The choice of the other strategy. Waits for the device."""
         asked = call.influence is not None or self._strategy.every_step
         chosen = self._strategy.choose(call) if asked else None
+        # A step without an estimate, since the batch lacked a modality, is not asked about.
+        self._counts += [0] * (call.step - len(self._counts))
         self._counts.append(0 if chosen is None else int((chosen != KEPT).sum()))
         return chosen
 
@@ -75,12 +78,12 @@ class Dropout(Random):
 
     def replace(self, captured: Captured, chosen: Tensor, step: int) -> dict[Path, Tensor]:
         """Zeros."""
-        tensors = captured.copies()
-        for m in range(len(captured.groups)):
-            for piece in captured.views(tensors, m):
-                rows = (chosen == m).view(-1, *(1,) * (piece.dim() - 1))
-                piece.copy_(piece.masked_fill(rows, 0))
-        return tensors
+        modalities = range(len(captured.groups))
+        return captured.changed({m: partial(_without, rows=chosen == m) for m in modalities})
+
+
+def _without(features: Tensor, rows: Tensor) -> Tensor:
+    return features.masked_fill(rows.view(-1, *(1,) * (features.dim() - 1)), 0)
 
 
 def draw(

@@ -42,7 +42,7 @@ def verify(
     model: nn.Module,
     *inputs: Any,
     head: HeadLike | None = None,
-    splits: Sequence[int] | Mapping[str, int] | None = None,
+    splits: Sequence[int | None] | Mapping[str, int | None] | None = None,
     names: Sequence[str] | None = None,
     modalities: Mapping[str, Any] | None = None,
     dim: int = -1,
@@ -65,7 +65,8 @@ def verify(
         *inputs: what the model is called with; one dict is passed as keywords if ``forward`` has
             these. A small batch of two or more samples is enough.
         head: as for ``attach``, like the arguments below.
-        splits: widths of the modalities, or a dict of their names and widths.
+        splits: widths of the modalities, or a dict of their names and widths; one may be None, the
+            rest.
         names: names of the modalities.
         modalities: where they are, if the head does not receive one concatenated tensor.
         dim: the axis of their concatenation.

@@ -11,10 +11,13 @@ from torch import Tensor, nn
 from .._torch import in_backward, version
 from ..counterfactual import (
     HeadOutput,
+    batch_axis_error,
     estimate,
+    find_batch_axis,
     head_output,
     isolated,
     not_recorded,
+    possible_batch_axes,
     refuse_recursion,
     run_links,
 )
@@ -29,7 +32,6 @@ from ..fusion import (
     read_logits,
     read_part,
 )
-from .batch_axis import check_batch_axis
 from .report import Check
 
 __all__ = ["HeadProbe", "one_line"]
@@ -98,21 +100,20 @@ class HeadProbe:
         """Check the first call; whether it can be measured."""
         partition = self.head.partition
         shapes = ", ".join(str(list(tensor.shape)) for tensor in captured.tensors.values())
-        named = zip(partition.names, partition.plain, strict=True)
-        found = f"{shapes}: {', '.join(f'{name} {split}' for name, split in named)}"
-        self.checks.append(Check("modalities", True, found))
+        self.checks.append(Check("modalities", True, f"{shapes}: {partition.described}"))
+        if captured.batch == 1:
+            found = "a batch of one has no other sample to take a mean of"
+            found += ", so DROP mean drops nothing" if self.head.drop == "mean" else ""
+            self.checks.append(Check("two or more samples", False, found))
         state = _state(self.head.whole)
         try:
             self.logits = estimate(self.head, captured).logits
         except CMIEIError as error:
-            found = one_line(error)
-            if any(tensor.dim() > 2 for tensor in captured.tensors.values()):
-                found += "; the batch must be on axis 0 of the head's input"
-            self.checks.append(Check("logits", False, found))
+            self.checks.append(Check("logits", False, one_line(error)))
             return False
         self.captured = captured
         self.checks.append(Check("logits", True, f"{list(self.logits.shape)}"))
-        self.checks += check_batch_axis(self.head, captured)
+        self.checks += _batch_axis(self.head, captured)
         changed = _changed(state, _state(self.head.whole))
         found = "changed: " + ", ".join(changed) if changed else "unchanged"
         self.checks.append(Check("buffers, parameters, generators", not changed, found))
@@ -144,6 +145,19 @@ def one_line(error: CMIEIError) -> str:
     return "; ".join(filter(None, (error.problem, error.got, error.remedy)))
 
 
+def _batch_axis(head: Head, captured: Captured) -> list[Check]:
+    """No check if only the first axis can be the batch, or if it cannot be told."""
+    if not possible_batch_axes(captured):
+        return []
+    axis = find_batch_axis(head, captured)
+    if axis is None:
+        return []
+    name = "batch on the first axis"
+    if axis:
+        return [Check(name, False, one_line(batch_axis_error(captured, axis)))]
+    return [Check(name, True, "yes")]
+
+
 def _probabilities(head: Head, returned: Any, logits: Tensor) -> list[Check]:
     """Softmax over probabilities is nearly uniform: influence is many times too small."""
     if head.measure == "squared":  # regression
@@ -171,7 +185,7 @@ def _gradient_reaches(head: Head, captured: Captured) -> bool:
         leaves = {path: t.detach().requires_grad_() for path, t in captured.tensors.items()}
         # Clones, since the head may begin with an in-place operation, which no leaf allows.
         call = captured.call_with({path: leaf.clone() for path, leaf in leaves.items()})
-        logits = run_links(head, call, captured.batch)
+        logits = run_links(head, call, captured)
         if not logits.requires_grad:
             return False
         gradients = torch.autograd.grad(

@@ -13,7 +13,7 @@ from torch.nn.functional import kl_div, log_softmax
 import cmiei_hooks
 from cmiei_hooks.counterfactual.influence import Counterfactuals, estimate
 from cmiei_hooks.fusion.head import Head
-from cmiei_hooks.fusion.modalities import Partition
+from cmiei_hooks.fusion.partition import Partition
 
 PARTITION = Partition(tuple(WIDTHS), ("r", "n", "t"))
 

@@ -19,7 +19,7 @@ from cmiei_hooks import CMIEIError
 from cmiei_hooks.counterfactual.influence import estimate
 from cmiei_hooks.counterfactual.linear import influence_of_linear
 from cmiei_hooks.fusion.head import Head
-from cmiei_hooks.fusion.modalities import Partition
+from cmiei_hooks.fusion.partition import Partition
 
 PARTITION = Partition(tuple(WIDTHS), ("r", "n", "t"))
 

@@ -13,8 +13,9 @@ from cmiei_hooks.fusion.arguments import call_of_mapping, first_tensors, refuse_
 A, B = torch.zeros(2, 3), torch.ones(2, 4)
 
 
-def test_first_tensors_are_arguments_themselves():
-    assert first_tensors(((1, A, [B]), {"x": B, "y": None})) == [(1,), ("x",)]
+def test_arguments_come_before_what_is_inside_of_others():
+    call = ((1, {"a": [B, A]}, A), {"x": B, "y": None, "z": SimpleNamespace(b=B)})
+    assert first_tensors(call) == [(2,), ("x",), (1, "a", 0), (1, "a", 1), ("z", "b")]
 
 
 @pytest.mark.parametrize(

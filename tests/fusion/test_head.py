@@ -35,6 +35,76 @@ def test_a_name_of_the_model_itself_wins_over_one_without_wrappers():
     assert find_head(model, "classifier", 12) is model.classifier
 
 
+class Opacus(nn.Module):
+    """Names its content as ``GradSampleModule`` does."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self._module = module
+
+
+class Fabric(nn.Module):
+    """Names its content as Fabric's ``_FabricModule`` does."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self._forward_module = module
+
+
+class Peft(nn.Module):
+    """Names its content as ``PeftModel`` does: the tuner is in between."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.base_model = nn.Module()
+        self.base_model.model = module
+
+
+class Lora(nn.Module):
+    """An adapter of PEFT, which keeps the layer that it replaces."""
+
+    def __init__(self, base: nn.Module) -> None:
+        super().__init__()
+        self.base_layer, self.lora_A = base, nn.ModuleDict({"default": nn.Linear(12, 2)})
+
+
+WRAPPED = {
+    "opacus": (Opacus, "_module.classifier"),
+    "fabric": (Fabric, "_forward_module.classifier"),
+    "peft": (Peft, "base_model.model.classifier"),
+    "peft in fabric in ddp": (
+        lambda model: Wrapper(Fabric(Peft(model))),
+        "module._forward_module.base_model.model.classifier",
+    ),
+}
+
+
+@pytest.mark.parametrize("tool", WRAPPED)
+def test_wrappers_of_other_libraries_may_be_left_out_or_not(tool):
+    wrap, name = WRAPPED[tool]
+    model = Fused()
+    assert find_head(wrap(model), "classifier", 12) is model.classifier
+    assert find_head(wrap(model), name, 12) is model.classifier
+    assert find_head(model, name, 12) is model.classifier  # not wrapped (yet)
+
+
+def test_a_part_that_is_named_like_half_a_wrapper_is_none():
+    model = nn.Sequential(Fused())
+    model.base_model = Fused()
+    assert find_head(model, "base_model.classifier", 12) is model.base_model.classifier
+    with pytest.raises(CMIEIError):
+        find_head(model, "classifier", 12)
+
+
+def test_the_layer_inside_an_adapter_is_never_proposed(golden):
+    model = Fused()
+    model.classifier = Lora(model.classifier)
+    assert find_head(Peft(model), "classifier", 12) is model.classifier
+    with pytest.raises(CMIEIError) as error:
+        find_head(Peft(model), "base_layer", 12)
+    golden(error.value)
+
+
 def test_a_compiled_model():
     model = Fused()
     assert find_head(torch.compile(model, backend="eager"), "classifier", 12) is model.classifier

@@ -9,7 +9,7 @@ from torch import nn
 
 import cmiei_hooks
 from cmiei_hooks import CMIEIError, Handle
-from cmiei_hooks.fusion.modalities import Partition
+from cmiei_hooks.fusion.partition import Partition
 from cmiei_hooks.fusion.refusals import refuse_wrong_width
 
 
@@ -112,3 +112,11 @@ def test_splits_must_sum_to_the_declared_width(head, golden):
 @pytest.mark.parametrize("head", [nn.LazyLinear(3), nn.Sequential(), nn.Bilinear(3, 3, 3)])
 def test_a_width_that_is_not_declared_is_not_checked_before_the_first_call(head):
     refuse_wrong_width(head, "head", Partition((4, 4), ("a", "b")))
+
+
+def test_the_rest_needs_a_column_of_the_declared_width(golden):
+    refuse_wrong_width(nn.Linear(12, 3), "head", Partition((4, None), ("a", "b")))
+    refuse_wrong_width(nn.Linear(12, 3), "head", Partition((None, 11), ("a", "b")))
+    with pytest.raises(CMIEIError) as error:
+        refuse_wrong_width(nn.Linear(12, 3), "head", Partition((4, None, 8), ("a", "b", "c")))
+    golden(error.value)

@@ -84,7 +84,13 @@ def run(epochs: int, steps: int = 3, batch: int = 8, **settings) -> tuple[list, 
 def test_the_end_counts_what_was_done():
     records, _ = run(3, warmup_epochs=1)
     (end,) = of(records, "end")
-    assert end.totals == {"steps": 9, "estimates": 9, "samples": 72, "substituted": 2 * 3 * 4}
+    assert end.totals == {
+        "steps": 9,
+        "estimates": 9,
+        "samples": 72,
+        "substituted": 24,
+        "skipped": 0,
+    }
     first, *_, last = of(records, "epoch")
     assert (end.first, end.metrics) == (first.metrics, last.metrics)
     assert end.reason == ""

@@ -192,3 +192,12 @@ def test_probabilities_instead_of_logits_are_noticed(end, count, x, golden):
     messages = warned(lambda: [model(x), handle.metrics(), model(x), handle.remove()])
     assert len(messages) == count
     golden("\n".join(messages))
+
+
+def test_a_batch_of_one_is_its_own_mean(model, x, golden):
+    handle = attach(model, drop="mean", warmup_epochs=1)
+    handle.set_epoch(0)
+    (message,) = warned(lambda: [model(x[:1]) for _ in range(2)])
+    golden(message)
+    assert not handle.last.influence.any()
+    assert not warned(lambda: model(x))

@@ -219,3 +219,12 @@ def test_the_mean_of_two_heads_is_no_reason_to_say_no(x, golden):
     report = verify(Two(), x, **WHERE)
     assert report.ok
     golden(next(c.found for c in report.checks if c.name == "head returns the model's logits"))
+
+
+@pytest.mark.parametrize("drop", ["zero", "mean"])
+def test_a_batch_of_one_shows_nothing_of_a_mean(model, x, drop, golden):
+    report = verify(model, x[:1], **WHERE, drop=drop)
+    (check,) = (check for check in report.checks if check.name == "two or more samples")
+    assert not check.ok
+    golden(check.found)
+    assert all(c.name != check.name for c in verify(model, x[:2], **WHERE, drop=drop).checks)
