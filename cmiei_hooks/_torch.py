@@ -183,6 +183,8 @@ class Region:
     key: Any
     """The object that checkpointing keeps for the region between its two passes."""
     recomputing: bool
+    needs_gradient: bool = False
+    """Whether it is of the reentrant kind, and an input of it requires gradient."""
 
 
 def checkpointed_regions() -> Iterator[Region]:
@@ -211,7 +213,8 @@ def checkpointed_regions() -> Iterator[Region]:
         if code.co_name in ("forward", "backward") and code.co_varnames[:1] == ("ctx",):
             function = frame.f_locals.get("ctx")
             if isinstance(function, FunctionCtx):
-                yield Region(function, recomputing=code.co_name == "backward")
+                needed = any(getattr(function, "needs_input_grad", (True,)))
+                yield Region(function, code.co_name == "backward", needed)
 
 
 def _local(frame: FrameType, name: str) -> Any:

@@ -90,6 +90,8 @@ def counterfactual_influence(
     z, without = z.clamp_min(MASKED), without.clamp_min(MASKED)
     influence = MEASURES[measure](z, without).clamp_min(0).T
     finite = z.isfinite().all(-1) & without.isfinite().all(-1).all(0) & ~broken
+    if measure in _OF_CLASSES:  # of no class at all there is no softmax
+        finite &= (z > MASKED).any(-1)
     return influence.masked_fill(~finite[:, None], math.nan)
 
 

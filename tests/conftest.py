@@ -75,6 +75,7 @@ def pytest_sessionfinish() -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "cell: one cell of the matrix of bit identity")
     config.addinivalue_line("markers", "negative_control: shows that a guard is needed")
+    config.addinivalue_line("markers", "situation: a relative of a fault found in the field")
     config.addinivalue_line(
         "markers", "slow: long matrices, processes of their own; left out with -m 'not slow'"
     )
@@ -85,4 +86,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     passed = terminalreporter.stats.get("passed", [])
     cells = sum("cell" in report.keywords for report in passed)
     controls = sum("negative_control" in report.keywords for report in passed)
-    terminalreporter.write_line(f"bit identity: {cells} cells; negative controls: {controls}")
+    situations = sum("situation" in report.keywords for report in passed)
+    terminalreporter.write_line(
+        f"bit identity: {cells} cells; negative controls: {controls}; situations: {situations}"
+    )

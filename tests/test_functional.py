@@ -213,6 +213,16 @@ def test_a_sample_with_non_finite_logits_is_nan_and_the_others_are_not(bad, wher
     assert dominant(got)[2] == -1
 
 
+@pytest.mark.parametrize("measure", ["kl", "js", "ted"])
+def test_a_sample_whose_classes_are_all_masked_has_no_influence_that_could_be_measured(measure):
+    z, without = torch.randn(4, 5), torch.randn(3, 4, 5)
+    clean = counterfactual_influence(z, without, measure)
+    z[2] = without[:, 2] = -math.inf
+    got = counterfactual_influence(z, without, measure)
+    assert got[2].isnan().all()
+    assert torch.equal(got[[0, 1, 3]], clean[[0, 1, 3]])
+
+
 influences = st.integers(2, 4).flatmap(
     lambda m: st.lists(
         st.lists(

@@ -16,7 +16,7 @@ from ..errors import CheckpointError, did_you_mean, missing_extra
 
 __all__ = ["checkpoints_in", "read_state_dict"]
 
-_NESTS = ("state_dict", "model", "model_state_dict")
+_NESTS = ("state_dict", "model", "model_state_dict", "module")
 _DEPTH = 3
 _SUFFIXES = (".pth", ".pt", ".safetensors")
 

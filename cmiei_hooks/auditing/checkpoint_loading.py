@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -168,8 +168,20 @@ def _refuse_without_head(
         f"{name}: the checkpoint does not hold the weights of the head " + repr(" -> ".join(links)),
         got="; ".join(shapes) or f"{len(given)} weights, such as {', '.join([*given][:5])}",
         expected=", ".join(f"{key} {list(own[key][1].shape)}" for key in lost or own),
-        remedy=near or "pass the checkpoint of this model, saved with its head",
+        remedy=_prefixed(given, lost)
+        or near
+        or "pass the checkpoint of this model, saved with its head",
     )
+
+
+def _prefixed(given: Iterable[str], lost: Sequence[str]) -> str:
+    """A remedy, where the names begin with what a training script calls its model."""
+    if not lost:
+        return ""
+    end = "." + lost[0]
+    prefixes = [repr(key.removesuffix(end)) for key in given if key.endswith(end)]
+    chosen = " or ".join(prefixes)
+    return f"pass weights={chosen} (--weights): names in the file begin with it" if chosen else ""
 
 
 def _belongs(key: str, links: Sequence[str]) -> bool:

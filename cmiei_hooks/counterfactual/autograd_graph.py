@@ -15,6 +15,9 @@ __all__ = ["ancestors", "layers_between"]
 _LAYERS = re.compile("(Addm|Mm|Mv|B?addbmm|Bmm|Convolution|Linear|MkldnnLinear|_?Trilinear)")
 """How the autograd nodes of layers begin that multiply their input by weights."""
 
+_OF_FIRST = ("WeightNorm", "Div")
+"""Nodes that lead to a weight through the first of their parents: a weight divided by its norm."""
+
 _MOST_HOPS = 4
 """The most nodes between a layer and its weight: a transposition, a cast of autocast, a view."""
 
@@ -64,7 +67,7 @@ def _weight(node: Node) -> Tensor | None:
             variable: Any = getattr(ancestor, "variable", None)
             if isinstance(variable, nn.Parameter) and variable.dim() > 1:
                 return variable
-            following = ancestor.next_functions
-            single = len(following) == 1 or ancestor.name().startswith("WeightNorm")
-            ancestor = following[0][0] if single else None
+            following = [parent for parent, _ in ancestor.next_functions if parent is not None]
+            single = len(following) == 1 or ancestor.name().startswith(_OF_FIRST)
+            ancestor = following[0] if single and following else None
     return None

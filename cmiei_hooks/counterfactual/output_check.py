@@ -59,6 +59,8 @@ class OutputComparison:
     sentence: str
     weights: tuple[str, ...] = ()
     """The names of these weights in the model."""
+    sigmoid: bool = False
+    """Whether the head returns the output of a sigmoid."""
 
 
 def head_output(head: Head, returned: Any) -> HeadOutput | None:
@@ -103,6 +105,8 @@ def compare_output(
     if len(nodes) < len(outputs):  # without gradient there is no graph
         nodes = set()
     others = [t for t, how in zip(found, related, strict=True) if not how]
+    # A loss beside the logits may go through a projection; a loss alone must go through the logits.
+    others = [t for t in others if t.dim()] + [t for t in others if not (t.dim() or relation)]
     layered, weights = _computed_by_layers(others, outputs, nodes, model)
     verdict: Verdict = "unknown"
     if relation:
@@ -119,7 +123,8 @@ def compare_output(
         verdict, text = "different", f"the model returns {layered}"
     else:
         text = "nothing that the model returns shows whether it uses the head's logits"
-    return OutputComparison(verdict, text, weights)
+    sigmoid = any(node.name().startswith("Sigmoid") for node in nodes)
+    return OutputComparison(verdict, text, weights, sigmoid)
 
 
 def larger_head(model: nn.Module, head: Head, found: OutputComparison) -> str:
@@ -137,17 +142,19 @@ def _computed_by_layers(
     nodes: Collection[Node],
     model: nn.Module,
 ) -> tuple[str, tuple[str, ...]]:
-    """Scores that layers compute from the logits, as text, and the weights of these layers."""
+    """Scores or a loss that layers compute from the logits, and the weights of these layers."""
     batches = {size * len(output.logits) for output in outputs for size in (1, 2)}
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     for tensor in found:
-        if tensor.dim() not in (1, 2) or len(tensor) not in batches:
+        scores = tensor.dim() in (1, 2) and len(tensor) in batches
+        if not scores and tensor.numel() != 1:
             continue
         if layers := layers_between(tensor, nodes):
             weights = tuple(filter(None, (names.get(id(weight)) for weight in layers)))
             count = "1 more layer" if len(layers) == 1 else f"{len(layers)} more layers"
             named = f" ({', '.join(weights[:3])}{', ...' if len(weights) > 3 else ''})"
-            text = f"{list(tensor.shape)}, computed from the head's {list(outputs[0].logits.shape)}"
+            what = f"{list(tensor.shape)}" if tensor.dim() else "a loss"
+            text = f"{what}, computed from the head's {list(outputs[0].logits.shape)}"
             return f"{text} by {count}{named if weights else ''}", weights
     return "", ()
 

@@ -30,7 +30,7 @@ class Console:
 
     def __call__(self, record: LogRecord) -> None:
         """Print one record."""
-        line = Text(record.text())  # not markup: names may contain brackets
+        line = Text(_encodable(record.text(), self._console.encoding))  # not markup: [ in names
         line.highlight_regex(r"^C-MIEI \S+", "bold")
         line.highlight_regex(r"\b(C_MIEI_Ratio|CI_\S+|Hist\[.*?\])", "cyan")
         try:
@@ -47,6 +47,11 @@ class Console:
             return
         with _beside_tqdm(self._console):
             self._console.print(line, soft_wrap=True)
+
+
+def _encodable(text: str, encoding: str) -> str:
+    """The text with escapes for what the output cannot show, such as umlauts in ASCII."""
+    return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
 def _beside_tqdm(console: RichConsole) -> contextlib.AbstractContextManager[object]:

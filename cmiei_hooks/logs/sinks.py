@@ -28,7 +28,7 @@ class JSONLines:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
+        self.path = Path(path).absolute()  # the training may change the directory
 
     def __call__(self, record: LogRecord) -> None:
         """Write one record."""

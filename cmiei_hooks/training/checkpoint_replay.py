@@ -118,9 +118,12 @@ class Replays:
 
 
 def in_checkpointed_region() -> bool:
-    """Whether the call being made here is part of a checkpointed region, in either pass."""
+    """Whether the call being made here, without gradient, will be or is being recomputed.
+
+    Only the reentrant kind turns gradient off, and recomputes only if an input needs gradient.
+    """
     try:
-        return next(checkpointed_regions(), None) is not None
+        return any(region.needs_gradient for region in checkpointed_regions())
     except MissingNameError:  # the region is there, and cannot be identified
         return True
 

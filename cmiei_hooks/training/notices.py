@@ -67,6 +67,7 @@ class Notices:
         trained = self._epoch_begun or (model is not None and _versions(model) != self._versions)
         if trained and not self._calls:
             self._warn_of_silence()
+        self.check_head(only_trained=True)
         self.check_finite(statistics)
         self._check_chain(chain)
 
@@ -93,13 +94,18 @@ class Notices:
                 f"{self._head.name!r}; they are never substituted and are kept out of the averages",
             )
 
-    def check_head(self) -> None:
-        """Warn if the model no longer holds the head where it was at attach."""
+    def check_head(self, *, only_trained: bool = False) -> None:
+        """Warn if the model no longer holds the head where it was at attach.
+
+        Args:
+            only_trained: not of a module that has no gradients, such as a new one for a later task.
+        """
         model = self._model()
         if model is None:
             return
         for name, link, path in zip(self._head.names, self._head.links, self._paths, strict=True):
-            if (problem := _moved(model, path, link)) is not None:
+            problem = _moved(model, path, link)
+            if problem is not None and not (only_trained and _untrained(model, path, link)):
                 self._warn(
                     "head",
                     f"the head {name!r} {problem}: C-MIEI still measures and substitutes at the "
@@ -118,8 +124,16 @@ class Notices:
         )
 
     def check_output(self, found: OutputComparison) -> None:
-        """Warn about a head whose logits are not those of the model."""
+        """Warn about a head whose logits are not those of the model, or are probabilities."""
         model = self._model()
+        if found.sigmoid and self._head.measure != "squared":
+            measure = "" if self._head.measure == "bernoulli" else ", measure='bernoulli'"
+            self._warn(
+                "probabilities",
+                f"the head {self._head.name!r} returns the output of a sigmoid, and influence is "
+                "many times too small. Name a head that returns the logits, or turn them back: "
+                f"output=lambda p: p.logit(1e-6){measure}",
+            )
         if found.verdict == "different" and model is not None:
             self._warn(
                 "output",
@@ -220,6 +234,16 @@ def _moved(model: nn.Module, path: list[str], link: nn.Module) -> str | None:
     if any(module is link for module in model.modules()):
         return None  # called from a module that has replaced its parent
     return "was removed" if now is None else f"was replaced by another {type(now).__name__}"
+
+
+def _untrained(model: nn.Module, path: list[str], link: nn.Module) -> bool:
+    """Whether no backward pass has reached what stands in the place of a link."""
+    own = {id(parameter) for parameter in link.parameters()}
+    now: nn.Module | None = model
+    for name in path:
+        now = None if now is None else registry(now, "_modules").get(name)
+    parameters = [] if now is None else list(now.parameters())
+    return all(p.grad is None or id(p) in own for p in parameters)
 
 
 def _versions(model: nn.Module) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import os
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -60,6 +61,10 @@ def _close_all() -> None:
     """Print the closing lines of attachments that nobody removed, when the program ends."""
     for step in list(_open):
         step.end()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_open.clear)  # the lines are those of the parent
 
 
 @dataclass
@@ -225,7 +230,7 @@ class Step:
             return influence
         found = estimate(self.head, captured)
         self._check_batch_axis(captured)
-        if self._probabilities is None:
+        if self._probabilities is None and captured.batch > 1:
             self._probabilities = looks_like_probabilities(found.logits)
         return found.influence
 

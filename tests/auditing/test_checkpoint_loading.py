@@ -29,6 +29,7 @@ def weights() -> dict[str, torch.Tensor]:
         lambda w: {"state_dict": w, "epoch": 3},
         lambda w: {"model": w, "optimizer": {"lr": 0.1}},
         lambda w: {"model": {"state_dict": w}},
+        lambda w: {"module": w, "global_steps": 7},  # DeepSpeed
         lambda w: {"best_acc1": torch.tensor(0.9), "epoch": 3, "state_dict": w},
         lambda w: {f"module.{k}": v for k, v in w.items()},
         lambda w: {"state_dict": {f"module._orig_mod.{k}": v for k, v in w.items()}},
@@ -59,6 +60,16 @@ def test_a_checkpoint_of_which_nothing_fits_is_fatal_whatever_the_head(tmp_path,
     with pytest.raises(CMIEIError) as error:
         load_checkpoint(model, save(tmp_path / "c.pth", {"other": torch.zeros(1)}), "1")
     golden(str(error.value).replace(str(tmp_path), "."))
+
+
+@pytest.mark.parametrize("prefix", ["net", "model", "ema.shadow"])
+def test_names_that_all_begin_alike_are_understood_with_the_remedy(tmp_path, prefix, golden):
+    """As Lightning writes them, where the module calls its model ``net``."""
+    path = save(tmp_path / "c.pth", {f"{prefix}.{key}": value for key, value in weights().items()})
+    with pytest.raises(CMIEIError) as error:
+        load_checkpoint(Fused(), path, "classifier")
+    golden(error.value.remedy)
+    assert load_checkpoint(Fused(), path, "classifier", weights=prefix).loaded == len(weights())
 
 
 def test_a_missing_counter_of_batches_is_no_missing_weight(tmp_path):

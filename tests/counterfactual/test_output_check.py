@@ -111,6 +111,7 @@ UNKNOWN = {
     "normalised": lambda m, z, f: m.norm(z),
     "a loss on the logits and more layers": lambda m, z, f: (loss(z), m.extra(z)),
     "logits and more layers": lambda m, z, f: (z, m.extra(z)),
+    "a loss with a projection": lambda m, z, f: loss(z) + m.extra(z).square().mean(),
     "checkpointed": lambda m, z, f: checkpoint(m.extra, z, use_reentrant=True),
 }
 
@@ -127,6 +128,11 @@ DIFFERENT = {
     "by a function with the weight": lambda m, z, f: F.linear(z.tanh(), m.extra.weight),
     "checkpointed": lambda m, z, f: checkpoint(m.extra, z, use_reentrant=False),
     "under autocast": lambda m, z, f: in_autocast(m.extra, z).float(),
+    "a loss alone": lambda m, z, f: F.cross_entropy(m.extra(z), torch.arange(B) % 3),
+    "a cosine classifier": lambda m, z, f: (
+        16 * F.linear(F.normalize(z), F.normalize(m.extra.weight))
+    ),
+    "a pruned classifier": lambda m, z, f: F.linear(z, m.extra.weight * torch.ones(3, C)),
 }
 
 
@@ -213,6 +219,21 @@ def test_the_logits_among_other_outputs(case):
 
 
 @pytest.mark.negative_control
+@pytest.mark.parametrize("kind", ["weight", "spectral"])
+def test_a_layer_whose_weight_is_normalised(kind):
+    norm = getattr(nn.utils.parametrizations, f"{kind}_norm")
+    model = Model(lambda m, z, f: m.extra(z))
+    norm(model.extra)
+    assert compared(model).verdict == "different"
+
+
+@pytest.mark.parametrize("measured", [nn.Sigmoid, nn.Softmax, nn.ReLU])
+def test_the_output_of_a_sigmoid_is_recognised(measured):
+    model = Model()
+    model.fusion.append(measured())
+    assert compared(model).sigmoid == (measured is nn.Sigmoid)
+
+
 def test_a_layer_with_weight_norm():
     model = Model(DIFFERENT["one more layer"])
     model.extra = nn.utils.parametrizations.weight_norm(nn.Linear(C, 3))

@@ -46,6 +46,15 @@ def test_names_are_not_markup(start, name, capsys):
     assert f"head {name} | splits {name}:512 n:512 t:512 | " in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("encoding", "shown"), [("ascii", "t\\xf6ne"), ("utf-8", "töne")])
+def test_names_that_the_output_cannot_show_are_escaped(start, encoding, shown, monkeypatch):
+    out = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    monkeypatch.setattr(sys, "stdout", out)
+    Console()(replace(start, names=("töne", "n", "t")))
+    out.flush()
+    assert f"splits {shown}:512" in out.buffer.getvalue().decode(encoding)
+
+
 @pytest.mark.negative_control
 def test_as_markup_a_name_would_be_lost(capsys):
     RichConsole(highlight=False).print("head [red]x")

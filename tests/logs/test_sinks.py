@@ -30,6 +30,18 @@ def test_json_lines(tmp_path, start, figures):
     assert empty["CI_r"] is None
 
 
+def test_json_lines_stay_in_one_file_when_the_training_changes_the_directory(
+    tmp_path, monkeypatch, start, figures
+):
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path)
+    sink = JSONLines("run.jsonl")
+    sink(start)
+    monkeypatch.chdir(tmp_path / "other")
+    sink(figures)
+    assert len((tmp_path / "run.jsonl").read_text().splitlines()) == 2
+
+
 def test_scalars_go_to_anything_with_add_scalar(start, figures, golden):
     class Writer:
         def __init__(self) -> None:

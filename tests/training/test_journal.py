@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -11,6 +12,7 @@ from helpers import WIDTHS, Fused
 
 import cmiei_hooks
 from cmiei_hooks import CMIEIError
+from cmiei_hooks.training import step as training_step
 
 K1 = {"k": 1, "abs_thr": 0.0, "rel_thr": 1.0}
 
@@ -251,3 +253,17 @@ def test_a_resumed_run_goes_on_by_itself(counted):
     handle.load_state_dict(state)
     assert train(model, handle, range(2, 4), now) == whole[6:]
     assert any(index >= 0 for step in whole[6:] for index in step)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_child_does_not_write_the_closing_line_a_second_time(model, x):
+    records: list = []
+    handle = attach(model, records, warmup_epochs=0)
+    model(x)
+    assert len(training_step._open) > 0
+    child = os.fork()
+    if not child:
+        os._exit(len(training_step._open))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    handle.remove()
+    assert len(of(records, "end")) == 1

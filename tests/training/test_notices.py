@@ -75,6 +75,52 @@ def test_a_head_that_is_no_longer_there_is_noticed_in_the_next_epoch(change, mod
     golden("\n".join(warned(lambda: [handle.set_epoch(epoch) for epoch in (1, 2)])))
 
 
+def trained_on(model: Fused, handle: cmiei_hooks.Handle, x: torch.Tensor) -> None:
+    model(x).sum().backward()
+    handle.remove()
+
+
+@pytest.mark.parametrize("change", [replaced, wrapped])
+def test_a_head_that_was_replaced_between_two_estimates_is_noticed_at_the_end(
+    change, model, x, golden
+):
+    handle = attach(model, k=3)
+    model(x)
+    change(model)
+    golden("\n".join(warned(lambda: trained_on(model, handle, x))))
+
+
+@pytest.mark.parametrize("change", [replaced, wrapped])
+def test_a_head_that_was_replaced_after_the_training_is_not(change, model, x):
+    handle = attach(model, k=3)
+    model(x).sum().backward()
+    change(model)
+    assert warned(handle.remove) == []
+
+
+@pytest.mark.parametrize("settings", [{}, {"measure": "bernoulli"}])
+def test_a_head_that_ends_in_a_sigmoid_is_noticed(settings, x, golden):
+    model = Fused(nn.Sequential(nn.Linear(sum(WIDTHS), 7), nn.Sigmoid()))
+    attach(model, **settings)
+    messages = warned(lambda: [model(x) for _ in range(3)])
+    golden("\n".join(messages))
+    assert len(messages) == 1
+
+
+@pytest.mark.negative_control
+def test_a_head_that_turns_the_sigmoid_back_is_not(x):
+    model = Fused(nn.Sequential(nn.Linear(sum(WIDTHS), 7), nn.Sigmoid()))
+    attach(model, measure="bernoulli", output=lambda p: p.logit(1e-6))
+    assert warned(lambda: [model(x) for _ in range(3)]) == []
+
+
+def test_probabilities_are_noticed_after_a_first_batch_of_one(x):
+    model = Fused(nn.Sequential(nn.Linear(sum(WIDTHS), 7), nn.Softmax(1)))
+    handle = attach(model, p_max=0.0)
+    messages = warned(lambda: [model(x[:1]), model(x), handle.metrics()])
+    assert ["probabilities" in message for message in messages] == [False, True]
+
+
 def test_a_parent_that_was_replaced_is_noticed(x):
     model = nn.Sequential(Fused())
     handle = cmiei_hooks.attach(model, head="0.classifier", splits=WIDTHS, **ACTING)
@@ -121,12 +167,27 @@ def test_calls_without_gradient_are_no_training(model, x, golden):
     golden("\n".join(warned(lambda: handle.set_epoch(1))))
 
 
-def test_update_bn_gives_the_statistics_of_a_model_without_the_tool(x):
+class Checkpointed(Fused):
+    """The head is in a region of activation checkpointing."""
+
+    def __init__(self, head: nn.Module, reentrant: bool) -> None:
+        super().__init__(head)
+        self.reentrant = reentrant
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        run = torch.utils.checkpoint.checkpoint
+        return run(self.classifier, self.features(x), use_reentrant=self.reentrant)
+
+
+@pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")
+@pytest.mark.parametrize("reentrant", [None, True, False])
+def test_update_bn_gives_the_statistics_of_a_model_without_the_tool(reentrant):
     data = [torch.randn(32, 6) * 3 + 5 for _ in range(5)]
     found = []
     for attached in (False, True):
         torch.manual_seed(0)
-        model = Fused(nn.Sequential(nn.BatchNorm1d(sum(WIDTHS)), nn.Linear(sum(WIDTHS), 7)))
+        head = nn.Sequential(nn.BatchNorm1d(sum(WIDTHS)), nn.Linear(sum(WIDTHS), 7))
+        model = Fused(head) if reentrant is None else Checkpointed(head, reentrant)
         if attached:
             attach(model)
         torch.optim.swa_utils.update_bn(data, model)
@@ -138,7 +199,7 @@ def test_update_bn_gives_the_statistics_of_a_model_without_the_tool(x):
 def test_if_calls_without_gradient_counted_update_bn_would_be_wrong(monkeypatch):
     monkeypatch.setattr("cmiei_hooks.training.step.in_checkpointed_region", lambda: True)
     with pytest.raises(AssertionError):
-        test_update_bn_gives_the_statistics_of_a_model_without_the_tool(None)
+        test_update_bn_gives_the_statistics_of_a_model_without_the_tool(reentrant=None)
 
 
 @pytest.mark.parametrize("reentrant", [True, False])
