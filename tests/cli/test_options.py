@@ -12,6 +12,8 @@ from cmiei_hooks.cli.options import widths
 @pytest.mark.parametrize(
     ("text", "found"),
     [
+        ("null, 196", [None, 196]),
+        ("text=null,image=196", {"text": None, "image": 196}),
         ("512,512,512", [512, 512, 512]),
         ("audio=32,video=48", {"audio": 32, "video": 48}),
         (" audio = 32 , video = 48 ", {"audio": 32, "video": 48}),

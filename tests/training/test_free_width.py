@@ -134,7 +134,9 @@ def test_verify_says_the_rest():
     assert found == "[6, 14, 8]: text the rest, image 9"
 
 
-def test_the_audit_says_the_rest():
+def test_the_audit_says_the_rest(tmp_path):
     report = cmiei_hooks.audit(Model(), [batch(5), batch(7)], **WHERE)
     assert (report.n_samples, report.splits) == (12, (None, 9))
     assert report.to_dict()["splits"] == [None, 9]
+    report.save(tmp_path)
+    assert "text the rest, image 9" in (tmp_path / "report.md").read_text()
