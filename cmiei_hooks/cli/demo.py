@@ -11,6 +11,7 @@ from rich.progress import Progress
 
 from ..demo import comparison_table, summary_sentence
 from .options import make_directory
+from .output import Output
 
 __all__ = ["add_arguments", "fill_in", "run"]
 
@@ -34,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
     """Train twice from one seed, audit both checkpoints, print the table before and after."""
     training = _training()
     make_directory(args.output)
-    console = Console(highlight=False)
+    console = Output()
     console.print("Handwritten digits, three views: " + ", ".join(training.VIEWS))
     reports = {}
     for name, equalise in RUNS.items():

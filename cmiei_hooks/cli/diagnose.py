@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -36,6 +35,7 @@ from ..reporting import visible
 from ..settings import Config
 from .demo import fill_in
 from .options import add_arguments, configuration, make_directory
+from .output import Output
 
 __all__ = ["GATE", "add_arguments", "run"]
 
@@ -172,8 +172,7 @@ def _discover(args: argparse.Namespace, model: nn.Module) -> None:
 
 def _save_and_print(args: argparse.Namespace, report: AuditReport) -> None:
     path = report.save(args.output)  # first of all: printing may fail
-    console = Console(highlight=False)
+    console = Output()
     console.print(report.table())
     written = visible(f"{path.parent}{os.sep}")
     console.print(f"written to {written}", soft_wrap=True, markup=False)
-    sys.stdout.flush()

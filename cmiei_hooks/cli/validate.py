@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from ..reporting import to_html, to_json, to_terminal, visible, write_files
 from ..validation import Experiment, Run, in_sections, validate
 from .options import make_directory, overrides, pair, words
+from .output import Output
 
 __all__ = ["add_arguments", "run"]
 
@@ -79,7 +80,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run, print the verdicts, write the report; return 1 if a check failed."""
-    console = Console()
+    console = Output()
     experiment = _experiment(args)
     output = args.output.absolute()  # now: what is imported may change the directory
     make_directory(output)

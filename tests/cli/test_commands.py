@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import os
 import signal
@@ -183,16 +185,42 @@ class Closed:
 
     encoding = "utf-8"
 
+    def __init__(self, error: OSError) -> None:
+        self.error = error
+
     def write(self, text: str) -> int:
-        raise BrokenPipeError("closed")
+        raise self.error
 
     def flush(self) -> None:
         pass
 
+    def fileno(self) -> int:
+        raise io.UnsupportedOperation
 
-def test_the_report_is_on_disk_before_anything_is_printed(project, monkeypatch):
-    monkeypatch.setattr(sys, "stdout", Closed())
-    assert main(arguments()) == 3
+
+def closed() -> io.StringIO:
+    stream = io.StringIO()
+    stream.close()
+    return stream
+
+
+@pytest.mark.parametrize(
+    "stdout",
+    [
+        Closed(BrokenPipeError("the reader has gone")),
+        Closed(OSError(errno.ENOSPC, "the disk is full")),
+        Closed(OSError(errno.EBADF, "closed by the shell")),
+        closed(),
+        None,
+    ],
+    ids=["broken pipe", "full disk", "bad descriptor", "closed", "none"],
+)
+@pytest.mark.parametrize(("gate", "code"), [([], 0), (["--fail-above", "audio=0"], 1)])
+def test_what_cannot_be_printed_changes_neither_the_report_nor_the_exit_code(
+    project, monkeypatch, stdout, gate, code
+):
+    monkeypatch.setattr(sys, "stdout", stdout)
+    assert main([*arguments(), *gate]) == code
     assert read(project)["n_samples"] == 10
 
 
