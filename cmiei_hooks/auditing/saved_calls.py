@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from ..errors import CheckpointError, InputError
 from ..fusion import Head
 from .checkpoint_loading import Loaded
-from .collect import SavedCall
 from .options import AuditOptions
+from .saved_call import SavedCall
 
 __all__ = ["load_calls", "origin_of", "save_calls"]
 
