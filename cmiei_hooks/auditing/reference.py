@@ -109,7 +109,9 @@ def _layout(tensors: Mapping[Path, Tensor]) -> Layout:
     return tuple((path, tuple(x.shape[1:]), x.dtype) for path, x in tensors.items())
 
 
-def _numbered(everyone: Sequence[Sequence[tuple[int, Layout, Tensor]]]) -> dict[Layout, list[Place]]:
+def _numbered(
+    everyone: Sequence[Sequence[tuple[int, Layout, Tensor]]],
+) -> dict[Layout, list[Place]]:
     """The usable samples of all processes by their layout, in the order of the batches."""
     calls = [
         (batch, process, number, layout, usable)

@@ -15,7 +15,17 @@ from ..functional import counterfactual_influence, least_logits
 from ..fusion import Captured, Change, Head, Path, looks_like_probabilities
 from .shapley import MOST_MODALITIES
 
-__all__ = ["NULL_DRAWS", "UNKNOWN", "Instead", "Logits", "Samples", "influence_of", "logits_of", "observe", "together"]
+__all__ = [
+    "NULL_DRAWS",
+    "UNKNOWN",
+    "Instead",
+    "Logits",
+    "Samples",
+    "influence_of",
+    "logits_of",
+    "observe",
+    "together",
+]
 
 NULL_DRAWS = 19
 """Shuffles for the null: with 19 of them the smallest p is 0.05."""
@@ -30,7 +40,7 @@ Instead = Mapping[Path, Tensor] | None
 
 @dataclass(frozen=True)
 class Logits:
-    """What is kept of the logits of N samples, complete and on the CPU: all of them may be large."""
+    """What is kept, on the CPU, of the complete logits of N samples, which may be many."""
 
     mark: Tensor
     """``[N, 2]``: the largest, and the mean of those that are not masked. A re-run is recognised by
@@ -51,7 +61,7 @@ class Logits:
 
     @property
     def usable(self) -> Tensor:
-        """bool ``[N]``: whether they are finite; classes may be masked with -inf."""
+        """Bool ``[N]``: whether they are finite; classes may be masked with -inf."""
         return self.mark[:, 0].isfinite()
 
     def agree(self, others: Logits) -> bool:

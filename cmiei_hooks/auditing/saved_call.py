@@ -50,7 +50,7 @@ class SavedCall:
 
     def running(self, device: torch.device) -> AbstractContextManager[object]:
         """Autocast as it was."""
-        if not self.devices or self.autocast is None and not in_autocast(device.type):
+        if not self.devices or (self.autocast is None and not in_autocast(device.type)):
             return contextlib.nullcontext()
         enabled = self.autocast is not None
         return torch.autocast(device.type, dtype=self.autocast, enabled=enabled)
