@@ -57,11 +57,9 @@ def build_report(
     by_identity = label is not None and len(set(label.tolist())) >= _FEWEST_IDENTITIES
     reasons = _why_no_accuracy(kept), _why_no_shapley(kept, names)
     same, correlations = _agreements(kept, floor)
-    columns = _influences(kept, config) | _contributions(kept)
+    columns = _influences(kept, config) | same | _contributions(kept)
     columns |= _accuracies(kept) if reasons[0] is None else {}
-    baselines = {f"baseline {name}": values for name, values in kept.baselines.items()} | same
-    clusters = label if by_identity else None
-    means = Means(names, intervals(columns, baselines, clusters, seed))
+    means = Means(names, intervals(columns, label if by_identity else None, seed))
     return AuditReport(
         head=head.name,
         names=names,
@@ -133,6 +131,7 @@ def _influences(samples: Samples, config: Config) -> Columns:
         "dominance": first[:, None] == torch.arange(influence.shape[1]),
         "no_influence": first[:, None] == KEPT,
         "triggered": _triggered(influence, config)[:, None],
+        **{f"baseline {name}": values for name, values in samples.baselines.items()},
     }
 
 

@@ -19,6 +19,7 @@ from ..training import paused
 from .batches import Batch, read_batch
 from .collected import Collected
 from .observer import Observer
+from .offloaded import execution_device, is_offloaded
 from .options import AuditOptions, Forward
 from .saved_call import SavedCall
 
@@ -102,8 +103,9 @@ def _ending(found: Collected) -> Iterator[None]:
 
 
 def device_of(model: nn.Module) -> torch.device:
-    """The device of the first parameter that is not on ``meta``; the CPU if there is none."""
-    return discovery.device_of(model, ((), {}))
+    """The device of the first parameter, or where a model runs that is offloaded; else the CPU."""
+    where = execution_device(model) if is_offloaded(model) else None
+    return where or discovery.device_of(model, ((), {}))
 
 
 @contextmanager

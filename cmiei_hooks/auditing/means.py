@@ -39,16 +39,24 @@ class Means:
         return self.intervals[statistic][0] if statistic in self.intervals else None
 
 
-def intervals(
-    columns: Columns, baselines: Columns, clusters: Tensor | None, seed: int
-) -> dict[str, list[Interval]]:
-    """Of the baselines, over the samples for which all of them are known."""
-    known = torch.cat([*baselines.values()], dim=1).isfinite().all(1)
-    if known.all():  # all at once: drawing the resamples is what costs
-        return _intervals(columns | baselines, clusters, seed)
-    some = {name: values[known] for name, values in baselines.items()}
-    some_clusters = None if clusters is None else clusters[known]
-    return _intervals(columns, clusters, seed) | _intervals(some, some_clusters, seed)
+_PARTIAL = ("baseline ", "agreement ")
+"""How the names of these statistics begin."""
+
+
+def intervals(columns: Columns, clusters: Tensor | None, seed: int) -> dict[str, list[Interval]]:
+    """The mean of each column with its interval.
+
+    Those of other baselines than the configured one may be unknown for some samples: they are
+    averaged over the samples for which all of them are known.
+    """
+    known = {name: values.isfinite().all(1) for name, values in columns.items()}
+    partial = [name for name in columns if name.startswith(_PARTIAL) and not known[name].all()]
+    found = _intervals({k: v for k, v in columns.items() if k not in partial}, clusters, seed)
+    if partial:
+        rows = torch.stack([known[name] for name in partial]).all(0)
+        some = None if clusters is None else clusters[rows]
+        found |= _intervals({name: columns[name][rows] for name in partial}, some, seed)
+    return found
 
 
 def _intervals(columns: Columns, clusters: Tensor | None, seed: int) -> dict[str, list[Interval]]:

@@ -101,7 +101,8 @@ class Observer:
             names = self.head.names
             name = names[0] if self._calls == calls else names[-1]
             raise _silent(name, self.options.in_training_branch)
-        if self._bytes * self.options.shard[1] > _MOST_BYTES:
+        full = self._bytes * self.options.shard[1] > _MOST_BYTES
+        if full and self._reference is None:
             self.found.first = sum(len(one.logits.usable) for one in self._waiting)
             self.settle(everywhere=False)
 

@@ -26,6 +26,7 @@ from .checkpoint_loading import load_checkpoint
 from .collect import collect, collect_again, device_of
 from .collected import Collected
 from .notes import notes_of
+from .offloaded import load_weights, offloaded_weights
 from .options import AuditOptions
 from .report import AuditReport
 from .samples import together
@@ -116,10 +117,16 @@ def audit_checkpoints(
 def _weights_kept(model: nn.Module) -> Iterator[Callable[[], object]]:
     """Yields a function that puts back the weights of now; at the end it is called once more."""
     initial = copy.deepcopy(model.state_dict())
-    try:
-        yield lambda: model.load_state_dict(initial)
-    finally:
+    offloaded = copy.deepcopy(offloaded_weights(model))
+
+    def put_back() -> None:
         model.load_state_dict(initial)
+        load_weights(model, offloaded)
+
+    try:
+        yield put_back
+    finally:
+        put_back()
 
 
 def _nothing() -> None:
