@@ -19,10 +19,11 @@ def notes_of(found: Collected, head: Head, samples: Samples) -> list[str]:
             "what the head itself returns, so there is no accuracy."
         )
     if kind := _probabilities(head, samples):
+        inverse = "torch.logit" if "sigmoid" in kind else "torch.log"
         notes.append(
-            f"The head returns probabilities ({kind}), not logits: the softmax of probabilities is "
-            "nearly uniform, so the influence is many times too small. Name a head that returns "
-            "the logits, or turn them back with output=lambda p: p.log()."
+            f"The head returns probabilities ({kind}), not logits. Taken for logits they hardly "
+            "differ, so the influence is many times too small. Name a head that returns the logits, "
+            f"or turn them back with output={inverse}."
         )
     labelled = sum(part.label is not None for part in found.parts)
     if 0 < labelled < len(found.parts):
@@ -54,8 +55,9 @@ def _notes_of_baselines(found: Collected, samples: Samples) -> list[str]:
     notes = []
     if found.first:
         notes.append(
-            f"The baselines mean and permuted are those of the first {found.first} samples, since "
-            "the inputs of the head take much memory. They depend on the order of the samples."
+            f"The baselines mean and permuted are made of the first {found.first} samples alone, "
+            "since the inputs of the head take much memory. They depend on the order of the "
+            "samples."
         )
     alone = int((samples.logits.usable & samples.baselines["mean"].isnan().all(-1)).sum())
     if alone:

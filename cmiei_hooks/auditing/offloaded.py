@@ -60,7 +60,8 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
             expected="weights in memory, as of accelerate's cpu_offload",
             remedy="load the checkpoint in the factory, before the model is offloaded",
         )
-    model.load_state_dict({k: v for k, v in weights.items() if k not in meta}, strict=False)
+    if plain := {key: value for key, value in weights.items() if key not in meta}:
+        model.load_state_dict(plain, strict=False)
     with torch.no_grad():
         for key in meta:
             stored[key].copy_(weights[key])
