@@ -34,6 +34,7 @@ def audit(
     dim: int = -1,
     output: Outputs = None,
     in_training_branch: bool = False,
+    features_head: bool = False,
     forward: Forward | None = None,
     inputs: Sequence[Column] | None = None,
     labels: Column | None = None,
@@ -74,6 +75,9 @@ def audit(
         output: which part of the head's return value is the logits.
         in_training_branch: run the branch ``if self.training``, for models that call their head in
             no other. Normalisation, dropout and stochastic depth are in eval mode all the same.
+        features_head: audit a head that returns features, from which the model computes its output
+            by more layers. Without it such a head is refused, since a hidden layer that is named
+            by mistake has an influence, too. There is no accuracy then.
         forward: ``forward(model, batch)`` runs the model on one batch as the loader yields it (on
             the model's device), for models that need labels or anything else. No labels are guessed
             then: name their column.
@@ -102,8 +106,9 @@ def audit(
         The report over all samples.
 
     Raises:
-        CMIEIError: as ``attach``; the head is not called in this mode; there is no batch; a batch
-            does not fit the model; or a checkpoint cannot be loaded.
+        CMIEIError: as ``attach``; the head is not called in this mode; the model does not return
+            its logits; there is no batch; a batch does not fit the model; or a checkpoint cannot be
+            loaded.
     """
     refuse_both(splits, modalities)
     named = head_names(model, head)
@@ -112,6 +117,7 @@ def audit(
     columns = Columns(labels, group_by, None if inputs is None else tuple(inputs))
     options = AuditOptions(
         in_training_branch,
+        features_head,
         forward,
         columns,
         amp=amp,

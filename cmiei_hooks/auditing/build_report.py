@@ -5,8 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import combinations, islice
+from itertools import combinations
 from typing import Any
 
 import torch
@@ -15,7 +14,7 @@ from torch import Tensor
 from ..functional import KEPT, dominant, floor_of, select
 from ..fusion import Head
 from ..settings import Config
-from .bootstrap import Interval, bootstrap
+from .means import Columns, Means, intervals
 from .report import AuditReport
 from .results import Pair
 from .samples import NULL_DRAWS, UNKNOWN, Samples
@@ -28,9 +27,6 @@ __all__ = ["build_report"]
 
 _FEWEST_IDENTITIES = 30
 """The fewest identities to draw intervals over; fewer would make them too narrow."""
-
-Columns = dict[str, Tensor]
-"""What is averaged over the samples: ``[N, K]`` by the name of the statistic."""
 
 
 def build_report(
@@ -63,8 +59,7 @@ def build_report(
     same, correlations = _agreements(kept, floor)
     columns = _influences(kept, config) | same | _contributions(kept)
     columns |= _accuracies(kept) if reasons[0] is None else {}
-    # All at once: drawing the resamples is what costs.
-    means = _Means(names, _intervals(columns, label if by_identity else None, seed))
+    means = Means(names, intervals(columns, label if by_identity else None, seed))
     return AuditReport(
         head=head.name,
         names=names,
@@ -77,6 +72,7 @@ def build_report(
         interval_over="identities" if by_identity else "samples",
         influence=means.named("influence") or {},
         dominance=means.named("dominance") or {},
+        no_influence=means.intervals["no_influence"][0],
         triggered=means.intervals["triggered"][0],
         thresholds={"ABS_THR": config.abs_thr, "REL_THR": config.rel_thr, "P_MAX": config.p_max},
         null=_null(names, influence, kept.null.double()),
@@ -107,28 +103,6 @@ def build_report(
     )
 
 
-@dataclass(frozen=True)
-class _Means:
-    """The means with their intervals, in the forms of the report."""
-
-    names: tuple[str, ...]
-    intervals: dict[str, list[Interval]]
-    """The intervals of each statistic, by its name."""
-
-    def named(self, statistic: str) -> dict[str, Interval] | None:
-        """One for each modality."""
-        found = self.intervals.get(statistic)
-        return dict(zip(self.names, found, strict=True)) if found else None
-
-    def pairs(self, statistic: str) -> tuple[Pair, ...]:
-        """One for each pair of modalities."""
-        return tuple(map(Pair, combinations(self.names, 2), self.intervals.get(statistic, [])))
-
-    def single(self, statistic: str) -> Interval | None:
-        """The only one."""
-        return self.intervals[statistic][0] if statistic in self.intervals else None
-
-
 def _what_if(samples: Samples, config: Config) -> list[WhatIf]:
     return what_if(
         samples.influence.double(),
@@ -155,6 +129,7 @@ def _influences(samples: Samples, config: Config) -> Columns:
     return {
         "influence": influence,
         "dominance": first[:, None] == torch.arange(influence.shape[1]),
+        "no_influence": first[:, None] == KEPT,
         "triggered": _triggered(influence, config)[:, None],
         **{f"baseline {name}": values for name, values in samples.baselines.items()},
     }
@@ -177,10 +152,11 @@ def _agreements(samples: Samples, floor: float) -> tuple[Columns, dict[tuple[str
     """The agreement in each sample and the rank correlation, for each pair of baselines."""
     columns, correlations = {}, {}
     for both in combinations(samples.baselines, 2):
-        same, correlations[both] = agreement(
-            samples.baselines[both[0]], samples.baselines[both[1]], floor
-        )
-        columns[f"agreement {both}"] = same[:, None]
+        one, other = (samples.baselines[name] for name in both)
+        known = (one.isfinite() & other.isfinite()).all(-1)
+        same, correlations[both] = agreement(one[known], other[known], floor)
+        columns[f"agreement {both}"] = same.new_full((len(known), 1), math.nan)
+        columns[f"agreement {both}"][known, 0] = same
     return columns, correlations
 
 
@@ -250,12 +226,6 @@ def _of_pairs(worth: Tensor) -> Tensor:
     found = interactions(worth)
     pairs = combinations(range(found.shape[1]), 2)
     return torch.stack([found[:, i, j] for i, j in pairs], dim=1)
-
-
-def _intervals(columns: Columns, clusters: Tensor | None, seed: int) -> dict[str, list[Interval]]:
-    table = torch.cat([values.double() for values in columns.values()], dim=1)
-    found = iter(bootstrap(table, clusters=clusters, seed=seed))
-    return {name: list(islice(found, v.shape[1])) for name, v in columns.items()}
 
 
 def _only(samples: Samples, rows: Tensor) -> Samples:

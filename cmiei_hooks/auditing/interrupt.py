@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from .collect import collect, collect_again
+from .collect import collect, collect_again, settle
 
 __all__ = ["finish_first"]
 
@@ -38,6 +38,8 @@ def finish_first() -> Iterator[None]:
 
 def _collecting(frame: FrameType | None) -> bool:
     while frame is not None:
+        if frame.f_code is settle.__code__:
+            return False
         if frame.f_code in (collect.__code__, collect_again.__code__):
             return True
         frame = frame.f_back

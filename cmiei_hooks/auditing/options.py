@@ -24,6 +24,8 @@ class AuditOptions:
 
     in_training_branch: bool = False
     """Run the branch ``if self.training`` of the model instead of eval mode."""
+    features_head: bool = False
+    """Audit the head although the model computes its output from what it returns by more layers."""
     forward: Forward | None = None
     """How the model is called with a batch; None: with the columns of the batch."""
     columns: Columns = field(default_factory=Columns)

@@ -8,7 +8,6 @@ from typing import Any
 from ..functional import UNITS
 from ..reporting import (
     WRITTEN,
-    Card,
     Cell,
     Code,
     Grid,
@@ -20,11 +19,11 @@ from ..reporting import (
     count,
     finite,
     number,
-    p_value,
     percent,
     points,
     setting,
 )
+from .conclusion import LEVEL, cards, conclusion, warnings
 from .result_sections import (
     accuracy,
     baselines,
@@ -32,7 +31,6 @@ from .result_sections import (
     dominance,
     influence,
     shapley,
-    shown,
     table,
 )
 from .results import Results
@@ -40,7 +38,6 @@ from .thresholds import Suggestion, WhatIf
 
 __all__ = ["in_sections"]
 
-_LEVEL = 0.95
 _DOMINATED = "Share of the samples that each modality dominates"
 _NAMED = 15
 """How many tensors of a checkpoint are named."""
@@ -64,78 +61,14 @@ def in_sections(report: Results) -> Report:
     return Report(
         f"Modality influence at {report.head}",
         [section for section in made if section.parts],
-        conclusion=" ".join(_conclusion(report)),
-        warnings=_warnings(report),
-        cards=_cards(report) if report.n_samples else (),
+        conclusion=" ".join(conclusion(report)),
+        warnings=warnings(report),
+        cards=cards(report) if report.n_samples else (),
         note=(
-            f"In brackets: the {_LEVEL:.0%} interval (percentile bootstrap, 1000 draws over "
+            f"In brackets: the {LEVEL:.0%} interval (percentile bootstrap, 1000 draws over "
             f"{report.interval_over})."
         ),
     )
-
-
-def _leading(report: Results) -> str:
-    return max(report.names, key=lambda name: report.dominance[name].mean)
-
-
-def _warnings(report: Results) -> list[str]:
-    found = []
-    if report.partial:
-        found.append(
-            "This report is partial: the audit ended before all data was read. The values are "
-            f"those of the {count(report.n_samples)} samples measured until then."
-        )
-    if report.non_finite:
-        found.append(
-            f"{count(report.non_finite)} samples were left out because their logits were NaN or "
-            "infinite."
-        )
-    return [*found, *report.notes]
-
-
-def _conclusion(report: Results) -> list[str]:
-    if not report.n_samples:
-        return ["No sample could be measured."]
-    first, unit = _leading(report), UNITS[report.measure]
-    others = sorted(set(report.names) - {first}, key=lambda name: -report.influence[name].mean)
-    means = ", ".join(f"{name} {number(report.influence[name].mean)}" for name in others)
-    said = [
-        f"{first} dominates {shown(report.dominance[first], percent)} of "
-        f"{count(report.n_samples)} samples: their prediction changes more without it than "
-        "without any other modality.",
-        f"Its mean influence is {shown(report.influence[first])} {unit} ({means}).",
-    ]
-    chance = report.null[first]
-    if finite(chance["p"]) is not None:
-        verdict = "clearly more" if chance["p"] < 1 - _LEVEL + 1e-12 else "not clearly more"
-        said.append(
-            f"That is {verdict} than the {number(chance['mean'])} {unit} that a head with shuffled "
-            f"weights would give by chance (p {p_value(chance['p'])})."
-        )
-    said.append(
-        f"{shown(report.triggered, percent)} of the samples are triggered: their dominant "
-        f"influence is above {report.thresholds['ABS_THR']:g} {unit} and more than "
-        f"{report.thresholds['REL_THR']:g} times the second largest."
-    )
-    if report.accuracy and report.accuracy_without:
-        said.append(
-            f"Accuracy is {points(report.accuracy.mean)} with all modalities and "
-            f"{points(report.accuracy_without[first].mean)} without {first}."
-        )
-    return said
-
-
-def _cards(report: Results) -> list[Card]:
-    first = _leading(report)
-    share, mean = report.dominance[first].mean, report.influence[first].mean
-    cards = [
-        Card("Most often dominant", first, f"for {percent(share)} of the samples"),
-        Card("Its mean influence", number(mean), UNITS[report.measure]),
-        Card("Triggered", percent(report.triggered.mean), "of the samples"),
-    ]
-    if report.accuracy:
-        cards.append(Card("Accuracy", points(report.accuracy.mean), "with all modalities"))
-    return cards
 
 
 def _heat(share: float, note: str = "") -> Cell:

@@ -29,6 +29,7 @@ from .bootstrap import Interval
 from .results import Pair, Results
 
 __all__ = [
+    "NONE",
     "accuracy",
     "baselines",
     "distribution",
@@ -38,6 +39,9 @@ __all__ = [
     "shown",
     "table",
 ]
+
+NONE = "(none)"
+"""The row of the samples without a dominant modality; a modality may be called none."""
 
 Show = Callable[[object], str]
 Columns = Mapping[str, Mapping[str, str | Cell]]
@@ -147,20 +151,26 @@ def distribution(report: Results) -> Section:
 
 def dominance(report: Results) -> Section:
     """How often each modality is the dominant one."""
-    shares = {**report.dominance, "triggered": report.triggered}
+    shares = dict(report.dominance)
+    none = {NONE: report.no_influence} if report.no_influence.mean > 0 else {}
     return Section(
         "Dominant modality",
         [
-            _dots("Share of the samples", report.dominance, percent),
+            _dots("Share of the samples", shares | none, percent),
             table(
                 "Share of the samples that each modality dominates, and share that is triggered",
                 "modality",
-                {"share of samples": _texts(shares, percent)},
+                {
+                    "share of samples": _texts(
+                        shares | none | {"triggered": report.triggered}, percent
+                    )
+                },
             ),
         ],
         "The dominant modality of a sample is the one with the largest influence on its "
         f"prediction. {len(report.names)} equally influential modalities would each dominate about "
-        f"{percent(1 / len(report.names))} of the samples.",
+        f"{percent(1 / len(report.names))} of the samples."
+        + (f" {NONE}: no influence is above the rounding of float32." if none else ""),
     )
 
 
@@ -242,7 +252,7 @@ def baselines(report: Results) -> Section:
             ),
             table("How far the baselines agree", "baselines", agreement),
         ],
-        "A dropped modality is replaced by a baseline: zeros, the mean of the batch, or the "
+        "A dropped modality is replaced by a baseline: zeros, the mean of all samples, or the "
         "features of another sample (permuted). If the baselines disagree, the influence depends "
         "on that choice.",
     )

@@ -54,6 +54,8 @@ class Results:
     """Mean influence CI of each modality, in the unit of the measure (nats for KL)."""
     dominance: Values
     """Share of samples whose dominant modality it is."""
+    no_influence: Interval
+    """Share of samples without a dominant modality: no influence is above the rounding."""
     triggered: Interval
     """Share of samples above both thresholds (before the cap)."""
     thresholds: dict[str, float]
@@ -63,8 +65,8 @@ class Results:
     shuffled over its columns, as if the head had learned nothing about them; ``p``: how often
     chance reaches the measured influence; ``n``: the number of samples it was measured on."""
     baselines: dict[str, Values]
-    """Influence with each baseline: ``zero``, the ``mean`` of the batch, and ``permuted``, the
-    features of another sample of the batch."""
+    """Influence with each baseline: ``zero``, the ``mean`` of all samples, and ``permuted``, the
+    features of another sample."""
     agreement: tuple[Pair, ...]
     """How often two baselines find the same modality dominant."""
     what_if: tuple[WhatIf, ...]
@@ -113,6 +115,7 @@ class Results:
             "notes": self.notes,
             "influence": self.influence,
             "dominance": self.dominance,
+            "no_influence": self.no_influence,
             "triggered": self.triggered,
             "thresholds": self.thresholds,
             "interval": {

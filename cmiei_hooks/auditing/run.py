@@ -23,7 +23,10 @@ from ..reporting import git_state, versions
 from ..settings import Config
 from .build_report import build_report
 from .checkpoint_loading import load_checkpoint
-from .collect import Collected, collect, collect_again, device_of
+from .collect import collect, collect_again, device_of
+from .collected import Collected
+from .notes import notes_of
+from .offloaded import load_weights, offloaded_weights
 from .options import AuditOptions
 from .report import AuditReport
 from .samples import together
@@ -114,10 +117,16 @@ def audit_checkpoints(
 def _weights_kept(model: nn.Module) -> Iterator[Callable[[], object]]:
     """Yields a function that puts back the weights of now; at the end it is called once more."""
     initial = copy.deepcopy(model.state_dict())
-    try:
-        yield lambda: model.load_state_dict(initial)
-    finally:
+    offloaded = copy.deepcopy(offloaded_weights(model))
+
+    def put_back() -> None:
         model.load_state_dict(initial)
+        load_weights(model, offloaded)
+
+    try:
+        yield put_back
+    finally:
+        put_back()
 
 
 def _nothing() -> None:
@@ -152,13 +161,16 @@ def _audit(
         if found.error is None:
             raise _no_batch()
         return None, found
+    samples = together(found.parts)
+    if found.hidden:
+        samples = dataclasses.replace(samples, predicted=None)
     report = build_report(
         head,
         config,
-        together(found.parts),
+        samples,
         seed=options.seed,
         group=options.columns.group,
-        notes=_notes(found),
+        notes=notes_of(found, head, samples),
     )
     if save is not None and found.error is None and options.shard[0] == 0:
         save_calls(save, origin, found.calls)
@@ -222,18 +234,10 @@ def _gathered(found: Collected, options: AuditOptions) -> Collected:
         any(one.drew for one in everyone),
         everyone[0].sources,  # the first process has the first batch
         everyone[0].label_source,
+        next(filter(None, (one.hidden for one in everyone)), ""),
+        next(filter(None, (one.not_repeated for one in everyone)), ""),
+        max(one.first for one in everyone),
     )
-
-
-def _notes(found: Collected) -> list[str]:
-    notes = []
-    labelled = sum(part.label is not None for part in found.parts)
-    if 0 < labelled < len(found.parts):
-        count = f"{labelled} of {len(found.parts)} batches"
-        notes.append(f"Accuracy is left out: only {count} have labels.")
-    if found.drew:
-        notes.append("The model draws random numbers in this mode: another run gives other values.")
-    return notes
 
 
 def _point(report: AuditReport) -> dict[str, Any]:

@@ -4,24 +4,75 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from ..counterfactual import BASELINES, reruns
+from ..counterfactual import reruns
 from ..functional import counterfactual_influence, least_logits
-from ..fusion import Captured, Change, Head
+from ..fusion import Captured, Change, Head, Path, looks_like_probabilities
 from .shapley import MOST_MODALITIES
 
-__all__ = ["NULL_DRAWS", "UNKNOWN", "Samples", "observe", "together"]
+__all__ = [
+    "NULL_DRAWS",
+    "UNKNOWN",
+    "Instead",
+    "Logits",
+    "Samples",
+    "influence_of",
+    "logits_of",
+    "observe",
+    "together",
+]
 
 NULL_DRAWS = 19
 """Shuffles for the null: with 19 of them the smallest p is 0.05."""
 
 UNKNOWN = -1
 """The predicted class where logits are NaN or infinite."""
+
+
+Instead = Mapping[Path, Tensor] | None
+"""What replaces the tensors of a call where a modality is dropped; None: zeros."""
+
+
+@dataclass(frozen=True)
+class Logits:
+    """What is kept, on the CPU, of the complete logits of N samples, which may be many."""
+
+    mark: Tensor
+    """``[N, 2]``: the largest, and the mean of those that are not masked. A re-run is recognised by
+    them."""
+    probabilities: Tensor
+    """bool ``[N]``: whether they are at least 0 and sum to 1."""
+
+    @classmethod
+    def of(cls, logits: Tensor) -> Logits:
+        """Of the logits ``[N, C]``."""
+        largest = logits.amax(-1)
+        mean = logits.where(logits != -math.inf, 0).mean(-1)
+        usable = logits[largest.isfinite()]
+        # One row alone does not count there; here all samples are looked at together.
+        found = looks_like_probabilities(usable.repeat(2, 1))
+        mark = torch.stack([largest, mean], dim=1).double().cpu()
+        return cls(mark, found.cpu().expand(len(logits)).clone())
+
+    @property
+    def usable(self) -> Tensor:
+        """Bool ``[N]``: whether they are finite; classes may be masked with -inf."""
+        return self.mark[:, 0].isfinite()
+
+    def agree(self, others: Logits) -> bool:
+        """Whether these may be the same logits, computed again."""
+        scale = self.mark.nan_to_num(0, 0, 0).abs().max() if self.mark.numel() else 0
+        atol = float(scale) * _TOLERANCE
+        return torch.allclose(self.mark, others.mark, rtol=0, atol=atol, equal_nan=True)
+
+
+_TOLERANCE = 1e-3
+"""The largest difference that is taken for rounding, relative to the largest value."""
 
 
 @dataclass(frozen=True)
@@ -42,14 +93,16 @@ class Samples:
     complete and without each modality); UNKNOWN where the logits are not finite. None where there
     are no classes."""
     baselines: dict[str, Tensor]
-    """``[N, M]``: the influence with each baseline: ``zero``, the batch ``mean``, and the features
-    of another sample of the batch (``permuted``)."""
+    """``[N, M]``: the influence when a modality is replaced by ``zero``, by the ``mean`` of all
+    samples, or by that of another sample (``permuted``); NaN where there is no other sample of the
+    same shape."""
     null: Tensor
     """``[N, M, draws]``: the influence after the modality's features were shuffled over its
     columns, in the same way for all samples of a draw; NaN for samples and modalities whose columns
     were not shuffled."""
     batch: Tensor
     """int64 ``[N]``: the number of the batch."""
+    logits: Logits
     label: Tensor | None = None
     """int64 ``[N]``."""
     group: tuple[str, ...] | None = None
@@ -62,9 +115,15 @@ class Samples:
 
 
 def observe(
-    head: Head, captured: Captured, *, batch: int, seed: int, with_null: bool = True
+    head: Head,
+    captured: Captured,
+    *,
+    batch: int,
+    seed: int,
+    with_null: bool = True,
+    drop: Instead = None,
 ) -> Samples:
-    """Run the head again in every way that the audit needs, and record what it returns.
+    """Run the head again with modalities dropped and shuffled, and record what it returns.
 
     Args:
         head: the head whose call this is.
@@ -72,13 +131,14 @@ def observe(
         batch: its number.
         seed: of the permutations.
         with_null: whether to measure the null on these samples.
+        drop: what replaces a dropped modality; the result is the only entry of ``baselines``.
     """
     count = len(captured.groups)
-    drop = BASELINES[head.drop]
     with reruns(head, captured) as logits_with:
 
         def without(kept: int) -> Tensor:
-            return logits_with({m: drop for m in range(count) if not kept >> m & 1})
+            dropped = [m for m in range(count) if not kept >> m & 1]
+            return logits_with({m: _change(captured, drop, m) for m in dropped})
 
         def far(changed: Tensor, reference: Tensor) -> Tensor:
             return counterfactual_influence(reference, changed[None], head.measure)[:, 0]
@@ -90,12 +150,6 @@ def observe(
         logits = {kept: complete if kept == everyone else without(kept) for kept in coalitions}
         left = torch.stack([logits[kept] for kept in singles])
         influence = counterfactual_influence(complete, left, head.measure)
-        baselines = {
-            name: influence
-            if name == head.drop
-            else torch.stack([far(logits_with({m: change}), complete) for m in range(count)], dim=1)
-            for name, change in _changes(complete, seed, batch).items()
-        }
         null = influence.new_full((captured.batch, count, NULL_DRAWS), math.nan)
         shuffled_ones = [m for m in range(count) if with_null and _has_columns(captured, m)]
         for m in shuffled_ones:
@@ -112,22 +166,39 @@ def observe(
         influence,
         divergence,
         predicted,
-        baselines,
+        {head.drop: influence},
         null,
         torch.full_like(influence[:, 0], batch, dtype=torch.int64),
+        Logits.of(complete),
         classes=None if predicted is None else max(2, complete.shape[-1]),
     )
     return _on_cpu(samples)
 
 
-def _changes(logits: Tensor, seed: int, batch: int) -> dict[str, Change]:
-    # Only finite samples are exchanged: a broken one must not break another.
-    finite = _usable(logits).cpu().nonzero()[:, 0]
-    generator = torch.Generator().manual_seed(seed + batch)
-    order = torch.arange(len(logits))
-    order[finite] = finite[torch.randperm(len(finite), generator=generator)]
-    order = order.to(logits.device)
-    return {**BASELINES, "permuted": lambda features: features[order]}
+def influence_of(head: Head, captured: Captured, instead: Sequence[Instead]) -> list[Tensor]:
+    """For each baseline the influence ``[B, M]``, on the CPU."""
+    modalities = range(len(captured.groups))
+    with reruns(head, captured) as logits_with:
+        complete = logits_with({})
+        found = []
+        for one in instead:
+            without = torch.stack([logits_with({m: _change(captured, one, m)}) for m in modalities])
+            found.append(counterfactual_influence(complete, without, head.measure).cpu())
+    return found
+
+
+def logits_of(head: Head, captured: Captured) -> Logits:
+    """What is kept of the complete logits."""
+    with reruns(head, captured) as logits_with:
+        return Logits.of(logits_with({}))
+
+
+def _change(captured: Captured, instead: Instead, modality: int) -> Change:
+    """Replaces the pieces of a modality, in their order, by those of other tensors."""
+    if instead is None:
+        return torch.zeros_like
+    pieces = captured.views(instead, modality)
+    return lambda _: next(pieces)
 
 
 def _axis(features: Tensor) -> int:
@@ -185,6 +256,7 @@ def _on_cpu(samples: Samples) -> Samples:
 def together(parts: Sequence[Samples]) -> Samples:
     """All samples of one or more calls, by batch; labels and groups if every call has them."""
     parts = sorted(parts, key=lambda part: int(part.batch[0]) if len(part) else -1)
+    known = [name for name in parts[0].baselines if all(name in part.baselines for part in parts)]
 
     def joined(name: str) -> Tensor | None:
         values = [getattr(part, name) for part in parts]
@@ -195,9 +267,13 @@ def together(parts: Sequence[Samples]) -> Samples:
         torch.cat([part.influence for part in parts]),
         joined("divergence"),
         joined("predicted"),
-        {name: torch.cat([p.baselines[name] for p in parts]) for name in parts[0].baselines},
+        {name: torch.cat([part.baselines[name] for part in parts]) for name in known},
         torch.cat([part.null for part in parts]),
         torch.cat([part.batch for part in parts]),
+        Logits(
+            torch.cat([part.logits.mark for part in parts]),
+            torch.cat([part.logits.probabilities for part in parts]),
+        ),
         joined("label"),
         None if any(g is None for g in groups) else tuple(v for g in groups if g for v in g),
         parts[0].classes,

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from ..errors import CheckpointError, InputError
 from ..fusion import Head
 from .checkpoint_loading import Loaded
-from .collect import SavedCall
+from .offloaded import offloaded_weights
 from .options import AuditOptions
+from .saved_call import SavedCall
 
 __all__ = ["load_calls", "origin_of", "save_calls"]
 
@@ -38,8 +39,8 @@ def origin_of(
 def _digest(model: nn.Module) -> str:
     """A checksum of the weights themselves, for a model that was not loaded from a file."""
     digest = hashlib.sha256()
-    for name, value in model.state_dict().items():
-        if isinstance(value, Tensor) and value.layout is torch.strided:
+    for name, value in {**model.state_dict(), **offloaded_weights(model)}.items():
+        if isinstance(value, Tensor) and value.layout is torch.strided and not value.is_meta:
             content = value.detach().cpu().contiguous()
             size = content.numel() * content.element_size()
             digest.update(f"{name} {content.dtype} {list(content.shape)} ".encode())

@@ -13,6 +13,7 @@ from torch import nn
 
 from ..errors import CheckpointError, did_you_mean
 from ..fusion import refuse_misfit
+from .offloaded import is_offloaded
 
 __all__ = ["call_function", "import_function", "make_model"]
 
@@ -87,7 +88,8 @@ def make_model(spec: str, arguments: dict[str, Any], device: str) -> nn.Module:
     Args:
         spec: ``module:function``.
         arguments: the keyword arguments of the function.
-        device: as torch names it; ``auto`` is the GPU of this process if there is one.
+        device: as torch names it; ``auto`` is the GPU of this process if there is one. A model
+            that is offloaded stays where it is.
 
     Raises:
         CheckpointError: the function cannot be called, does not return a model, or there is no such
@@ -101,6 +103,8 @@ def make_model(spec: str, arguments: dict[str, Any], device: str) -> nn.Module:
             expected="a torch.nn.Module",
             remedy="return the model alone, without the optimizer and the like",
         )
+    if is_offloaded(model):
+        return model  # its hooks say where it runs
     if device == "auto":
         local = os.environ.get("LOCAL_RANK", "0")
         device = f"cuda:{local}" if torch.cuda.is_available() else "cpu"

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from ..errors import CMIEIError
 from . import demo, diagnose, validate
+from .streams import readers_may_leave
 
 __all__ = ["main"]
 
@@ -31,6 +32,44 @@ def main(argv: Sequence[str] | None = None) -> int:
     0: done. 1: a gate is closed. 2: the command line is wrong. 3: the model, checkpoint, data or
     head cannot be measured. 130: interrupted.
     """
+    try:
+        with readers_may_leave():
+            return _run(argv)
+    except CMIEIError as error:  # nobody may see it: stdout is full
+        _say("", error)
+        return UNMEASURABLE
+    except KeyboardInterrupt:  # while something was being said
+        return INTERRUPTED
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    command = ""
+    try:
+        args = _parser().parse_args(argv)
+        command = args.command
+        args.words = list(sys.argv[1:] if argv is None else argv)  # the command in the report
+        code: int = _COMMANDS[command].run(args)
+        return code
+    except CMIEIError as error:
+        _say(command, error)
+        return UNMEASURABLE
+    except argparse.ArgumentError as error:
+        _say(command, error)
+        return USAGE
+    except KeyboardInterrupt:
+        _say(command, "interrupted")
+        return INTERRUPTED
+    except SystemExit as error:  # of the user's code: its exit code would look like one of ours
+        if not command:  # of argparse: usage, or --help
+            raise
+        _say(command, f"the code called sys.exit({error.code!r})")
+        return UNMEASURABLE
+    except Exception:  # of the user's code; Python's own exit code, 1, would look like a gate
+        traceback.print_exc()
+        return UNMEASURABLE
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="cmiei",
         description="Measure and equalise how much a multimodal model depends on each modality.",
@@ -39,26 +78,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name, module in _COMMANDS.items():
         summary = (module.__doc__ or "").splitlines()[0]
         module.add_arguments(commands.add_parser(name, help=summary, description=summary))
-    args = parser.parse_args(argv)
-    args.words = list(sys.argv[1:] if argv is None else argv)  # the command in the report
-    errors = Console(stderr=True, highlight=False)
-    try:
-        code: int = _COMMANDS[args.command].run(args)
-        return code
-    except CMIEIError as error:
-        errors.print(f"cmiei {args.command}: {error}", markup=False, soft_wrap=True)
-        return UNMEASURABLE
-    except argparse.ArgumentError as error:
-        errors.print(f"cmiei {args.command}: {error}", markup=False, soft_wrap=True)
-        return USAGE
-    except KeyboardInterrupt:
-        errors.print(f"cmiei {args.command}: interrupted", markup=False)
-        return INTERRUPTED
-    except SystemExit as error:  # of the user's code: its exit code would look like one of ours
-        errors.print(
-            f"cmiei {args.command}: the code called sys.exit({error.code!r})", markup=False
-        )
-        return UNMEASURABLE
-    except Exception:  # of the user's code; Python's own exit code, 1, would look like a gate
-        traceback.print_exc()
-        return UNMEASURABLE
+    return parser
+
+
+def _say(command: str, what: object) -> None:
+    """One message on stderr."""
+    name = f"cmiei {command}".rstrip()
+    Console(stderr=True, highlight=False).print(f"{name}: {what}", markup=False, soft_wrap=True)

@@ -122,6 +122,7 @@ def _columns(args: argparse.Namespace) -> Columns:
 def _options(args: argparse.Namespace, config: Config) -> AuditOptions:
     return AuditOptions(
         args.training_branch,
+        args.features_head,
         None if args.forward is None else import_function(args.forward),
         _columns(args),
         amp=args.amp,

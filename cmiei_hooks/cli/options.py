@@ -96,6 +96,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "nothing is updated, and dropout is off",
     )
     run.add_argument(
+        "--features-head",
+        action="store_true",
+        help="audit a head that returns features, from which the model computes its output by more "
+        "layers; without it such a head is refused",
+    )
+    run.add_argument(
         "--forward",
         metavar="MODULE:FUNCTION",
         help="forward(model, batch) runs the model on one batch, for models that need more than "

@@ -35,6 +35,7 @@ def sample(names: tuple[str, ...] = ("r", "n", "t"), **changes: Any) -> AuditRep
         "interval_over": "samples",
         "influence": {n: around(mean) for n, mean in means.items()},
         "dominance": {n: around(share, 0.05) for n, share in shares.items()},
+        "no_influence": Interval(0, 0, 0),
         "triggered": around(0.6423, 0.03),
         "thresholds": {"ABS_THR": 0.03, "REL_THR": 1.25, "P_MAX": 0.5},
         "null": {

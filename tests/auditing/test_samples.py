@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from helpers import WIDTHS, Fused
 from torch import Tensor, nn
 
 from cmiei_hooks import audit
-from cmiei_hooks.auditing.samples import NULL_DRAWS, observe
+from cmiei_hooks.auditing.samples import NULL_DRAWS, Logits, influence_of, observe
 from cmiei_hooks.functional import counterfactual_influence
 from cmiei_hooks.fusion.head import Head
 from cmiei_hooks.fusion.partition import Partition
@@ -22,7 +23,9 @@ BLOCKS = [slice(0, 4), slice(4, 7), slice(7, 12)]
 
 def observed(module: nn.Module, features: Tensor, drop: str = "zero", seed: int = 0):
     head = Head(("head",), (module,), PARTITION, (None,), drop, "kl")
-    return observe(head, PARTITION.read((features,), {}), batch=0, seed=seed)
+    mean = {(0,): features.mean(0).expand_as(features)}
+    captured = PARTITION.read((features,), {})
+    return observe(head, captured, batch=0, seed=seed, drop=mean if drop == "mean" else None)
 
 
 @pytest.mark.parametrize("drop", ["zero", "mean"])
@@ -45,16 +48,31 @@ def test_every_coalition_is_that_of_the_head_run_by_hand(drop):
     torch.testing.assert_close(found.divergence[:, singles], found.influence)
 
 
-def test_the_baselines():
-    module, x = nn.Linear(12, 7), torch.randn(16, 12) + 0.3
-    zero, mean = observed(module, x), observed(module, x, "mean")
-    assert list(zero.baselines) == ["zero", "mean", "permuted"]
-    torch.testing.assert_close(zero.baselines["zero"], zero.influence)
-    torch.testing.assert_close(zero.baselines["mean"], mean.influence)
-    assert (zero.baselines["permuted"] > 0).any()
-    assert not torch.equal(zero.baselines["permuted"], zero.baselines["mean"])
-    alike = x[:1].expand(16, 12).clone()
-    assert not observed(module, alike).baselines["permuted"].any()
+def test_the_influence_with_other_tensors_is_that_of_the_head_run_by_hand():
+    module, x = nn.Linear(12, 7), torch.randn(16, 12)
+    head = Head(("head",), (module,), PARTITION, (None,), "zero", "kl")
+    captured = PARTITION.read((x,), {})
+    other = torch.randn(16, 12)
+    zero, instead = influence_of(head, captured, [None, {(0,): other}])
+    assert torch.equal(zero, observed(module, x).influence)
+    for m, block in enumerate(BLOCKS):
+        changed = x.clone()
+        changed[:, block] = other[:, block]
+        z, without = module(x).detach(), module(changed).detach()
+        expected = counterfactual_influence(z, without[None])[:, 0]
+        torch.testing.assert_close(instead[:, m], expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("broken", [math.nan, math.inf])
+def test_what_is_kept_of_logits(broken):
+    z = torch.randn(5, 4)
+    z[1, 2], z[2, 1], z[3] = broken, -math.inf, -math.inf
+    kept = Logits.of(z)
+    assert kept.usable.tolist() == [True, False, True, False, True]
+    assert kept.agree(Logits.of(z * (1 + 1e-5)))
+    assert not kept.agree(Logits.of(z * 1.1))
+    assert not kept.probabilities.any()
+    assert Logits.of(z[[0]].softmax(1)).probabilities.all()
 
 
 def test_the_null_shuffles_the_columns_of_one_modality():
@@ -140,16 +158,6 @@ def test_the_null_is_that_of_the_first_samples():
     assert report.null == first.null
     assert report.null["r"]["n"] == 300
     assert report.n_samples == 600
-
-
-def test_a_broken_sample_does_not_break_another_ones_baseline():
-    module, x = nn.Linear(12, 7), torch.randn(16, 12)
-    x[3] = torch.nan
-    found = observed(module, x)
-    finite = torch.arange(16) != 3
-    for values in found.baselines.values():
-        assert values[finite].isfinite().all()
-        assert values[3].isnan().all()
 
 
 def test_maps_are_shuffled_over_their_channels_and_one_column_is_not_shuffled():

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from cmiei_hooks import Config, attach
 from cmiei_hooks.auditing import AuditOptions
-from cmiei_hooks.auditing.collect import Collected, collect, collect_again
+from cmiei_hooks.auditing.collect import collect, collect_again
+from cmiei_hooks.auditing.collected import Collected
 from cmiei_hooks.fusion import locate
 
 from .head import Functions, Shape, three_steps, training_step

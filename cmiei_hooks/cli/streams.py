@@ -1,0 +1,98 @@
+"""Standard output and error of a command: whoever reads them may stop before the end."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, TextIO
+
+from ..errors import CMIEIError
+
+__all__ = ["readers_may_leave"]
+
+_GONE = (errno.EPIPE, errno.EBADF, errno.EIO, errno.EINVAL, errno.ESHUTDOWN)
+"""Nobody reads any more: the pipe, the file or the terminal is closed (EINVAL: on Windows)."""
+
+
+@contextmanager
+def readers_may_leave() -> Iterator[None]:
+    """Inside, what is written to a closed stdout or stderr (``| head -1``) is dropped in silence.
+
+    Raises:
+        CMIEIError: stdout cannot be written to for another reason, such as a full disk.
+    """
+    before = sys.stdout, sys.stderr
+    if None in (sys.stdin, *before):
+        _occupy_standard_files()
+    with open(os.devnull, "w", encoding="utf-8") as nowhere:
+        out, err = _Stream(before[0] or nowhere), _Stream(before[1] or nowhere, optional=True)
+        sys.stdout, sys.stderr = out, err  # what print needs of a stream
+        try:
+            yield
+            out.flush()
+        finally:
+            err.flush()
+            sys.stdout, sys.stderr = before
+
+
+def _occupy_standard_files() -> None:
+    """Keep files that are opened later from taking the number of a closed standard file."""
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(number, True)
+    os.close(number)
+
+
+class _Stream:
+    """A text stream that may be closed at any time."""
+
+    def __init__(self, stream: TextIO, *, optional: bool = False) -> None:
+        self._stream, self._optional, self._gone = stream, optional, False
+
+    def write(self, text: str) -> int:
+        """As of any stream."""
+        self._try(self._stream.write, text)
+        return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        """As of any stream."""
+        for line in lines:
+            self.write(line)
+
+    def flush(self) -> None:
+        """As of any stream."""
+        self._try(self._stream.flush)
+
+    def _try(self, do: Callable[..., object], *text: str) -> None:
+        if self._gone:
+            return
+        try:
+            do(*text)
+        except OSError as error:
+            self._leave()
+            if error.errno in _GONE or isinstance(error, BrokenPipeError) or self._optional:
+                return
+            raise CMIEIError(
+                "standard output cannot be written to",
+                got=str(error),
+                expected="a terminal, a pipe or a file with room",
+                remedy="make room there; reports are complete in their own files",
+            ) from error
+        except ValueError:
+            if not self._stream.closed:  # a character that the encoding lacks
+                raise
+            self._leave()
+
+    def _leave(self) -> None:
+        """Nothing that is left in a buffer may fail when Python ends."""
+        self._gone = True
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self._stream.fileno())
+            os.close(nowhere)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
