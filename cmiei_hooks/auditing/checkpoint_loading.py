@@ -10,10 +10,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
 
 from ..errors import CheckpointError, did_you_mean
-from ..fusion import unwrapped
+from ..fusion import refuse_lazy, unwrapped
 from ..reporting import sha256
 from .checkpoint_file import read_state_dict
 
@@ -64,7 +63,8 @@ def load_checkpoint(
             weight is of a kind that cannot be loaded.
     """
     name = os.fspath(path)
-    _refuse_lazy(model)
+    remedy = "let the factory run one batch through the model"
+    refuse_lazy(model, error=CheckpointError, remedy=remedy)
     # Wrappers (DDP, torch.compile) may be on either side: compare the names without them.
     own = {unwrapped(k): (k, v) for k, v in model.state_dict().items() if isinstance(v, Tensor)}
     spelled = {key: spelling for key, (spelling, _) in own.items()}
@@ -85,17 +85,6 @@ def load_checkpoint(
     return Loaded(
         name, len(fitting), missing, unexpected, mismatched, sha256(path), tuple(duplicates)
     )
-
-
-def _refuse_lazy(model: nn.Module) -> None:
-    parameters = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-    if lazy := [key for key, value in parameters.items() if is_lazy(value)]:
-        raise CheckpointError(
-            "the model holds lazy modules that have no shape yet",
-            got=", ".join(lazy),
-            expected="parameters that exist",
-            remedy="let the factory run one batch through the model",
-        )
 
 
 def _by_name(
