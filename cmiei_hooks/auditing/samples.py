@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from ..counterfactual import BASELINES, reruns
-from ..functional import counterfactual_influence, least_logits
+from ..functional import counterfactual_influence
 from ..fusion import Captured, Change, Head
+from ..measures import least_logits
 from .shapley import MOST_MODALITIES
 
 __all__ = ["NULL_DRAWS", "UNKNOWN", "Samples", "observe", "together"]

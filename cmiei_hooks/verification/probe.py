@@ -22,7 +22,6 @@ from ..counterfactual import (
     run_links,
 )
 from ..errors import CMIEIError
-from ..functional import least_logits
 from ..fusion import (
     Call,
     Captured,
