@@ -82,6 +82,6 @@ UNITS = {"kl": "nats", "js": "nats", "ted": "logits", "bernoulli": "nats", "squa
 def floor_of(measure: str) -> float:
     """The largest influence that is rounding: ``FLOOR`` for measures without a unit of their own.
 
-    ``squared`` is in the squared units of the output, of which nothing is known: there it is 0.
+    ``squared`` has the squared units of the output, which are unknown: there it is 0.
     """
     return 0.0 if measure == "squared" else FLOOR

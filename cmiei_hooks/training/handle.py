@@ -124,7 +124,7 @@ class Handle:
         return self._step.same_step()
 
     def remove(self) -> None:
-        """Take the hook off; the metrics stay readable. It may be called again."""
+        """Remove the hook; the metrics stay readable. Calling it again does nothing."""
         if self._hook is not None:
             self._hook.remove()
             self._hook = None
