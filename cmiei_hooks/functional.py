@@ -1,5 +1,7 @@
 """The method as pure tensor functions: no state, no modules, no host synchronisation.
 
+The measures of influence are in ``measures.py``.
+
 ``B`` is the batch, ``C`` the classes, ``M`` the modalities.
 """
 
@@ -11,9 +13,9 @@ from fractions import Fraction
 
 import torch
 from torch import Tensor
-from torch.nn.functional import logsigmoid
 
 from .errors import ConfigError, InputError, OutputError, did_you_mean
+from .measures import FLOOR, MASKED, MEASURES, OF_CLASSES, least_logits
 
 __all__ = ["counterfactual_influence", "dominant", "mean_influence", "select", "substitute"]
 
@@ -21,12 +23,6 @@ KEPT = -1
 """In a selection: this sample keeps all its modalities."""
 
 _TINY = 1e-12
-
-FLOOR = 16 * torch.finfo(torch.float32).eps
-"""About 1.9e-6. Influences up to here are rounding in float32: they make no modality dominant."""
-
-MASKED = -1e30
-"""Used for a logit of -inf: its probability is exactly 0, and it can be subtracted."""
 
 
 def counterfactual_influence(
@@ -69,7 +65,7 @@ def counterfactual_influence(
     if logits.dim() != 2 or logits.shape[1] < least_logits(measure):
         raise OutputError(
             "influence needs the logits of two or more classes"
-            if measure in _OF_CLASSES
+            if measure in OF_CLASSES
             else "influence needs the logits of a batch",
             got=f"logits of shape {list(logits.shape)}",
             expected=f"[B, C] with C >= {least_logits(measure)} for the measure {measure!r} "
@@ -90,72 +86,9 @@ def counterfactual_influence(
     z, without = z.clamp_min(MASKED), without.clamp_min(MASKED)
     influence = MEASURES[measure](z, without).clamp_min(0).T
     finite = z.isfinite().all(-1) & without.isfinite().all(-1).all(0) & ~broken
-    if measure in _OF_CLASSES:  # of no class at all there is no softmax
+    if measure in OF_CLASSES:  # of no class at all there is no softmax
         finite &= (z > MASKED).any(-1)
     return influence.masked_fill(~finite[:, None], math.nan)
-
-
-def least_logits(measure: str) -> int:
-    """How many logits a measure needs: of one logit, softmax is always 1."""
-    return 2 if measure in _OF_CLASSES else 1
-
-
-def _kl(z: Tensor, without: Tensor) -> Tensor:
-    log_p = z.log_softmax(-1)
-    return (log_p.exp() * (log_p - without.log_softmax(-1))).sum(-1)
-
-
-def _js(z: Tensor, without: Tensor) -> Tensor:
-    log_p, log_q = z.log_softmax(-1), without.log_softmax(-1)
-    difference = log_q - log_p
-    # Of the middle m = (p + q) / 2: log m - log p = log((1 + q/p) / 2), exactly 0 where q is p.
-    near = torch.log1p(torch.expm1(-difference.abs()) / 2)
-    to_p = near + difference.clamp_min(0)
-    to_q = near + (-difference).clamp_min(0)
-    return -(log_p.exp() * to_p + log_q.exp() * to_q).sum(-1) / 2
-
-
-def _ted(z: Tensor, without: Tensor) -> Tensor:
-    target = z.argmax(-1, keepdim=True)
-    return (_margin(z, target) - _margin(without, target.expand(*without.shape[:-1], 1))).relu()
-
-
-def _margin(z: Tensor, target: Tensor) -> Tensor:
-    others = z.scatter(-1, target, -math.inf).amax(-1)
-    return z.gather(-1, target)[..., 0] - others
-
-
-def _bernoulli(z: Tensor, without: Tensor) -> Tensor:
-    p = z.sigmoid()
-    one = p * (logsigmoid(z) - logsigmoid(without))
-    zero = (1 - p) * (logsigmoid(-z) - logsigmoid(-without))
-    return (one + zero).sum(-1)
-
-
-def _squared(z: Tensor, without: Tensor) -> Tensor:
-    return (z - without).square().sum(-1)
-
-
-MEASURES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "kl": _kl,
-    "js": _js,
-    "ted": _ted,
-    "bernoulli": _bernoulli,
-    "squared": _squared,
-}
-"""``[B, C]`` and ``[M, B, C]`` to ``[M, B]``."""
-
-_OF_CLASSES = ("kl", "js", "ted")
-
-UNITS = {"kl": "nats", "js": "nats", "ted": "logits", "bernoulli": "nats", "squared": "squared"}
-
-
-def floor_of(measure: str) -> float:
-    """The largest influence that is rounding: ``FLOOR`` for measures without a unit of their own.
-
-    ``squared`` is in the squared units of the output, of which nothing is known: there it is 0.
-    """
-    return 0.0 if measure == "squared" else FLOOR
 
 
 def dominant(influence: Tensor, floor: float = FLOOR) -> Tensor:

@@ -12,16 +12,14 @@ from hypothesis import strategies as st
 
 from cmiei_hooks import CMIEIError
 from cmiei_hooks.functional import (
-    FLOOR,
-    MEASURES,
     batch_mean,
     cap,
     counterfactual_influence,
     dominant,
-    floor_of,
     select,
     substitute,
 )
+from cmiei_hooks.measures import FLOOR, MEASURES, floor_of
 
 
 def softmax(row: list[float]) -> list[float]:

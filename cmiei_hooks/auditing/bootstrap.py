@@ -41,8 +41,8 @@ def bootstrap(
 ) -> list[Interval]:
     """The mean of each column, with the percentile interval of the bootstrap.
 
-    Samples of one identity (frames of one track, say) are alike, so they say less than the same
-    number of samples of different identities. With ``clusters`` whole clusters are drawn, and the
+    Samples of one identity (frames of one track, for example) are alike, so they say less than as
+    many samples of different identities. With ``clusters`` whole clusters are drawn, and the
     mean of a draw is the sum over its samples divided by their number.
 
     The interval says how the mean would vary with other samples of the same kind, not with another

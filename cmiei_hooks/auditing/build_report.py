@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..functional import KEPT, dominant, floor_of, select
+from ..functional import KEPT, dominant, select
 from ..fusion import Head
+from ..measures import floor_of
 from ..settings import Config
 from .means import Columns, Means, intervals
 from .report import AuditReport

@@ -90,10 +90,10 @@ def load_checkpoint(
 def _by_name(
     weights: Mapping[str, Tensor], spelled: Mapping[str, str]
 ) -> tuple[dict[str, Tensor], list[str]]:
-    """The weights by their names without wrappers; and those that are there a second time.
+    """The weights by their names without wrappers, and the names of second copies.
 
-    Of ``X`` and ``module.X`` (a model and its moving average, say) the one is taken that the model
-    spells like this, else the one with fewer wrappers.
+    If there are both ``X`` and ``module.X`` (a model and its moving average, for example), the one
+    is taken that is spelled as in the model; else the one with fewer wrappers.
     """
     spellings: dict[str, list[str]] = {}
     for spelling in weights:

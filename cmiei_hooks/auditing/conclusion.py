@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..functional import UNITS
+from ..measures import UNITS
 from ..reporting import Card, count, finite, number, p_value, percent, points
 from .result_sections import NONE, shown
 from .results import Results

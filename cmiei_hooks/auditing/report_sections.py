@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ..functional import UNITS
+from ..measures import UNITS
 from ..reporting import (
     WRITTEN,
     Cell,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from ..functional import UNITS
+from ..measures import UNITS
 from ..reporting import (
     ALL,
     DASH,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..functional import UNITS
+from ..measures import UNITS
 from ..reporting import plain
 from .bootstrap import Interval
 from .checkpoint_loading import Loaded

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from ..counterfactual import reruns
-from ..functional import counterfactual_influence, least_logits
+from ..functional import counterfactual_influence
 from ..fusion import Captured, Change, Head, Path, looks_like_probabilities
+from ..measures import least_logits
 from .shapley import MOST_MODALITIES
 
 __all__ = [

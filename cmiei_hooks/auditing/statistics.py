@@ -12,7 +12,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..functional import FLOOR, dominant
+from ..functional import dominant
+from ..measures import FLOOR
 
 __all__ = ["EDGES", "agreement", "histogram", "inequality"]
 

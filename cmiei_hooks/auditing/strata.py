@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..functional import FLOOR, KEPT, dominant
+from ..functional import KEPT, dominant
+from ..measures import FLOOR
 from .bootstrap import bootstrap
 from .statistics import inequality
 

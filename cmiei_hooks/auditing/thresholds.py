@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..functional import FLOOR, KEPT, cap, select
+from ..functional import KEPT, cap, select
+from ..measures import FLOOR
 
 __all__ = [
     "ABS_THR",

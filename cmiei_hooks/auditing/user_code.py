@@ -22,7 +22,7 @@ def import_function(spec: str) -> Callable[..., Any]:
     """The function that ``package.module:function`` names; the working directory is importable.
 
     Raises:
-        CheckpointError: it has another form, or there is no such module or function.
+        CheckpointError: it has another form, or the module or function does not exist.
     """
     module_name, colon, function_name = spec.partition(":")
     if not (module_name and colon and function_name):
@@ -92,8 +92,8 @@ def make_model(spec: str, arguments: dict[str, Any], device: str) -> nn.Module:
             that is offloaded stays where it is.
 
     Raises:
-        CheckpointError: the function cannot be called, does not return a model, or there is no such
-            device.
+        CheckpointError: the function cannot be called, does not return a model, or the device
+            does not exist.
     """
     model = call_function(spec, **arguments)
     if not isinstance(model, nn.Module):

@@ -33,15 +33,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train twice from one seed, audit both checkpoints, print the table before and after."""
-    training = _training()
+    runs = _digit_runs()
     make_directory(args.output)
     console = Output()
-    console.print("Handwritten digits, three views: " + ", ".join(training.VIEWS))
+    console.print("Handwritten digits, three views: " + ", ".join(runs.VIEWS))
     reports = {}
     for name, equalise in RUNS.items():
-        console.print(f"\n[bold]{name}[/]: {training.EPOCHS} epochs, seed {args.seed}")
-        checkpoint = _train(training, name, equalise, args.seed, args.output)
-        reports[name] = training.audit_digits(checkpoint)
+        console.print(f"\n[bold]{name}[/]: {runs.EPOCHS} epochs, seed {args.seed}")
+        checkpoint = _train(runs, name, equalise, args.seed, args.output)
+        reports[name] = runs.audit_digits(checkpoint)
         reports[name].save(args.output / name)
     console.print()
     console.print(comparison_table(reports["plain"], reports["equalised"]))
@@ -52,29 +52,29 @@ def run(args: argparse.Namespace) -> int:
 
 def fill_in(args: argparse.Namespace) -> None:
     """Options of ``diagnose`` for the demo's plain model, which is trained if it never was."""
-    training = _training()
+    runs = _digit_runs()
     checkpoint = DIRECTORY / "plain.pth"
     if not checkpoint.exists():
         Console(stderr=True).print(f"no {checkpoint} yet: training the demo's model first")
-        _train(training, "plain", False, 0, DIRECTORY)
+        _train(runs, "plain", False, 0, DIRECTORY)
     args.model = "cmiei_hooks.demo.digits:make_model"
     args.data = "cmiei_hooks.demo.digits:make_test_loader"
-    args.checkpoint, args.head = str(checkpoint), training.HEAD
-    args.splits, args.names = training.SPLITS, args.names or list(training.VIEWS)
+    args.checkpoint, args.head = str(checkpoint), runs.HEAD
+    args.splits, args.names = runs.SPLITS, args.names or list(runs.VIEWS)
 
 
-def _training() -> ModuleType:
-    from ..demo import training  # noqa: PLC0415  # needs the extra [demo]
+def _digit_runs() -> ModuleType:
+    from ..demo import digit_runs  # noqa: PLC0415  # needs the extra [demo]
 
-    return training
+    return digit_runs
 
 
-def _train(training: ModuleType, name: str, equalise: bool, seed: int, directory: Path) -> Path:
+def _train(runs: ModuleType, name: str, equalise: bool, seed: int, directory: Path) -> Path:
     path = directory / f"{name}.pth"
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task(f"training {name}", total=training.EPOCHS)
-        training.train_and_save(
+        task = progress.add_task(f"training {name}", total=runs.EPOCHS)
+        runs.train_and_save(
             seed, equalise, path, done=lambda epochs: progress.update(task, completed=epochs)
         )
     return path

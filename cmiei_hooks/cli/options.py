@@ -9,7 +9,7 @@ from typing import Any
 
 from ..counterfactual import BASELINES
 from ..errors import CMIEIError, ConfigError
-from ..functional import MEASURES
+from ..measures import MEASURES
 from ..settings import SECTION, Config, parse_value
 
 __all__ = [

@@ -12,8 +12,8 @@ from torch.utils.hooks import RemovableHandle
 
 from .._torch import in_autocast, in_backward, original, transform
 from ..errors import CMIEIError, HeadError
-from ..functional import least_logits
 from ..fusion import Call, Captured, Head, read_logits
+from ..measures import least_logits
 from .hook_check import HookCheck
 from .isolation import isolated, not_recorded, private_copy
 from .rerun import run_links_and_trace

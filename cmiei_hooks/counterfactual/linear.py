@@ -18,8 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from .._torch import forward_hooks, hooks_on_all_modules, in_autocast, pre_hooks
-from ..functional import MASKED, batch_mean, least_logits
+from ..functional import batch_mean
 from ..fusion import Captured, Head
+from ..measures import MASKED, least_logits
 from .hook_check import of_this_package
 from .isolation import isolated, not_recorded
 

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from .._torch import is_weight_hook, pre_hooks
 from ..errors import HeadError
-from ..functional import least_logits
 from ..fusion import (
     Call,
     Captured,
@@ -23,6 +22,7 @@ from ..fusion import (
     refuse_weights,
     with_values,
 )
+from ..measures import least_logits
 from .hook_check import of_this_package
 from .isolation import isolated, private_copy
 from .recursion import running

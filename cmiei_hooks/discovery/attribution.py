@@ -136,7 +136,7 @@ def _attributed_tensor(
     columns = {}
     for axis, sums in one.columns.items():
         changes = [_differences(one, other)[axis] > _ROUNDING * noise for other in permuted]
-        # There are many columns and few different sets: one number stands for each set.
+        # There are many columns and few different sets: each set is one number.
         codes = torch.zeros(len(sums), dtype=torch.int64)
         for m, changed in enumerate(changes):
             codes |= changed.long() << m

@@ -38,7 +38,7 @@ def attribute_head_input(
     The model runs once for each modality and twice more, in its training branch.
 
     Returns:
-        None if it cannot be told: the model does not take one tensor for each modality, fails in
+        None if it is unknown: the model does not take one tensor for each modality, fails in
         its training branch, calls the module more than once, or is random.
     """
     bare = bare_model(model)

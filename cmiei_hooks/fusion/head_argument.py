@@ -21,11 +21,11 @@ a list of them."""
 
 
 def head_names(model: nn.Module, head: HeadLike | None) -> str | Sequence[str] | None:
-    """The head with the name of each module in the place of the module.
+    """The head, with each module given by its name.
 
     Args:
         model: the model, which may be wrapped or compiled.
-        head: names and modules; what is neither is left to the check of the setting.
+        head: names and modules. Anything else is left to the check of ``HEAD``.
 
     Raises:
         HeadError: a module is not in the model.

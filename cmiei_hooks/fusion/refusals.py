@@ -13,7 +13,7 @@ from torch import nn
 
 from .._torch import normalisations
 from ..errors import CMIEIError, HeadError, OutputError, SplitsError
-from ..functional import least_logits
+from ..measures import least_logits
 from .logits import Output
 from .partition import Partition
 

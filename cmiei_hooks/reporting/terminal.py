@@ -34,7 +34,7 @@ def _text(content: str, style: str = "") -> Text:
 
 
 def _section(section: Section) -> Iterator[RenderableType]:
-    """The title stands above each table, where a reader who scrolls looks for it."""
+    """The title, then each table below it, where a reader who scrolls looks for it."""
     yield Text()
     yield _text(section.title, "bold")
     for part in section.parts:

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from ..errors import CMIEIError, ConfigError, SplitsError, did_you_mean
-from ..functional import MEASURES, relative_needs_samples
+from ..functional import relative_needs_samples
+from ..measures import MEASURES
 from .checks import BOOLEAN, MODULE, NAMES, WIDTHS, choice, integer, number
 from .section import find_section
 from .setting import checked, refusal, setting

@@ -17,7 +17,7 @@ def find_section(source: Mapping[Any, Any], where: str) -> Mapping[Any, Any]:
     """The settings in a mapping: its ``MODEL.C_MIEI``, its ``C_MIEI``, or the mapping itself.
 
     Raises:
-        ConfigError: there is no such section, or a key that matters is there twice.
+        ConfigError: the section is missing, or a key that matters is repeated.
     """
     outer, inner = SECTION
     _refuse_repeated(source, where, outer, inner)

@@ -3,7 +3,8 @@
 This is the only room with hooks and state that outlive one call.
 """
 
-from .attachment import Handle, InertHandle, attach, detach
+from .attachment import attach, detach
+from .handle import Handle, InertHandle
 from .pre_hook import PreHook, paused
 from .schedule import Schedule
 from .selection import HeadCall, Published, Strategy

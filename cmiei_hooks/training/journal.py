@@ -7,9 +7,10 @@ from typing import Any
 from torch import Tensor
 
 from .. import distributed
-from ..functional import cap, floor_of
+from ..functional import cap
 from ..fusion import Head
 from ..logs import LogRecord, Reporter
+from ..measures import floor_of
 from ..settings import Config
 from .schedule import Schedule
 from .statistics import Statistics, Totals

@@ -12,8 +12,9 @@ from typing import Protocol
 from torch import Tensor
 
 from .. import distributed
-from ..functional import cap, floor_of, mean_influence, select
+from ..functional import cap, mean_influence, select
 from ..fusion import Captured, Path
+from ..measures import floor_of
 from ..settings import Config
 from .substitution import Noise, substituted
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..functional import FLOOR, KEPT, dominant
+from ..functional import KEPT, dominant
+from ..measures import FLOOR
 
 __all__ = ["Statistics", "Totals", "metric_names"]
 

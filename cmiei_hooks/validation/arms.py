@@ -36,7 +36,7 @@ class Arm:
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Settings of C-MIEI that override those of the user."""
     follows: str | None = None
-    """The arm that a control follows: in every step it replaces as many samples as that arm did
+    """The arm that a control follows: in every step it substitutes as many samples as that arm did
     with the same seed."""
 
 

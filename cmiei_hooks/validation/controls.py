@@ -1,4 +1,4 @@
-"""The controls: strategies that replace as many samples as the method, chosen at random."""
+"""The controls: strategies that substitute as many samples as the method, drawn at random."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ __all__ = ["Counting", "Dropout", "Random", "draw"]
 
 
 class Counting:
-    """Do as another strategy does, and count how many samples it replaces in each step.
+    """Does what another strategy does, and counts how many samples it substitutes in each step.
 
     Args:
-        strategy: is asked when it wants to be.
+        strategy: the other strategy; it is asked in the steps in which it wants to be.
         counts: gets one number for each training call of the head.
     """
 
@@ -41,14 +41,14 @@ class Counting:
 
 
 class Random:
-    """A random modality of random samples, replaced in the way of the method.
+    """A random modality of random samples, substituted in the way of the method.
 
     With ``SAMPLE_LEVEL False`` it is the same modality for the whole batch, as with the method.
 
     Args:
         config: the settings in force.
-        counts: how many samples to replace in each step.
-        seed: decides which.
+        counts: how many samples to substitute in each step.
+        seed: decides which samples and modalities.
     """
 
     every_step = True

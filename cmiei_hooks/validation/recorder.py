@@ -1,4 +1,4 @@
-"""What a training function gets instead of ``cmiei_hooks.attach``: it attaches and notes."""
+"""What a training function gets as ``attach``: it attaches what the arm says, and records."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ class Recorder:
     Args:
         arm: how this run is trained.
         settings: the user's settings, which override those that the training function passes.
-        counts: for a control, the number of samples to replace in each step.
-        seed: decides what a control replaces.
+        counts: for a control, the number of samples to substitute in each step.
+        seed: decides what a control substitutes.
     """
 
     def __init__(
@@ -48,11 +48,11 @@ class Recorder:
     ) -> None:
         self.arm, self.settings, self.seed = arm, settings, seed
         self.counts = list(counts)
-        """The number of samples replaced in each training call of the head."""
+        """The number of samples substituted in each training call of the head."""
         self.epochs: list[dict[str, float]] = []
-        """For each epoch its number, its first step and the values of ``Handle.metrics``. Where the
-        warm-up is counted in steps and nobody tells the epochs, there are windows of
-        ``LOG_PERIOD`` steps in their place.
+        """For each epoch its number, its first step and the values of ``Handle.metrics``. If the
+        warm-up is counted in steps and nobody tells the epochs, the entries are windows of
+        ``LOG_PERIOD`` steps instead.
         """
         self._model: nn.Module | None = None
         self._handle: Handle | None = None

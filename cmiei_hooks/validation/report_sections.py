@@ -30,7 +30,7 @@ from ..reporting import (
 __all__ = ["arm_words", "in_sections"]
 
 Found = Mapping[str, Any]
-"""The content of report.json, or a part of it."""
+"""The content of report.json, or of one of its keys."""
 
 _ARMS = {
     "plain": "nothing attached",
@@ -47,7 +47,7 @@ _ARMS = {
     "strong random": "a random modality in as many samples as in 'strong'",
 }
 _WATCHED = ("inert", "method", "never ending", "stopped", "relative", "strong")
-"""The arms whose epochs are plotted: not the controls, which replace samples at random."""
+"""The arms whose epochs are plotted: not the controls, which substitute samples at random."""
 
 _FIRST = (("method", "plain"), ("method", "random"), ("method", "dropout"))
 _ALL = (
@@ -202,11 +202,11 @@ def _epochs(report: Found) -> Section:
         "Over the epochs",
         [Section(title, [_curves(arms, key, title)]) for key, title in kinds.items() if arms],
         "Means over the seeds of what the hook measured in training. In 'inert', that is plain "
-        "training. The controls, which replace samples at random, are not shown.",
+        "training. The controls, which substitute samples at random, are not shown.",
     )
 
 
-def _place(epoch: Found) -> str:
+def _tick(epoch: Found) -> str:
     """The epoch, or the first step of the window."""
     return f"epoch {epoch['epoch']:g}" if "epoch" in epoch else f"step {epoch['step']:g}"
 
@@ -214,10 +214,10 @@ def _place(epoch: Found) -> str:
 def _curves(arms: Mapping[str, Sequence[Found]], prefix: str, title: str) -> Grid:
     plots = []
     for arm, epochs in arms.items():
-        places = [_place(epoch) for epoch in epochs]
+        ticks = [_tick(epoch) for epoch in epochs]
         keys = [key for key in epochs[0] if key.startswith(prefix)]
         series = {k.removeprefix(prefix) or k: [e.get(k) for e in epochs] for k in keys}
-        plots.append(LinePlot(f"{title}, {arm}", places, series, f"{arm}: {arm_words(arm)}"))
+        plots.append(LinePlot(f"{title}, {arm}", ticks, series, f"{arm}: {arm_words(arm)}"))
     return Grid(plots)
 
 

@@ -18,7 +18,7 @@ _RATIO = "C_MIEI_Ratio"
 def baseline(name: str, plain: Mapping[int, Record], other: Mapping[int, Record]) -> Check:
     """Whether an arm equals the plain one bit for bit.
 
-    Compared are the metrics, the trained weights and buffers, and the final state of torch's
+    This compares the metrics, the trained weights and buffers, and the final state of torch's
     generator, for every seed that both arms have.
     """
     seeds = sorted(plain.keys() & other.keys())

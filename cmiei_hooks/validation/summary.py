@@ -37,7 +37,7 @@ def summary(
 
     Args:
         records: of all arms.
-        seeds: of all arms but ``disabled``, which has the first one alone.
+        seeds: of every arm except ``disabled``, which runs with the first one only.
         config: the settings in force for ``method``.
         arms: all of them.
         sensitivity: those in which one setting is changed.
@@ -86,7 +86,7 @@ def _better(
 ) -> dict[str, int]:
     """For each metric 1 if higher is better, -1 if lower is, 0 if neither is.
 
-    What the hook saw, and the function did not return, is neither.
+    Metrics that only the hook recorded are neither.
     """
     signs = {name: -1 if name in lower else 1 for name in returned}
     signs |= {name: 0 for name in signs if name.startswith(_NEITHER)}

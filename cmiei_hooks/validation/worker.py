@@ -45,7 +45,7 @@ class Run:
     arm: Arm
     seed: int
     counts: tuple[int, ...] = ()
-    """For a control, the number of samples to replace in each step."""
+    """For a control, the number of samples to substitute in each step."""
     sources: tuple[str, ...] = ()
     """Digests of the files that the result depends on (``sources_of``)."""
     threads: int = 1
@@ -78,7 +78,7 @@ class Record:
     under ``step`` and, where something was estimated, the values of ``Handle.metrics``. Where
     nobody tells the epochs: the same for each window of ``LOG_PERIOD`` steps, without ``epoch``."""
     counts: list[int]
-    """The number of samples replaced in each training call of the head."""
+    """The number of samples substituted in each training call of the head."""
     config: Mapping[str, Any]
     """The settings in force, under their YAML keys."""
     digest: str

@@ -22,7 +22,7 @@ _Sets = list[frozenset[int]]
 def check_columns(
     model: nn.Module, inputs: Sequence[Any], head: Head, captured: Captured
 ) -> list[Check]:
-    """One check; none if it cannot be told which input is which modality.
+    """One check; none if it is unknown which input is which modality.
 
     Args:
         model: as it is called.
@@ -97,8 +97,8 @@ def _mixed_columns(
             f"the columns of {names[m]} depend on {_said(seen, changed_by[m])}" for m in mixed
         )
     return (
-        f"{found}: the modalities are mixed before the head, and their influence cannot be told "
-        "apart; name a head, or a chain, that begins before they are mixed"
+        f"{found}: the modalities are mixed before the head, and their influence cannot be "
+        "separated; name a head, or a chain, that begins before they are mixed"
     )
 
 

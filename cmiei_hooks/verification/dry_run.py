@@ -172,7 +172,7 @@ def _model_returns(model: nn.Module, probe: HeadProbe, returned: Any) -> Check:
     if found.verdict == "different":
         text += "; " + larger_head(model, probe.head, found)
     elif found.verdict == "unknown":
-        text = f"cannot be told: {text}"
+        text = f"unknown: {text}"
     return Check("head returns the model's logits", found.verdict != "different", text)
 
 
@@ -191,13 +191,13 @@ def _effects(
         return checks
     share = gradient_share(loss(returned), probe.features, probe.handed, model)
     if share is None:
-        found = "cannot be told: nothing in front of the head is trained, or it is checkpointed"
-        checks.append(Check("reach", True, found))
+        found = "unknown: nothing in front of the head is trained, or it is checkpointed"
+        checks.append(Check("gradient through the head", True, found))
     else:
         found = f"{share:.1%} of the backbone's gradient comes through this head"
         enough = share >= _LITTLE
         found += "" if enough else ": substitution here hardly changes training"
-        checks.append(Check("reach", enough, found))
+        checks.append(Check("gradient through the head", enough, found))
     return checks
 
 

@@ -17,7 +17,7 @@ __all__ = ["gradient_share", "is_used"]
 def is_used(of_head: Any, of_model: Any) -> bool | None:
     """Whether what the model returned depends on what its head returned.
 
-    None if that cannot be told: the head's output requires no gradient, as in a frozen model.
+    None if that is unknown: the head's output requires no gradient, as in a frozen model.
     """
     made = [t for _, t in tensors(of_head) if t.requires_grad]
     returned = [t for _, t in tensors(of_model) if t.requires_grad]
@@ -45,7 +45,7 @@ def gradient_share(
         model: whose parameters.
 
     Returns:
-        The share; None if it cannot be told, because nothing in front of the head is trained or a
+        The share; None if it is unknown, because nothing in front of the head is trained or a
         reentrant checkpoint is in the way.
 
     Raises:

@@ -22,7 +22,6 @@ from ..counterfactual import (
     run_links,
 )
 from ..errors import CMIEIError
-from ..functional import least_logits
 from ..fusion import (
     Call,
     Captured,
@@ -32,6 +31,7 @@ from ..fusion import (
     read_logits,
     read_part,
 )
+from ..measures import least_logits
 from .report import Check
 
 __all__ = ["HeadProbe", "one_line"]

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from helpers import Fused
+from saved_weights import save, weights
 
 from cmiei_hooks import CMIEIError
 from cmiei_hooks.auditing.checkpoint_file import checkpoints_in, read_state_dict
@@ -20,16 +21,6 @@ class Harmful:
 
     def __reduce__(self):
         return Path.touch, (self.target,)
-
-
-def save(path: Path, content: object) -> Path:
-    torch.save(content, path)
-    return path
-
-
-def weights() -> dict[str, torch.Tensor]:
-    torch.manual_seed(7)
-    return Fused().state_dict()
 
 
 def test_a_state_dict_that_contains_itself(tmp_path):

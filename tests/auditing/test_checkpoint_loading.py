@@ -1,25 +1,15 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from pathlib import Path
 
 import pytest
 import torch
 from helpers import Fused
+from saved_weights import save, weights
 from torch import nn
 
 from cmiei_hooks import CMIEIError
 from cmiei_hooks.auditing.checkpoint_loading import load_checkpoint
-
-
-def save(path: Path, content: object) -> Path:
-    torch.save(content, path)
-    return path
-
-
-def weights() -> dict[str, torch.Tensor]:
-    torch.manual_seed(7)
-    return Fused().state_dict()
 
 
 @pytest.mark.parametrize(

@@ -110,7 +110,7 @@ def test_diagnose_without_arguments_trains_that_model_if_it_never_was(tmp_path, 
 
 
 def test_without_scikit_learn_the_demo_says_what_to_install(monkeypatch, capsys, golden):
-    for name in ("training", "digits"):
+    for name in ("digit_runs", "digits"):
         monkeypatch.delitem(sys.modules, f"cmiei_hooks.demo.{name}", raising=False)
         monkeypatch.delattr(f"cmiei_hooks.demo.{name}", raising=False)
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)

@@ -29,9 +29,9 @@ class TwoLosses(nn.Module):
         return self.classifier(features), self.other(features)
 
 
-def reach(report: VerifyReport) -> float | None:
+def share(report: VerifyReport) -> float | None:
     for check in report.checks:
-        if check.name == "reach" and check.found[0].isdigit():
+        if check.name == "gradient through the head" and check.found[0].isdigit():
             return float(check.found.split("%")[0]) / 100
     return None
 
@@ -60,7 +60,7 @@ def test_the_share_is_that_of_two_backward_passes(weight):
         **WHERE,
         loss=lambda out: weight * out[0].square().mean() + out[1].square().mean(),
     )
-    assert reach(report) == pytest.approx(norms[0] / sum(norms), abs=6e-4)
+    assert share(report) == pytest.approx(norms[0] / sum(norms), abs=6e-4)
     assert report.ok == (norms[0] / sum(norms) >= 0.05)
     assert all(p.grad is None for p in model.parameters())
 
@@ -68,7 +68,7 @@ def test_the_share_is_that_of_two_backward_passes(weight):
 def test_a_small_weight_is_said_and_so_is_none(golden):
     small, none = run(TwoLosses(), 1e-4), run(TwoLosses(), 0.0)
     golden(small.checks[-1].found)
-    assert reach(none) == 0
+    assert share(none) == 0
     assert not none.ok
     assert verify(TwoLosses(), torch.randn(8, 3), **WHERE).ok  # it is not known
 
@@ -78,14 +78,14 @@ def test_all_of_it():
         def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
             return self.classifier(self.encoder(x)), torch.zeros(1)
 
-    assert reach(run(Only(), 1.0)) == 1
+    assert share(run(Only(), 1.0)) == 1
 
 
 def test_a_frozen_backbone_has_no_share(golden):
     model = TwoLosses()
     model.encoder.requires_grad_(False)
     report = run(model, 1.0)
-    assert reach(report) is None
+    assert share(report) is None
     assert report.ok
     golden(report.checks[-1].found)
 
@@ -100,7 +100,7 @@ def test_an_output_that_is_discarded():
     report = run(Discards(), 1.0)
     found = {check.name: check for check in report.checks}
     assert not found["output is used"].ok
-    assert reach(report) == 0
+    assert share(report) == 0
 
 
 class Checkpointed(TwoLosses):
@@ -115,7 +115,7 @@ def test_through_activation_checkpointing(reentrant):
     report = run(model, 1.0)
     assert report.ok
     # Autograd refuses to look through the reentrant kind.
-    assert (reach(report) is None) == reentrant
+    assert (share(report) is None) == reentrant
 
 
 @pytest.mark.parametrize("loss", [lambda out: out[0].square(), lambda out: 1.0, lambda out: out])
@@ -132,4 +132,4 @@ def test_all_calls_of_the_head_count():
             weak = 1e-4 * self.classifier(features)
             return weak + self.classifier(features) + self.classifier(-features), torch.zeros(1)
 
-    assert reach(run(Thrice(), 1.0)) == 1
+    assert share(run(Thrice(), 1.0)) == 1
