@@ -19,8 +19,7 @@ ROWS = [
     for part in TEXT.split("\n## ")
     if re.search(r"^\| \w+ \| tests \|$", part, re.M)
     for line in part.splitlines()
-    if line.startswith("|") and line not in ("| guarantee | tests |", "| training | tests |")
-    if not line.startswith("|---")
+    if line.startswith("|") and not re.match(r"\|---|\| \w+ \| tests \|$", line)
 ]
 FILE = re.compile(r"\[(test_\w+\.py)\]\(([^)]+)\)")
 
