@@ -109,7 +109,7 @@ class Samples:
     group: tuple[str, ...] | None = None
     """The group of each sample."""
     classes: int | None = None
-    """The number of classes that the head tells apart; None where there are no classes."""
+    """The number of classes of the head; None for a measure without classes."""
 
     def __len__(self) -> int:
         return len(self.influence)
