@@ -73,6 +73,8 @@ class _Shared:
 
     on: bool = False
     done: Done | None = None
+    batch: int | None = None
+    """The number of samples of the first call."""
 
 
 class Step:
@@ -123,6 +125,8 @@ class Step:
         if self.suspended:
             self.replays.remember(Done(self.schedule.step, None))
             return None
+        if self._shared.on:
+            self._check_samples(args, kwargs)
         if self._shared.done is not None:
             self.replays.remember(self._shared.done)
             return self._repeated(args, kwargs, self._shared.done)
@@ -180,14 +184,23 @@ class Step:
         captured = self._read(args, kwargs)
         if captured is None:
             return None
-        if captured.batch != len(done.chosen):
+        return self._substituted(captured, done.chosen, done.step)
+
+    def _check_samples(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Compare the batch with that of the first call of the step, in every phase of training.
+
+        Raises:
+            InputError: it has another size.
+        """
+        captured, shared = self._read(args, kwargs), self._shared
+        if captured is not None and captured.batch != (shared.batch or captured.batch):
             raise InputError(
                 "the calls of one step have batches of different sizes",
-                got=f"{captured.batch} samples after {len(done.chosen)}",
+                got=f"{captured.batch} samples after {shared.batch}",
                 expected="the same samples in every call inside same_step()",
                 remedy="leave the calls with other samples outside the with block",
             )
-        return self._substituted(captured, done.chosen, done.step)
+        shared.batch = shared.batch if captured is None else captured.batch
 
     def _remember(self, done: Done) -> None:
         """Keep what is done to this call for a recompute, and for the calls of the same step."""

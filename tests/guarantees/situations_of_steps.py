@@ -87,6 +87,16 @@ def one_step_of(name: str) -> tuple[list[bool], int]:
     return in_one_step(*CALLS[name][0])
 
 
+@situations("several calls in a step", dict.fromkeys(["warm-up", "a step without"], "InputError"))
+def calls_of_different_sizes_in(phase: str) -> None:
+    model = Net()
+    handle = attach(model, **({"warmup_steps": 9} if phase == "warm-up" else {"k": 2}))
+    for sizes in ((4, 4), (4, 3)):
+        with handle.same_step():
+            for size in sizes:
+                model(*data(size)).sum().backward()
+
+
 @situation("several calls in a step", 2)
 def after_an_error_inside_the_next_step_is_a_new_one() -> int:
     model = Net()
