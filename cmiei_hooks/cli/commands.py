@@ -11,7 +11,7 @@ from types import ModuleType
 from rich.console import Console
 
 from ..errors import CMIEIError
-from . import demo, diagnose, validate
+from . import demo, diagnose, run, validate
 
 __all__ = ["main"]
 
@@ -21,6 +21,7 @@ USAGE, UNMEASURABLE, INTERRUPTED = 2, 3, 130
 _COMMANDS: dict[str, ModuleType] = {
     "diagnose": diagnose,
     "demo": demo,
+    "run": run,
     "validate": validate,
 }
 
@@ -39,8 +40,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name, module in _COMMANDS.items():
         summary = (module.__doc__ or "").splitlines()[0]
         module.add_arguments(commands.add_parser(name, help=summary, description=summary))
-    args = parser.parse_args(argv)
-    args.words = list(sys.argv[1:] if argv is None else argv)  # the command in the report
+    words = list(sys.argv[1:] if argv is None else argv)
+    own, program = run.split_program(words)
+    args = parser.parse_args(own)
+    args.words, args.program = words, program  # words: the command in the report
     errors = Console(stderr=True, highlight=False)
     try:
         code: int = _COMMANDS[args.command].run(args)

@@ -21,7 +21,7 @@ from .refusals import (
     refuse_non_module,
     refuse_replica,
 )
-from .suggestions import common_module
+from .suggestions import common_module, suggested_heads
 
 __all__ = [
     "Call",
@@ -56,6 +56,7 @@ __all__ = [
     "refuse_non_module",
     "refuse_replica",
     "replaced",
+    "suggested_heads",
     "tensors",
     "training_branch",
     "training_mode",
