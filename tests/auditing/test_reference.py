@@ -13,7 +13,7 @@ from cmiei_hooks import CMIEIError, CMIEIWarning, audit
 from cmiei_hooks.auditing import reference
 from cmiei_hooks.auditing.reference import Pooled, Reference
 from cmiei_hooks.functional import counterfactual_influence
-from cmiei_hooks.fusion.modalities import Partition
+from cmiei_hooks.fusion.partition import Partition
 
 WHERE = {"head": "classifier", "splits": WIDTHS}
 PARTITION = Partition(tuple(WIDTHS), ("r", "n", "t"))
