@@ -22,8 +22,8 @@ def notes_of(found: Collected, head: Head, samples: Samples) -> list[str]:
         inverse = "torch.logit" if "sigmoid" in kind else "torch.log"
         notes.append(
             f"The head returns probabilities ({kind}), not logits. Taken for logits they hardly "
-            "differ, so the influence is many times too small. Name a head that returns the logits, "
-            f"or turn them back with output={inverse}."
+            "differ, so the influence is many times too small. Name a head that returns the "
+            f"logits, or turn them back with output={inverse}."
         )
     labelled = sum(part.label is not None for part in found.parts)
     if 0 < labelled < len(found.parts):

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from ..demo import comparison_table, summary_sentence
-from .options import make_directory
+from .options import integer, make_directory
 
 __all__ = ["add_arguments", "fill_in", "run"]
 
@@ -20,7 +20,7 @@ RUNS = {"plain": False, "equalised": True}
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options."""
-    parser.add_argument("--seed", type=int, default=0, help="seed of both trainings (0)")
+    parser.add_argument("--seed", type=integer, default=0, help="seed of both trainings (0)")
     parser.add_argument(
         "--output",
         type=Path,

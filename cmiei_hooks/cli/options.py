@@ -15,6 +15,7 @@ from ..settings import SECTION, Config, parse_value
 __all__ = [
     "add_arguments",
     "configuration",
+    "integer",
     "make_directory",
     "overrides",
     "pair",
@@ -70,7 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "'{r: [0, 3], n: [1, 4], t: [2, 5]}'",
     )
     model.add_argument(
-        "--dim", type=int, default=-1, help="axis on which the modalities are concatenated (-1)"
+        "--dim", type=integer, default=-1, help="axis on which the modalities are concatenated (-1)"
     )
     model.add_argument(
         "--logits",
@@ -121,7 +122,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     run.add_argument("--limit", type=_count, metavar="N", help="stop after about N samples")
     run.add_argument("--device", default="auto", help="such as cuda:1 (auto: cuda, if any)")
     run.add_argument("--amp", action="store_true", help="run under autocast")
-    run.add_argument("--seed", type=int, help="seed of permutations and intervals (SEED, or 0)")
+    run.add_argument("--seed", type=integer, help="seed of permutations and intervals (SEED, or 0)")
     run.add_argument(
         "--save-features", metavar="FILE", help="write what the head receives to this file"
     )
@@ -225,7 +226,7 @@ def _limit(text: str) -> tuple[str, float]:
     except ValueError:
         limit = math.nan
     if math.isnan(limit):
-        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE with a number")
+        raise argparse.ArgumentTypeError(f"{text[:80]!r} is not NAME=VALUE with a number")
     return name, limit
 
 
@@ -235,18 +236,33 @@ def _share(text: str) -> float:
     except ValueError:
         share = math.nan
     if not 0 <= share <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a share from 0 to 1")
+        raise argparse.ArgumentTypeError(f"{text[:80]!r} is not a share from 0 to 1")
     return share
 
 
 def _count(text: str) -> int:
-    if not text.isdecimal() or not int(text):
+    number = integer(text)
+    if number < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of samples, 1 or more")
-    return int(text)
+    return number
 
 
 def _place(text: str) -> int | str:
-    return int(text) if text.lstrip("-").isdecimal() else text
+    return integer(text) if text.lstrip("-").isdecimal() else text
+
+
+def integer(text: str) -> int:
+    """A whole number of at most 18 digits, which every part of torch can take."""
+    try:
+        if len(text) > _MOST_DIGITS:
+            raise ValueError(text)
+        return int(text)
+    except ValueError:
+        problem = f"{text[:80]!r} is not a whole number of at most {_MOST_DIGITS} digits"
+        raise argparse.ArgumentTypeError(problem) from None
+
+
+_MOST_DIGITS = 18
 
 
 def _columns(text: str) -> tuple[int | str, ...]:
@@ -257,15 +273,15 @@ def widths(text: str) -> list[int] | dict[str, int]:
     """``512,512,512`` or ``audio=32,video=48``."""
     pairs = [word.rpartition("=") for word in words(text)]
     try:
-        numbers = [int(number) for _, _, number in pairs]
-    except ValueError:
+        numbers = [integer(number.strip()) for _, _, number in pairs]
+    except argparse.ArgumentTypeError:
         numbers = []
     names = [name.strip() for name, _, _ in pairs]
     if numbers and not any(equals for _, equals, _ in pairs):
         return numbers
     if not numbers or not all(names) or len(set(names)) < len(names):
         raise argparse.ArgumentTypeError(
-            f"{text!r} is not a list of widths such as 512,512,512 or audio=32,video=48"
+            f"{text[:80]!r} is not a list of widths such as 512,512,512 or audio=32,video=48"
         )
     return dict(zip(names, numbers, strict=True))
 
