@@ -68,18 +68,17 @@ def _said_of_leading(report: Results, unit: str) -> list[str]:
         "without any other modality.",
         f"Its mean influence is {shown(report.influence[first])} {unit} ({means}).",
     ]
-    if none.mean > 0:
-        said.insert(
-            1,
-            f"No modality dominates {shown(none, percent)} of them: no influence is above the "
-            "rounding of float32.",
-        )
     chance = report.null[first]
     if finite(chance["p"]) is not None:
         verdict = "clearly more" if chance["p"] < 1 - LEVEL + 1e-12 else "not clearly more"
         said.append(
             f"That is {verdict} than the {number(chance['mean'])} {unit} that a head with shuffled "
             f"weights would give by chance (p {p_value(chance['p'])})."
+        )
+    if none.mean > 0:
+        said.append(
+            f"No modality dominates {shown(none, percent)} of the samples: no influence is above "
+            "the rounding of float32."
         )
     return said
 

@@ -10,8 +10,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from ..demo import comparison_table, summary_sentence
-from .options import make_directory
-from .output import Output
+from .options import integer, make_directory
 
 __all__ = ["add_arguments", "fill_in", "run"]
 
@@ -21,7 +20,7 @@ RUNS = {"plain": False, "equalised": True}
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options."""
-    parser.add_argument("--seed", type=int, default=0, help="seed of both trainings (0)")
+    parser.add_argument("--seed", type=integer, default=0, help="seed of both trainings (0)")
     parser.add_argument(
         "--output",
         type=Path,
@@ -35,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
     """Train twice from one seed, audit both checkpoints, print the table before and after."""
     runs = _digit_runs()
     make_directory(args.output)
-    console = Output()
+    console = Console(highlight=False)
     console.print("Handwritten digits, three views: " + ", ".join(runs.VIEWS))
     reports = {}
     for name, equalise in RUNS.items():

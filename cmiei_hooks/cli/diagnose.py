@@ -35,7 +35,6 @@ from ..reporting import visible
 from ..settings import Config
 from .demo import fill_in
 from .options import add_arguments, configuration, make_directory
-from .output import Output
 
 __all__ = ["GATE", "add_arguments", "run"]
 
@@ -173,7 +172,7 @@ def _discover(args: argparse.Namespace, model: nn.Module) -> None:
 
 def _save_and_print(args: argparse.Namespace, report: AuditReport) -> None:
     path = report.save(args.output)  # first of all: printing may fail
-    console = Output()
+    console = Console(highlight=False)
     console.print(report.table())
     written = visible(f"{path.parent}{os.sep}")
     console.print(f"written to {written}", soft_wrap=True, markup=False)

@@ -17,6 +17,7 @@ __all__ = [
     "add_head_arguments",
     "add_setting_arguments",
     "configuration",
+    "integer",
     "make_directory",
     "overrides",
     "pair",
@@ -92,7 +93,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     run.add_argument("--limit", type=_count, metavar="N", help="stop after about N samples")
     run.add_argument("--device", default="auto", help="such as cuda:1 (auto: cuda, if any)")
     run.add_argument("--amp", action="store_true", help="run under autocast")
-    run.add_argument("--seed", type=int, help="seed of permutations and intervals (SEED, or 0)")
+    run.add_argument("--seed", type=integer, help="seed of permutations and intervals (SEED, or 0)")
     run.add_argument(
         "--save-features", metavar="FILE", help="write what the head receives to this file"
     )
@@ -144,7 +145,7 @@ def add_head_arguments(group: argparse._ArgumentGroup) -> None:
         "'{r: [0, 3], n: [1, 4], t: [2, 5]}'",
     )
     group.add_argument(
-        "--dim", type=int, default=-1, help="axis on which the modalities are concatenated (-1)"
+        "--dim", type=integer, default=-1, help="axis on which the modalities are concatenated (-1)"
     )
     group.add_argument(
         "--logits",
@@ -238,7 +239,7 @@ def _limit(text: str) -> tuple[str, float]:
     except ValueError:
         limit = math.nan
     if math.isnan(limit):
-        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE with a number")
+        raise argparse.ArgumentTypeError(f"{text[:80]!r} is not NAME=VALUE with a number")
     return name, limit
 
 
@@ -248,18 +249,33 @@ def _share(text: str) -> float:
     except ValueError:
         share = math.nan
     if not 0 <= share <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a share from 0 to 1")
+        raise argparse.ArgumentTypeError(f"{text[:80]!r} is not a share from 0 to 1")
     return share
 
 
 def _count(text: str) -> int:
-    if not text.isdecimal() or not int(text):
+    number = integer(text)
+    if number < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of samples, 1 or more")
-    return int(text)
+    return number
 
 
 def _place(text: str) -> int | str:
-    return int(text) if text.lstrip("-").isdecimal() else text
+    return integer(text) if text.lstrip("-").isdecimal() else text
+
+
+def integer(text: str) -> int:
+    """A whole number of at most 18 digits, which every part of torch can take."""
+    try:
+        if len(text) > _MOST_DIGITS:
+            raise ValueError(text)
+        return int(text)
+    except ValueError:
+        problem = f"{text[:80]!r} is not a whole number of at most {_MOST_DIGITS} digits"
+        raise argparse.ArgumentTypeError(problem) from None
+
+
+_MOST_DIGITS = 18
 
 
 def _columns(text: str) -> tuple[int | str, ...]:
@@ -278,7 +294,7 @@ def widths(text: str) -> list[int | None] | dict[str, int | None]:
         return numbers
     if not numbers or not all(names) or len(set(names)) < len(names):
         raise argparse.ArgumentTypeError(
-            f"{text!r} is not a list of widths such as 512,512,512 or audio=32,video=48"
+            f"{text[:80]!r} is not a list of widths such as 512,512,512 or audio=32,video=48"
         )
     return dict(zip(names, numbers, strict=True))
 

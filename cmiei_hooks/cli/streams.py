@@ -14,7 +14,7 @@ from ..errors import CMIEIError
 
 __all__ = ["readers_may_leave"]
 
-_GONE = (errno.EPIPE, errno.EBADF, errno.EIO, errno.EINVAL, errno.ESHUTDOWN)
+_GONE = (errno.EBADF, errno.EIO, errno.EINVAL, errno.ESHUTDOWN)
 """Nobody reads any more: the pipe, the file or the terminal is closed (EINVAL: on Windows)."""
 
 
@@ -23,20 +23,28 @@ def readers_may_leave() -> Iterator[None]:
     """Inside, what is written to a closed stdout or stderr (``| head -1``) is dropped in silence.
 
     Raises:
-        CMIEIError: stdout cannot be written to for another reason, such as a full disk.
+        CMIEIError: at the end, if stdout could not be written to for another reason, such as a full
+            disk.
     """
     before = sys.stdout, sys.stderr
     if None in (sys.stdin, *before):
         _occupy_standard_files()
     with open(os.devnull, "w", encoding="utf-8") as nowhere:
-        out, err = _Stream(before[0] or nowhere), _Stream(before[1] or nowhere, optional=True)
+        out, err = _Stream(before[0] or nowhere), _Stream(before[1] or nowhere)
         sys.stdout, sys.stderr = out, err  # what print needs of a stream
         try:
             yield
-            out.flush()
         finally:
+            out.flush()
             err.flush()
             sys.stdout, sys.stderr = before
+    if out.failed is not None:
+        raise CMIEIError(
+            "standard output cannot be written to",
+            got=str(out.failed),
+            expected="a terminal, a pipe or a file with room",
+            remedy="make room there; reports are complete in their own files",
+        )
 
 
 def _occupy_standard_files() -> None:
@@ -49,8 +57,10 @@ def _occupy_standard_files() -> None:
 class _Stream:
     """A text stream that may be closed at any time."""
 
-    def __init__(self, stream: TextIO, *, optional: bool = False) -> None:
-        self._stream, self._optional, self._gone = stream, optional, False
+    def __init__(self, stream: TextIO) -> None:
+        self._stream, self._left = stream, False
+        self.failed: OSError | None = None
+        """Why it cannot be written to, if not because nobody reads it any more."""
 
     def write(self, text: str) -> int:
         """As of any stream."""
@@ -67,28 +77,23 @@ class _Stream:
         self._try(self._stream.flush)
 
     def _try(self, do: Callable[..., object], *text: str) -> None:
-        if self._gone:
+        if self._left:
             return
         try:
             do(*text)
-        except OSError as error:
+        except BrokenPipeError:
             self._leave()
-            if error.errno in _GONE or isinstance(error, BrokenPipeError) or self._optional:
-                return
-            raise CMIEIError(
-                "standard output cannot be written to",
-                got=str(error),
-                expected="a terminal, a pipe or a file with room",
-                remedy="make room there; reports are complete in their own files",
-            ) from error
+        except OSError as error:
+            self.failed = None if error.errno in _GONE else error
+            self._leave()
         except ValueError:
             if not self._stream.closed:  # a character that the encoding lacks
                 raise
             self._leave()
 
     def _leave(self) -> None:
-        """Nothing that is left in a buffer may fail when Python ends."""
-        self._gone = True
+        """Write no more; nor may what is left in a buffer fail when Python ends."""
+        self._left = True
         with contextlib.suppress(OSError, ValueError, AttributeError):
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, self._stream.fileno())

@@ -11,10 +11,10 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from ..errors import ConfigError
 from ..reporting import to_html, to_json, to_terminal, visible, write_files
 from ..validation import Experiment, Run, in_sections, validate
-from .options import make_directory, overrides, pair, words
-from .output import Output
+from .options import integer, make_directory, overrides, pair, words
 
 __all__ = ["add_arguments", "run"]
 
@@ -49,7 +49,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     how.add_argument(
         "--seeds", type=_seeds, default=range(5), metavar="N", help="number of seeds (5)"
     )
-    how.add_argument("--first-seed", type=int, default=0, metavar="N", help="the first seed (0)")
+    how.add_argument(
+        "--first-seed", type=integer, default=0, metavar="N", help="the first seed (0)"
+    )
     how.add_argument(
         "--lower", type=words, default=[], metavar="M,M", help="metrics for which lower is better"
     )
@@ -60,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     how.add_argument(
         "--jobs",
-        type=int,
+        type=integer,
         default=1 if torch.cuda.is_available() else min(torch.get_num_threads(), 4),
         metavar="N",
         help="number of runs at the same time, which share the cores (without CUDA one for each "
@@ -80,7 +82,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run, print the verdicts, write the report; return 1 if a check failed."""
-    console = Output()
+    console = Console(highlight=False)
     experiment = _experiment(args)
     output = args.output.absolute()  # now: what is imported may change the directory
     make_directory(output)
@@ -122,10 +124,14 @@ def _experiment(args: argparse.Namespace) -> Experiment:
         arguments |= {"npz": args.npz, "views": args.views}
     if args.jobs < 1:
         raise argparse.ArgumentError(None, f"--jobs {args.jobs}: must be 1 or more")
+    try:
+        settings = overrides(args.opts)
+    except ConfigError as error:
+        raise argparse.ArgumentError(None, str(error)) from error
     return Experiment(
         args.train or _NPZ,
         arguments,
-        overrides(args.opts),
+        settings,
         [args.first_seed + seed for seed in args.seeds],
         args.lower,
         not args.no_sensitivity,
@@ -133,6 +139,10 @@ def _experiment(args: argparse.Namespace) -> Experiment:
 
 
 def _seeds(text: str) -> range:
-    if not text.isdecimal() or int(text) < 2:
-        raise argparse.ArgumentTypeError(f"{text!r} is not an integer >= 2")
-    return range(int(text))
+    number = integer(text)
+    if not 2 <= number <= _MOST_SEEDS:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 2 to {_MOST_SEEDS}")
+    return range(number)
+
+
+_MOST_SEEDS = 10_000

@@ -1,0 +1,272 @@
+"""Whoever reads stdout or stderr may stop at any time; numbers and YAML may be huge."""
+
+from __future__ import annotations
+
+import errno
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from cmiei_hooks.cli import main
+from cmiei_hooks.cli.streams import readers_may_leave
+from cmiei_hooks.errors import CMIEIError
+
+ROOT = Path(__file__).parents[2]
+
+PROJECT = """
+import os, signal, time
+import torch
+from torch import nn
+
+class Model(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.classifier = nn.Linear(8, 3)
+    def forward(self, x):
+        return self.classifier(x)
+
+def model():
+    return Model()
+
+def loader():
+    print("a line of the user's")
+    return [torch.randn(5, 8)] * 2
+
+def waiting():
+    yield torch.randn(5, 8)
+    print("waiting", flush=True)
+    time.sleep(60)
+"""
+
+OPTIONS = "--model code_of_user:model --checkpoint c.pth --data code_of_user:loader "
+OPTIONS += "--head classifier --splits 5,3 --output out"
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "code_of_user.py").write_text(PROJECT)
+    torch.manual_seed(0)
+    torch.save(nn.ModuleDict({"classifier": nn.Linear(8, 3)}).state_dict(), "c.pth")
+    monkeypatch.setenv("PYTHONPATH", f"{ROOT}{os.pathsep}{tmp_path}")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    return tmp_path
+
+
+class Failing(io.StringIO):
+    """A stream whose writes, or whose last flush, fail."""
+
+    def __init__(self, error: Exception, *, late: bool = False) -> None:
+        super().__init__()
+        self.error, self.late = error, late
+
+    def write(self, text: str) -> int:
+        if not self.late:
+            raise self.error
+        return super().write(text)
+
+    def flush(self) -> None:
+        if self.late:
+            raise self.error
+
+
+GONE = [BrokenPipeError("closed"), OSError(errno.EBADF, "closed"), OSError(errno.EIO, "closed")]
+
+
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("error", GONE)
+@pytest.mark.parametrize("name", ["stdout", "stderr"])
+def test_a_closed_stream_takes_what_is_written(monkeypatch, name, error, late):
+    stream = Failing(error, late=late)
+    monkeypatch.setattr(sys, name, stream)
+    with readers_may_leave():
+        for _ in range(3):
+            print("text", file=getattr(sys, name))
+        getattr(sys, name).writelines(["a", "b"])
+        assert not getattr(sys, name).isatty()
+    assert getattr(sys, name) is stream
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_full_disk_is_told_for_stdout_alone(monkeypatch, late, golden):
+    full = OSError(errno.ENOSPC, "No space left on device")
+    monkeypatch.setattr(sys, "stderr", Failing(full, late=late))
+    with readers_may_leave():
+        print("text", file=sys.stderr)
+    monkeypatch.setattr(sys, "stdout", Failing(full, late=late))
+    behind = []
+    with pytest.raises(CMIEIError) as error, readers_may_leave():
+        print("text")
+        behind.append("a report is still written")
+    assert behind
+    golden(error.value)
+
+
+@pytest.mark.negative_control
+def test_without_it_these_errors_are_raised(monkeypatch):
+    for error in GONE:
+        monkeypatch.setattr(sys, "stdout", Failing(error))
+        with pytest.raises(OSError, match="closed"):
+            print("text")
+
+
+def test_a_character_that_cannot_be_encoded_is_still_an_error(monkeypatch):
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", stream)
+    with pytest.raises(UnicodeEncodeError), readers_may_leave():
+        print("é")
+    stream.close()
+    with readers_may_leave():
+        print("text")
+
+
+def test_there_may_be_no_stream_at_all(monkeypatch):
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, name, None)
+    with readers_may_leave():
+        print("text")
+        print("text", file=sys.stderr)
+    assert sys.stdout is None
+    assert sys.stderr is None
+
+
+def shell(command: str) -> subprocess.CompletedProcess[str]:
+    cmiei = f"{sys.executable} -m cmiei_hooks"
+    return subprocess.run(
+        ["bash", "-c", command.replace("cmiei", cmiei, 1)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def codes(command: str) -> tuple[int, str]:
+    """The exit code of the first command of a pipe, and everything on stderr."""
+    done = shell(f"{command}; exit ${{PIPESTATUS[0]}}")
+    return done.returncode, done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        (f"cmiei diagnose {OPTIONS} | head -1", 0),
+        (f"cmiei diagnose {OPTIONS} | true", 0),
+        (f"cmiei diagnose {OPTIONS} --fail-share 0.01 2>/dev/null | true", 1),
+        (f"cmiei diagnose {OPTIONS} >&-", 0),
+        (f"cmiei diagnose {OPTIONS} --fail-share 0.01 2>&-", 1),
+        (f"cmiei diagnose {OPTIONS} <&- >&- 2>&-", 0),
+        (f"cmiei diagnose {OPTIONS} --labels 7 2>&1 >&- | true", 3),
+        ("cmiei --help | true", 0),
+        ("cmiei diagnose --help | head -1", 0),
+        ("cmiei nonsense 2>&1 | true", 2),
+    ],
+)
+def test_a_command_whose_reader_leaves_ends_quietly_with_its_own_code(project, command, code):
+    assert codes(command) == (code, "")
+    if "diagnose --" not in command.replace("diagnose --help", "") or code == 3:
+        return
+    assert json.loads((project / "out" / "report.json").read_text())["n_samples"] == 10
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a file of Linux")
+def test_a_full_disk_under_stdout_is_one_message(project):
+    code, error = codes(f"cmiei diagnose {OPTIONS} > /dev/full")
+    assert code == 3
+    assert "standard output cannot be written to" in error
+    assert "Traceback" not in error
+    assert "Exception ignored" not in error
+    assert json.loads((project / "out" / "report.json").read_text())["n_samples"] == 10
+
+
+@pytest.mark.slow
+def test_ctrl_c_prints_one_line(project):
+    command = [sys.executable, "-m", "cmiei_hooks", "diagnose", *OPTIONS.split()]
+    command[command.index("code_of_user:loader")] = "code_of_user:waiting"
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a child inherits SIG_IGN
+    pipe = subprocess.PIPE
+    started = subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True)
+    signal.signal(signal.SIGINT, before)
+    assert started.stdout.readline() == "waiting\n"
+    started.send_signal(signal.SIGINT)
+    _, error = started.communicate(timeout=60)
+    assert started.returncode == 130
+    assert error == "cmiei diagnose: interrupted\n"
+
+
+@pytest.mark.parametrize("place", ["options", "parser", "message"])
+def test_ctrl_c_at_any_moment(project, monkeypatch, capsys, place):
+    from cmiei_hooks.cli import commands, diagnose
+
+    def pressed(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    if place == "options":
+        monkeypatch.setattr(diagnose, "configuration", pressed)
+    else:
+        monkeypatch.setattr(commands, "_parser" if place == "parser" else "_say", pressed)
+    assert main(["diagnose", "--model", "a:b"]) == 130
+    said = {"options": "cmiei diagnose: interrupted\n", "parser": "cmiei: interrupted\n"}
+    assert capsys.readouterr().err == said.get(place, "")
+
+
+DIGITS = "9" * 5000
+BOMB = "{a: &a [x, x, x, x, x, x, x, x, x], b: &b [*a, *a, *a, *a, *a, *a, *a, *a, *a], "
+BOMB += "c: &c [*b, *b, *b, *b, *b, *b, *b, *b, *b], d: &d [*c, *c, *c, *c, *c, *c, *c, *c, *c], "
+BOMB += "e: &e [*d, *d, *d, *d, *d, *d, *d, *d, *d], f: [*e, *e, *e, *e, *e, *e, *e, *e, *e]}"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *(
+            ["diagnose", *OPTIONS.split(), option, DIGITS]
+            for option in ("--seed", "--limit", "--dim", "--splits", "--logits", "--fail-share")
+        ),
+        *(
+            ["diagnose", *OPTIONS.split(), f"{option}=-{DIGITS}"]
+            for option in ("--labels", "--group-by")
+        ),
+        ["diagnose", *OPTIONS.split(), "--inputs", f"0,{DIGITS}"],
+        ["diagnose", *OPTIONS.split(), "--model-args", f"depth={DIGITS}"],
+        ["diagnose", *OPTIONS.split(), "--splits", f"a=5,b={DIGITS}"],
+        ["diagnose", *OPTIONS.split(), "K", DIGITS],
+        ["diagnose", *OPTIONS.split(), "ABS_THR", BOMB],
+        ["diagnose", *OPTIONS.split(), "--modalities", BOMB],
+        ["diagnose", *OPTIONS.split(), "--config", "bomb.yml"],
+        ["diagnose", *OPTIONS.split(), "--config", "digits.yml"],
+        ["demo", "--seed", DIGITS],
+        ["validate", "--train", "a:b", "--seeds", DIGITS],
+        ["validate", "--train", "a:b", "--seeds", DIGITS[:18]],
+        ["diagnose", *OPTIONS.split(), "--seed", DIGITS[:4000]],
+        ["validate", "--train", "a:b", "--first-seed", DIGITS],
+        ["validate", "--train", "a:b", "--jobs", DIGITS],
+        ["validate", "--train", "a:b", "--args", f"x={BOMB}"],
+        ["validate", "--train", "a:b", "K", DIGITS],
+    ],
+    ids=lambda words: " ".join([words[0], *words[-2:]])[:40],
+)
+def test_what_is_huge_is_a_usage_error_at_once(project, words, capsys):
+    (project / "bomb.yml").write_text(BOMB)
+    (project / "digits.yml").write_text(f"MODEL: {{C_MIEI: {{K: {DIGITS}}}}}")
+    before = time.process_time()
+    try:
+        code = main(words)
+    except SystemExit as error:
+        code = error.code
+    assert time.process_time() - before < 5
+    said = capsys.readouterr().err
+    assert code == 2, said[:300]
+    assert "Traceback" not in said
+    assert len(said.rpartition("error:")[2]) < 1000
