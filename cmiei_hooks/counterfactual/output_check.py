@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import Node
 from torch.utils.hooks import RemovableHandle
 
-from .._torch import exporting, in_backward, original, transform
+from .._torch import exporting, in_backward, is_fake, original, transform
 from ..errors import CMIEIError
 from ..fusion import Head, common_module, mapped, read_part, replaced, tensors, unwrapped
 from .autograd_graph import ancestors, layers_between
@@ -269,6 +269,8 @@ def _relation(tensor: Tensor, logits: Tensor) -> str:
     """How a tensor shows the logits; empty if it does not."""
     if tensor.device != logits.device or not logits.numel() or not tensor.numel():
         return ""
+    if tensor.is_meta or is_fake(tensor):
+        return ""  # there is nothing to compare
     z = logits.reshape(len(logits), -1).float()
     if tensor.dim() == 2 and len(tensor) == len(z) and tensor.shape[1] != z.shape[1]:
         x = tensor.float()

@@ -234,7 +234,9 @@ class Partition:
         got = f"shape {list(features.shape)}: {width} on axis {self.dim}"
         if self.width is None:
             rest = self.names[widths.index(None)]
-            return InputError(
+            # Nothing at all is left where a batch lacks the modality.
+            kind = MissingModalityError if width == self._least - 1 else InputError
+            return kind(
                 f"the input of the head has no column left for the modality {rest!r}",
                 got=f"{got}, which leaves {width} - {self._least - 1} = {width - self._least + 1}",
                 expected=self.arithmetic,

@@ -1,4 +1,4 @@
-"""State that a head keeps, copies, values at the limits, and sinks that fail."""
+"""State that a head keeps, copies, values at the limits, incomplete batches, and sinks."""
 
 from __future__ import annotations
 
@@ -257,3 +257,35 @@ def a_sink_may_remove_the_handle() -> int:
     box.append(attach(model, log=lambda r: box[0].remove() if r.event == "figures" else None))
     train(model)
     return box[0].step
+
+
+class Tokens(nn.Module):
+    """Five tokens of the first modality, and of the second as many as there are."""
+
+    def __init__(self, widths: tuple[int, ...]) -> None:
+        super().__init__()
+        self.encoder, self.head, self.widths = nn.Linear(4, 8), Pool(), list(widths)
+
+    def forward(self, x: Tensor, z: Tensor) -> Tensor:
+        first = self.encoder(x)[:, None].expand(-1, 5, -1)
+        rest = self.encoder(z)[:, None].expand(-1, self.widths.pop(0), -1)
+        return self.head(torch.cat([first, rest], 1))
+
+
+class Pool(nn.Linear):
+    def __init__(self) -> None:
+        super().__init__(8, CLASSES)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return super().forward(tokens.tanh().mean(1))
+
+
+ROWS = {"3, 7, 1": ((3, 7, 1), 0), "3, 0, 1": ((3, 0, 1), 1), "0, 3, 1": ((0, 3, 1), 1)}
+
+
+@situations("a missing modality", {name: (3, skipped) for name, (_, skipped) in ROWS.items()})
+def sequences_of_lengths(name: str) -> tuple[int, int]:
+    model = Tokens(ROWS[name][0])
+    handle = attach(model, splits=(5, None), dim=1)
+    train(model)
+    return handle.step, handle.skipped

@@ -268,6 +268,17 @@ def epochs_may_go_backwards() -> list[int]:
     return [record.epoch for record in records if record.event == "epoch"]
 
 
+@situation("tensors without values", (0, (4, CLASSES)))
+def meta_while_suspended() -> tuple[int, tuple[int, ...]]:
+    with torch.device("meta"):
+        model, x = Net(), torch.randn(4, 4)
+    handle = attach(model)
+    with handle.suspend():
+        out = model(x, x)
+    handle.remove()
+    return handle.step, tuple(out.shape)
+
+
 @situation("heads of other kinds", True)
 def frozen_batch_norm() -> bool:
     model = Net(nn.Sequential(nn.BatchNorm1d(WIDTH), nn.Linear(WIDTH, CLASSES)))
