@@ -32,6 +32,7 @@ __all__ = [
     "Region",
     "anything_compiled",
     "checkpointed_regions",
+    "compiling",
     "current_backward",
     "dropouts",
     "exporting",
@@ -309,6 +310,15 @@ def exporting() -> bool:
     """
     known = getattr(torch.compiler, "is_exporting", None)
     return known is not None and bool(torch.compiler.is_dynamo_compiling() and known())
+
+
+def compiling() -> bool:
+    """Whether Dynamo is reading this code, for ``torch.compile`` or for an export.
+
+    False where torch cannot tell (before 2.2).
+    """
+    known = getattr(torch.compiler, "is_dynamo_compiling", None)
+    return known is not None and bool(known())
 
 
 # Caches and compiled code

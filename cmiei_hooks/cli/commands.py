@@ -6,12 +6,13 @@ import argparse
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import nullcontext
 from types import ModuleType
 
 from rich.console import Console
 
 from ..errors import CMIEIError
-from . import demo, diagnose, validate
+from . import demo, diagnose, run, validate
 from .streams import readers_may_leave
 
 __all__ = ["main"]
@@ -22,6 +23,7 @@ USAGE, UNMEASURABLE, INTERRUPTED = 2, 3, 130
 _COMMANDS: dict[str, ModuleType] = {
     "diagnose": diagnose,
     "demo": demo,
+    "run": run,
     "validate": validate,
 }
 
@@ -32,9 +34,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     0: done. 1: a gate is closed. 2: the command line is wrong. 3: the model, checkpoint, data or
     head cannot be measured. 130: interrupted.
     """
+    words = list(sys.argv[1:] if argv is None else argv)
+    own, program = run.split_program(words)
     try:
-        with readers_may_leave():
-            return _run(argv)
+        # A program that is run has the streams that Python gives it.
+        with nullcontext() if program else readers_may_leave():
+            return _run(words, own, program)
     except CMIEIError as error:  # nobody may see it: stdout is full
         _say("", error)
         return UNMEASURABLE
@@ -42,12 +47,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return INTERRUPTED
 
 
-def _run(argv: Sequence[str] | None) -> int:
+def _run(words: list[str], own: list[str], program: list[str]) -> int:
     command = ""
     try:
-        args = _parser().parse_args(argv)
+        args = _parser().parse_args(own)
         command = args.command
-        args.words = list(sys.argv[1:] if argv is None else argv)  # the command in the report
+        args.words, args.program = words, program  # words: the command in the report
         code: int = _COMMANDS[command].run(args)
         return code
     except CMIEIError as error:

@@ -14,6 +14,8 @@ from ..settings import SECTION, Config, parse_value
 
 __all__ = [
     "add_arguments",
+    "add_head_arguments",
+    "add_setting_arguments",
     "configuration",
     "make_directory",
     "overrides",
@@ -50,39 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     model.add_argument(
         "--data", metavar="MODULE:FUNCTION", help="returns batches: inputs, or (inputs, labels)"
     )
-    model.add_argument(
-        "--head",
-        type=words,
-        metavar="NAME[,NAME...]",
-        help="fusion head, as in model.named_modules(); several names are a chain",
-    )
-    model.add_argument(
-        "--splits",
-        type=widths,
-        metavar="W,W,...",
-        help="widths of the modalities: 512,512,512, or with their names: audio=32,video=48; null "
-        "stands for the rest: null,196",
-    )
-    model.add_argument(
-        "--modalities",
-        type=_yaml,
-        metavar="YAML",
-        help="instead of --splits, where each modality is in the arguments of the head: "
-        "'{r: [0, 3], n: [1, 4], t: [2, 5]}'",
-    )
-    model.add_argument(
-        "--dim", type=int, default=-1, help="axis on which the modalities are concatenated (-1)"
-    )
-    model.add_argument(
-        "--logits",
-        type=_yaml,
-        metavar="YAML",
-        help="which part of the head's return value is the logits: an index or a key; for a chain "
-        "a list with one entry for each link: '[0, null, null]'",
-    )
-    model.add_argument(
-        "--names", type=words, metavar="N,N,...", help="names of the modalities: r,n,t"
-    )
+    add_head_arguments(model)
     model.add_argument(
         "--discover",
         action="store_true",
@@ -130,15 +100,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--features", metavar="FILE", help="audit the head alone, over a file of --save-features"
     )
     settings = parser.add_argument_group("settings")
-    settings.add_argument("--config", metavar="YAML", help="file with a section MODEL.C_MIEI")
-    settings.add_argument("--drop", choices=[*BASELINES], help="baseline for a modality (zero)")
-    settings.add_argument("--measure", choices=[*MEASURES], help="measure of influence (kl)")
-    settings.add_argument(
-        "opts",
-        nargs="*",
-        metavar="KEY VALUE",
-        help="settings that override all others: ABS_THR 0.05 REL_THR 1.5",
-    )
+    add_setting_arguments(settings)
     out = parser.add_argument_group("what comes out")
     out.add_argument(
         "--output", default="runs/audit", metavar="DIR", help="where the report goes (runs/audit)"
@@ -156,6 +118,56 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_share,
         metavar="SHARE",
         help="exit with 1 if a modality dominates more than this share of the samples",
+    )
+
+
+def add_head_arguments(group: argparse._ArgumentGroup) -> None:
+    """Where the head is, and which part of its input is which modality."""
+    group.add_argument(
+        "--head",
+        type=words,
+        metavar="NAME[,NAME...]",
+        help="fusion head, as in model.named_modules(); several names are a chain",
+    )
+    group.add_argument(
+        "--splits",
+        type=widths,
+        metavar="W,W,...",
+        help="widths of the modalities: 512,512,512, or with their names: audio=32,video=48; null "
+        "stands for the rest: null,196",
+    )
+    group.add_argument(
+        "--modalities",
+        type=_yaml,
+        metavar="YAML",
+        help="instead of --splits, where each modality is in the arguments of the head: "
+        "'{r: [0, 3], n: [1, 4], t: [2, 5]}'",
+    )
+    group.add_argument(
+        "--dim", type=int, default=-1, help="axis on which the modalities are concatenated (-1)"
+    )
+    group.add_argument(
+        "--logits",
+        type=_yaml,
+        metavar="YAML",
+        help="which part of the head's return value is the logits: an index or a key; for a chain "
+        "a list with one entry for each link: '[0, null, null]'",
+    )
+    group.add_argument(
+        "--names", type=words, metavar="N,N,...", help="names of the modalities: r,n,t"
+    )
+
+
+def add_setting_arguments(group: argparse._ArgumentGroup) -> None:
+    """The settings, and trailing ``KEY VALUE``."""
+    group.add_argument("--config", metavar="YAML", help="file with a section MODEL.C_MIEI")
+    group.add_argument("--drop", choices=[*BASELINES], help="baseline for a modality (zero)")
+    group.add_argument("--measure", choices=[*MEASURES], help="measure of influence (kl)")
+    group.add_argument(
+        "opts",
+        nargs="*",
+        metavar="KEY VALUE",
+        help="settings that override all others: ABS_THR 0.05 REL_THR 1.5",
     )
 
 
@@ -184,7 +196,7 @@ def configuration(args: argparse.Namespace) -> Config:
         argparse.ArgumentError: a key has no value.
     """
     options = ("drop", "measure", "head", "splits", "names", "seed")
-    given = {name: getattr(args, name) for name in options}
+    given = {name: getattr(args, name, None) for name in options}
     base = Config() if args.config is None else Config.load(args.config)
     known = {name: value for name, value in given.items() if value is not None}
     return base.override(**known).override(**overrides(args.opts))

@@ -6,6 +6,7 @@ every module's input and output change.
 
 from .api import discover
 from .head_input import HeadInput, attribute_head_input
+from .inputs import bare_model
 from .layout import listed
 from .report import Candidate, DiscoverReport, RuledOut
 from .trace import device_of
@@ -16,6 +17,7 @@ __all__ = [
     "HeadInput",
     "RuledOut",
     "attribute_head_input",
+    "bare_model",
     "device_of",
     "discover",
     "listed",

@@ -22,7 +22,7 @@ from .refusals import (
     refuse_non_module,
     refuse_replica,
 )
-from .suggestions import common_module
+from .suggestions import common_module, suggested_heads
 from .tensor_kinds import refuse_weights
 
 __all__ = [
@@ -61,6 +61,7 @@ __all__ = [
     "refuse_replica",
     "refuse_weights",
     "replaced",
+    "suggested_heads",
     "tensors",
     "training_branch",
     "training_mode",

@@ -1,0 +1,79 @@
+"""``discover`` on the model of a script, with the first batch that the script trains on."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from torch import nn
+from torch.utils.hooks import RemovableHandle
+
+from ..discovery import DiscoverReport, bare_model, discover
+from ..distributed import rank
+from ..errors import CMIEIError, InputError
+from .search import TrainingCalls
+
+__all__ = ["FirstBatch"]
+
+_MOST_TRIES = 8
+
+
+class _Stop(SystemExit):
+    """Ends the script: what was looked for is known."""
+
+
+class FirstBatch(TrainingCalls):
+    """Runs ``discover`` on what the script calls first, and then ends the script.
+
+    A module that ``discover`` cannot read, such as one that takes a whole batch with its labels, is
+    looked into: the modules that it calls are tried at the next batch.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.report: DiscoverReport | None = None
+        self.error: CMIEIError | None = None
+        """Why the first model that was tried cannot be read."""
+        self._open: RemovableHandle | None = None
+
+    def called(self, module: nn.Module, outermost: bool, trains: bool) -> None:
+        """Run ``discover`` after this call, since hooks on all modules get no keywords."""
+        if trains and self._open is None:
+            self._open = module.register_forward_hook(self._returned, with_kwargs=True)
+
+    def _returned(
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], _: Any
+    ) -> None:
+        if self._open is not None:
+            self._open.remove()
+            self._open = None
+        self.stop()
+        if rank() != 0:
+            raise _Stop(0)
+        try:
+            self.report = discover(module, *_inputs(module, args, kwargs))
+        except CMIEIError as error:
+            self.error = self.error or error
+        if self.report is not None or self.count >= _MOST_TRIES:
+            raise _Stop(0)
+        self.look_inside(module)
+        self.start()
+
+
+def _inputs(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
+    if not kwargs:
+        return args
+    try:
+        bound = inspect.signature(bare_model(module).forward).bind(*args, **kwargs)
+    except TypeError as error:
+        raise InputError(
+            "the arguments of the model have no names",
+            got=str(error),
+            expected="arguments that fit the signature of forward",
+            remedy="run cmiei_hooks.discover(model, *inputs) in Python",
+        ) from error
+    named = dict(bound.arguments)
+    for name, parameter in inspect.signature(bare_model(module).forward).parameters.items():
+        if parameter.kind is parameter.VAR_KEYWORD:
+            named |= named.pop(name, {})
+    return (named,)
