@@ -22,6 +22,7 @@ import torch.utils.checkpoint
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 from torch.nn.utils import parametrize
+from torch.utils.hooks import RemovableHandle
 
 from .errors import CMIEIError
 
@@ -31,6 +32,7 @@ __all__ = [
     "MissingNameError",
     "Region",
     "anything_compiled",
+    "before_every_call",
     "checkpointed_regions",
     "compiling",
     "current_backward",
@@ -494,6 +496,14 @@ def _hooks(module: nn.Module, hooks: str, with_kwargs: str) -> list[ForwardHook]
     marked = _attribute(module, with_kwargs, "tell which hooks take keywords")
     registered = _attribute(module, hooks, "read the hooks of a module")
     return [ForwardHook(key, hook, key in marked) for key, hook in registered.items()]
+
+
+def before_every_call(hook: Callable[[nn.Module, Any], None]) -> RemovableHandle:
+    """Register a forward pre-hook on all modules; it gets no keyword arguments.
+
+    Uses ``torch.nn.modules.module.register_module_forward_pre_hook``, which is public.
+    """
+    return nn.modules.module.register_module_forward_pre_hook(hook)
 
 
 def hooks_on_all_modules() -> bool:

@@ -111,6 +111,15 @@ def test_tensors_have_the_attributes():
     assert hasattr(made.detach().requires_grad_().relu().grad_fn, "_raw_saved_result")
 
 
+def test_compiled_code_is_told_from_other_code():
+    @torch.compile(backend="eager", fullgraph=True)
+    def function(x):
+        return x + 1 if _torch.compiling() else x
+
+    assert function(torch.zeros(1)).item() == 1.0
+    assert not _torch.compiling()
+
+
 def test_a_compiled_module_has_the_attribute():
     module = nn.Linear(2, 2)
     compiled = torch.compile(module, backend="eager")

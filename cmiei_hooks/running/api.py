@@ -192,7 +192,7 @@ class _Observer:
             if self.handle is not None:
                 self.handle.remove()
                 self._write(code)
-            elif rank() == 0:
+            elif self.search.count or not code:  # what failed before training has said why
                 _say(self.search.failure())
         except Exception as error:  # a device that failed, a full disk
             _say(error)

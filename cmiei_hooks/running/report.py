@@ -148,7 +148,10 @@ def in_sections(run: dict[str, Any]) -> Report:
         ),
         Section(
             "Substitution",
-            [_ratio(curve, run["act"]), run["reason"] and f"Nothing: {run['reason']}."],
+            [
+                _ratio(curve, run["act"]),
+                run["reason"] and f"Nothing was substituted: {run['reason']}.",
+            ],
         ),
         Section("How to reproduce this report", _provenance(run), folded=True),
     ]

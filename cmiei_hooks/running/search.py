@@ -6,15 +6,15 @@ import os
 import warnings
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.utils.hooks import RemovableHandle
 
-from .._torch import compiling, in_backward, transform
+from .._torch import anything_compiled, before_every_call, compiling, in_backward, transform
 from ..errors import CMIEIError
 from ..fusion import Head, suggested_heads, unwrapped
 
@@ -42,9 +42,6 @@ class _Modules:
         known = self._known.get(id(module))
         return known is not None and known() is module
 
-    def __iter__(self) -> Iterator[nn.Module]:
-        return (module for known in self._known.values() if (module := known()) is not None)
-
 
 class TrainingCalls(ABC):
     """Sees the training calls of a script, by a forward pre-hook on all modules.
@@ -67,7 +64,7 @@ class TrainingCalls(ABC):
         # Torch warns of any hook on all modules in the call of a compiled one. This one is taken
         # off before the model is compiled.
         warnings.filterwarnings("ignore", r"Using `torch\.compile\(module\)` when there are global")
-        self._hook = register_module_forward_pre_hook(self)
+        self._hook = before_every_call(self)
 
     def stop(self) -> None:
         """Remove the hook. It may be called again."""
@@ -132,20 +129,25 @@ class HeadSearch(TrainingCalls):
     ) -> None:
         super().__init__()
         self._locate, self._name, self._found, self._say = locate, name, found, say
-        self._without = _Modules()
+        self._without, self._remembered = _Modules(), _Modules()
+        self._called: list[_Called] = []
+        self._in_eval = False
 
     def called(self, module: nn.Module, outermost: bool, trains: bool) -> None:
-        """Attach if the module holds the head; give up waiting in silence after a while."""
+        """Report the module if it holds the head, and that the search takes long."""
         if outermost or module not in self._without:  # a script may change what it calls
             head = self._head_of(module)
-            if head is None:
-                self._without.add(module)
-            elif head.first.training:
+            if head is not None and head.first.training:
                 self.stop()
                 self._found(module)
                 return
-        if trains and self.count == _PATIENCE:
-            self._say(self.failure())
+            if head is None:
+                self._without.add(module)
+        self._in_eval = self._in_eval or (outermost and not module.training)
+        if trains:
+            self._remember(module)
+            if self.count == _PATIENCE:
+                self._say(self.failure())
 
     def _head_of(self, module: nn.Module) -> Head | None:
         paths = [path for path, _ in module.named_modules(remove_duplicate=False)]
@@ -156,39 +158,62 @@ class HeadSearch(TrainingCalls):
         except CMIEIError:
             return None
 
+    def _remember(self, module: nn.Module) -> None:
+        """Keep what there is to say of a module: when it is said, the module may be gone."""
+        if module in self._remembered or len(self._called) == _MOST_NAMED:
+            return
+        self._remembered.add(module)
+        size = sum(1 for _ in module.modules())
+        self._called.append(_Called(_described(module), size, self._why_not(module)))
+
+    def _why_not(self, module: nn.Module) -> CMIEIError:
+        try:
+            head = self._locate(module)
+        except CMIEIError as error:
+            return error.with_traceback(None)  # which would keep the module alive
+        return CMIEIError(
+            f"the head {self._name!r} is in eval mode",
+            got=f"{type(head.first).__name__}.training False",
+            expected="a head in training mode",
+            remedy="call model.train() before training",
+        )
+
     def failure(self) -> CMIEIError:
         """Why nothing is measured, as far as can be seen."""
-        seen = [module for module in self.outermost if any(True for _ in module.parameters())]
-        if not self.count or not seen:
+        if not self._called:
+            compiled = (
+                "; a call inside compiled code (model.compile(), a compiled function) is not seen "
+                "either: compile with torch.compile(model), or set TORCH_COMPILE_DISABLE=1"
+            )
             return CMIEIError(
                 "no training call was seen, so nothing was measured",
-                got=f"{len(seen)} modules with parameters called with gradient, none in training "
-                "mode",
+                got="calls in eval mode only" if self._in_eval else "no call with gradient",
                 expected=f"calls of a module that holds {self._name!r}, in training mode and with "
                 "gradient",
-                remedy="if the script starts other processes that train (mp.spawn, torchrun, "
-                "subprocess), start each of them with cmiei run: torchrun --no-python cmiei run",
+                remedy="processes that the script starts itself (mp.spawn, subprocess) are not "
+                "observed; start each rank by torchrun --no-python cmiei run ... -- SCRIPT"
+                + compiled
+                * anything_compiled(),
             )
-        model = max(seen, key=lambda module: sum(1 for _ in module.modules()))
-        calls = f"{self.count} training calls"
-        try:
-            head = self._locate(model)
-        except CMIEIError as error:
-            reason = error
-        else:
-            reason = CMIEIError(
-                f"the head {self._name!r} is in eval mode",
-                got=f"{type(head.first).__name__}.training False",
-                expected="a head in training mode",
-                remedy="call model.train() before training",
-            )
-        named = "; ".join(map(_described, seen[:_MOST_NAMED]))
+        calls = f"{self.count} training call" + "s" * (self.count != 1)
+        largest = max(self._called, key=lambda called: called.size).why_not
         return CMIEIError(
-            f"nothing is measured after {calls}: {reason.problem}",
-            got=f"{reason.got}; the script called {named}",
-            expected=reason.expected,
-            remedy=reason.remedy + "; name the head as in the module that the script calls",
+            f"nothing is measured after {calls}: {largest.problem}",
+            got=f"{largest.got}; the script called "
+            + "; ".join(called.described for called in self._called),
+            expected=largest.expected,
+            remedy=largest.remedy + "; name the head as in the module that the script calls",
         )
+
+
+@dataclass(frozen=True)
+class _Called:
+    """A module that a script trains, and that is not the one with the head."""
+
+    described: str
+    size: int
+    """The number of modules in it."""
+    why_not: CMIEIError
 
 
 def _described(module: nn.Module) -> str:

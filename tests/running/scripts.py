@@ -98,14 +98,90 @@ DDP = PLAIN.replace(
     1,
 )
 
-STARTS_ITS_RANKS = """
+_START_THE_OTHER = """
 import os
+import socket
 import subprocess
 import sys
 
-if "RANK" not in os.environ:
-    for name, value in {"WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": PORT}.items():
-        os.environ[name] = str(value)
+child = None
+if __name__ == "__main__" and "RANK" not in os.environ:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    os.environ.update(WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
     child = subprocess.Popen([sys.executable, *sys.argv], env={**os.environ, "RANK": "1"})
     os.environ["RANK"] = "0"
-""" + DDP.replace("    main()\n", "    main()\n    sys.exit(child.wait() if RANK0 else 0)\n")
+"""
+STARTS_ITS_RANKS = _START_THE_OTHER + DDP + "    sys.exit(child.wait() if child else 0)\n"
+"""Starts its second rank as Lightning does: the same script, by Python."""
+
+LIGHTNING = PLAIN.replace(
+    "def main():",
+    """class Task(L.LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.model = Model()
+
+    def training_step(self, batch, _):
+        a, v, y = batch
+        return nn.functional.cross_entropy(self.model(a, v), y)
+
+    def validation_step(self, batch, _):
+        self.model(batch[0], batch[1])
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), 0.1)
+
+
+def main():
+    ranks = int(sys.argv[1])
+    torch.manual_seed(0)
+    task = Task()
+    trainer = L.Trainer(
+        max_epochs=2, val_check_interval=0.5, accelerator="cpu", devices=ranks,
+        strategy="ddp" if ranks > 1 else "auto", logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False,
+    )
+    trainer.fit(task, DataLoader(Data(), 8, shuffle=True), DataLoader(Data(), 16))
+    if trainer.is_global_zero:
+        torch.save(task.model.state_dict(), "weights.pt")
+
+
+def plain():""",
+).replace("import torch\n", "import lightning as L\nimport torch\n", 1)
+"""Lightning, with two validations in each epoch, on as many ranks as the first argument says."""
+
+TRANSFORMERS = PLAIN.replace(
+    "def main():",
+    """class WithLoss(Model):
+    def forward(self, a, v, labels):
+        logits = super().forward(a, v)
+        return {"loss": nn.functional.cross_entropy(logits, labels), "logits": logits}
+
+
+def collated(rows):
+    a, v, y = zip(*rows)
+    return {"a": torch.stack(a), "v": torch.stack(v), "labels": torch.tensor(y)}
+
+
+def main():
+    torch.manual_seed(0)
+    model = WithLoss()
+    arguments = TrainingArguments(
+        "trainer", num_train_epochs=2, per_device_train_batch_size=8, use_cpu=True, report_to=[],
+        eval_strategy="steps", eval_steps=3, save_strategy="no", remove_unused_columns=False,
+        disable_tqdm=True,
+    )
+    trainer = Trainer(
+        model, arguments, data_collator=collated, train_dataset=Data(), eval_dataset=Data()
+    )
+    trainer.train()
+    torch.save(model.state_dict(), "weights.pt")
+
+
+def plain():""",
+).replace(
+    "import torch\n", "import torch\nfrom transformers import Trainer, TrainingArguments\n", 1
+)
+"""The Trainer of transformers, with an evaluation every three steps."""

@@ -1,0 +1,320 @@
+"""``cmiei run``: scripts that nobody edited, each compared with the same script run by Python."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import scripts
+import torch
+
+from cmiei_hooks.cli import main
+
+ROOT = Path(__file__).parents[2]
+HEAD = ["--head", "classifier", "--splits", "4,3", "--names", "audio,video"]
+COMMAND = [sys.executable, "-m", "cmiei_hooks", "run"]
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+
+pytestmark = pytest.mark.slow
+
+
+@dataclass
+class Ended:
+    code: int
+    out: list[str]
+    """The lines on stdout that are the script's own."""
+    log: list[str]
+    err: str
+
+
+def execute(words: list[str], directory: Path) -> Ended:
+    done = subprocess.run(
+        words,
+        cwd=directory,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    lines = done.stdout.splitlines()
+    ours = [line for line in lines if line.startswith("C-MIEI")]
+    return Ended(done.returncode, [x for x in lines if x not in ours], ours, done.stderr)
+
+
+def both(tmp_path, script, *words, options=(), module=(), name="train.py") -> tuple[Ended, Ended]:
+    """The ends of a script in two directories: without and with ``cmiei run``."""
+    ends = []
+    for kind, start in (
+        ("without", [sys.executable]),
+        ("with", [*COMMAND, *HEAD, "--output", "report", *options, "K", "1", "--"]),
+    ):
+        directory = tmp_path / kind / "work"
+        (directory / name).parent.mkdir(parents=True)
+        (directory / name).write_text(script)
+        ends.append(execute([*start, *(module or [name]), *words], directory))
+    without, with_run = ends
+    # The directories differ by their name.
+    with_run.out = [
+        line.replace(f"{tmp_path}/with", f"{tmp_path}/without") for line in with_run.out
+    ]
+    return without, with_run
+
+
+def weights(tmp_path, kind, name="weights.pt"):
+    return torch.load(tmp_path / kind / "work" / name, weights_only=True)
+
+
+def same_weights(tmp_path, name="weights.pt") -> bool:
+    without, with_run = (weights(tmp_path, kind, name) for kind in ("without", "with"))
+    assert list(without) == list(with_run)
+    return all(torch.equal(value, with_run[key]) for key, value in without.items())
+
+
+def report(tmp_path) -> dict:
+    return json.loads((tmp_path / "with/work/report/report.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("script", "code"),
+    [
+        (scripts.PLAIN, 0),
+        (scripts.SAVES_THE_MODEL, 0),
+        (scripts.FAILS, 1),
+        (scripts.INTERRUPTED, 130),
+        (scripts.EXITS, 7),
+        (scripts.EXITS_WITH_WORDS, 1),
+    ],
+    ids=["plain", "saves the model", "fails", "interrupted", "exits", "exits with words"],
+)
+def test_weights_output_and_exit_code_are_those_of_the_script_alone(tmp_path, script, code):
+    without, with_run = both(tmp_path, script)
+    assert same_weights(tmp_path)
+    assert with_run.out == without.out
+    assert with_run.code == code
+    assert without.code in (code, -2)  # Python itself ends by the signal
+    assert with_run.err.replace("/with/", "/without/") == without.err
+    found = report(tmp_path)
+    assert found["totals"] == {"steps": 12, "estimates": 12, "samples": 192, "substituted": 0}
+    assert found["exit_code"] == code
+    assert (tmp_path / "with/work/report/report.html").read_text().count("<svg role") == 3
+    steps = (tmp_path / "with/work/report/steps.jsonl").read_text().splitlines()
+    assert [json.loads(line)["event"] for line in steps] == ["start", "figures", "end"]
+
+
+@pytest.mark.negative_control
+def test_acting_changes_the_weights(tmp_path):
+    options = ["--act", "--warmup-steps", "2", "ABS_THR", "0", "REL_THR", "0"]
+    both(tmp_path, scripts.PLAIN, options=options)
+    assert not same_weights(tmp_path)
+    assert report(tmp_path)["totals"]["substituted"] == 10 * 8
+
+
+def test_epochs_are_counted_in_steps(tmp_path):
+    options = ["--act", "--epoch-length", "4", "ABS_THR", "0", "REL_THR", "0", "WARMUP_EPOCHS", "1"]
+    both(tmp_path, scripts.PLAIN, options=options)
+    found = report(tmp_path)
+    assert [(p["epoch"], p["C_MIEI_Ratio"]) for p in found["curve"]] == [(0, 0), (1, 0.5), (2, 0.5)]
+
+
+def test_settings_that_would_act_only_observe(tmp_path):
+    file = tmp_path / "acts.yml"
+    file.write_text("{WARMUP_EPOCHS: 0, SAMPLE_LEVEL: false, ABS_THR: 0, REL_THR: 0, END_EPOCH: 9}")
+    both(tmp_path, scripts.PLAIN, options=["--config", str(file)])
+    assert same_weights(tmp_path)
+    assert report(tmp_path)["settings"]["P_MAX"] == 0
+
+
+def test_spawned_workers_neither_attach_nor_miss_the_classes_of_the_script(tmp_path):
+    without, with_run = both(tmp_path, scripts.PLAIN, "--workers", "2", "--epochs", "1")
+    assert same_weights(tmp_path)
+    assert with_run.out == without.out
+    assert [line.split(" | ")[0] for line in with_run.log].count("C-MIEI attached") == 1
+
+
+def test_a_forked_process_writes_nothing(tmp_path):
+    _, with_run = both(tmp_path, scripts.FORKS)
+    assert with_run.code == 0
+    assert sum("ended after" in line for line in with_run.log) == 1
+    assert report(tmp_path)["totals"]["steps"] == 13
+
+
+def test_a_module_of_a_package(tmp_path):
+    module = ["-m", "package.train"]
+    without, with_run = both(tmp_path, scripts.PLAIN, module=module, name="package/train.py")
+    assert same_weights(tmp_path)
+    assert with_run.out == without.out
+    assert any("package.train" in line for line in with_run.out)
+
+
+def test_two_ranks_under_torchrun(tmp_path):
+    for kind, start in (
+        ("without", [*TORCHRUN]),
+        ("with", [*TORCHRUN, "--no-python", *COMMAND, *HEAD, "--output", "report", "K", "1", "--"]),
+    ):
+        directory = tmp_path / kind / "work"
+        directory.mkdir(parents=True)
+        (directory / "train.py").write_text(scripts.DDP)
+        done = execute([*start, "train.py"], directory)
+        assert done.code == 0, done.err
+    assert same_weights(tmp_path, "rank0.pt")
+    assert same_weights(tmp_path, "rank1.pt")
+    assert sum("ended after 12 steps" in line for line in done.log) == 1
+    assert report(tmp_path)["totals"]["samples"] == 192
+
+
+def test_a_script_that_starts_its_ranks_is_observed_on_rank_0_and_told_so(tmp_path, golden):
+    _, with_run = both(tmp_path, scripts.STARTS_ITS_RANKS)
+    assert with_run.code == 0, with_run.err
+    assert same_weights(tmp_path, "rank0.pt")
+    assert same_weights(tmp_path, "rank1.pt")
+    assert report(tmp_path)["totals"]["samples"] == 192
+    golden(with_run.err[with_run.err.index("cmiei run:") :])
+
+
+def test_a_script_that_never_trains(tmp_path, golden):
+    _, with_run = both(tmp_path, "print('nothing')")
+    assert with_run.code == 0
+    assert with_run.out == ["nothing"]
+    golden(with_run.err)
+
+
+def test_a_model_that_trains_in_a_spawned_process_is_not_observed_and_this_is_said(tmp_path):
+    spawns = "torch.multiprocessing.spawn(work)"
+    script = scripts.PLAIN.replace("    main()\n", f"    {spawns}\n")
+    script = script.replace("if __name__", "def work(_):\n    main()\n\n\nif __name__")
+    _, with_run = both(tmp_path, script, "--epochs", "1")
+    assert with_run.code == 0
+    assert same_weights(tmp_path)
+    assert with_run.log == []
+    assert "mp.spawn" in with_run.err
+
+
+def test_a_head_that_is_not_found_is_reported_while_the_script_runs(tmp_path, golden):
+    script = scripts.PLAIN.replace("print(f", "print(flush=True, *[f").replace(
+        ':.9f}")', ':.9f}"])'
+    )
+    directory = tmp_path / "work"
+    directory.mkdir()
+    (directory / "train.py").write_text(script)
+    words = [*COMMAND, "--head", "clasifier", "--splits", "4,3", "--", "train.py"]
+    done = subprocess.run(
+        [*words, "--epochs", "20"],
+        cwd=directory,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=True,
+    )
+    lines = done.stdout.splitlines()
+    said = next(i for i, line in enumerate(lines) if "after 50 training calls" in line)
+    assert lines[said - 1].startswith("epoch 11 ")
+    assert lines[said + 4].startswith("epoch 12 ")
+    golden("\n".join(lines[said : said + 4]))
+
+
+def test_discover_prints_the_lines_and_stops_at_the_first_batch(tmp_path):
+    (tmp_path / "train.py").write_text(scripts.PLAIN)
+    done = execute([*COMMAND, "--discover", "--", "train.py"], tmp_path)
+    assert done.code == 0, done.err
+    assert done.out[-1].startswith('cmiei_hooks.attach(model, head="classifier", splits=[4, 3]')
+    assert not any(line.startswith("epoch 0") for line in done.out)
+    assert not (tmp_path / "weights.pt").exists()
+
+
+def test_discover_looks_into_a_model_whose_batch_it_cannot_read(tmp_path):
+    task = """
+    class Task(nn.Module):
+        def __init__(self, model):
+            super().__init__()
+            self.model = model
+
+        def forward(self, batch):
+            return self.model(*batch())
+
+
+    def main():"""
+    script = scripts.PLAIN.replace("def main():", textwrap.dedent(task).lstrip())
+    script = script.replace(
+        "    model, criterion = Model()", "    model, criterion = Task(Model())"
+    )
+    (tmp_path / "train.py").write_text(script.replace("model(a, v)", "model(lambda: (a, v))"))
+    done = execute([*COMMAND, "--discover", "--", "train.py"], tmp_path)
+    assert done.code == 0, done.err
+    assert done.out[-1].startswith('cmiei_hooks.attach(model, head="classifier", splits=[4, 3]')
+
+
+def test_discover_of_a_script_without_training_is_refused(tmp_path, golden):
+    (tmp_path / "train.py").write_text("")
+    done = execute([*COMMAND, "--discover", "--", "train.py"], tmp_path)
+    assert done.code == 3
+    golden(done.err)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["run", *HEAD],
+        ["run", *HEAD, "--", "-m"],
+        ["run", *HEAD, "--", "no.py"],
+        ["run", *HEAD, "--", "python", "train.py"],
+        ["run", "--", "train.py"],
+        ["run", *HEAD, "P_MAX", "0.3", "--", "train.py"],
+        ["run", *HEAD, "--warmup-steps", "5", "--", "train.py"],
+        ["run", *HEAD, "--act", "--", "train.py"],
+        ["run", *HEAD, "--act", "--warmup-steps", "5", "END_EPOCH", "3", "--", "train.py"],
+        ["run", *HEAD, "K", "--", "train.py"],
+    ],
+    ids=" ".join,
+)
+def test_a_wrong_command_line_runs_nothing(words, tmp_path, monkeypatch, capsys, golden):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "train.py").write_text("raise SystemError")
+    assert main(words) == 2
+    golden(capsys.readouterr().err)
+
+
+def needs(library: str) -> None:
+    """Skip without importing it here: it takes seconds, and only the script needs it."""
+    if importlib.util.find_spec(library) is None:
+        pytest.skip(f"{library} is not installed (extra frameworks)")
+
+
+def test_lightning_with_two_validations_an_epoch(tmp_path):
+    needs("lightning")
+    _, with_run = both(tmp_path, scripts.LIGHTNING, "1")
+    assert with_run.code == 0, with_run.err
+    assert same_weights(tmp_path)
+    assert report(tmp_path)["totals"]["steps"] == 16
+
+
+def test_lightning_ddp_is_observed_on_rank_0_and_told_so(tmp_path):
+    needs("lightning")
+    _, with_run = both(tmp_path, scripts.LIGHTNING, "2")
+    assert with_run.code == 0, with_run.err
+    assert same_weights(tmp_path)
+    assert report(tmp_path)["totals"]["steps"] == 8
+    assert "the script has started the other ranks itself" in with_run.err
+
+
+def test_lightning_ddp_is_refused_if_only_rank_0_would_act(tmp_path):
+    needs("lightning")
+    _, with_run = both(tmp_path, scripts.LIGHTNING, "2", options=["--act", "--warmup-steps", "0"])
+    assert with_run.code != 0
+    assert "the script has started the other ranks itself" in with_run.err
+
+
+def test_transformers_with_an_evaluation_every_three_steps(tmp_path):
+    needs("transformers")
+    _, with_run = both(tmp_path, scripts.TRANSFORMERS)
+    assert with_run.code == 0, with_run.err
+    assert same_weights(tmp_path)
+    assert report(tmp_path)["totals"]["steps"] == 16
