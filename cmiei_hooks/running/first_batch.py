@@ -11,7 +11,7 @@ from torch.utils.hooks import RemovableHandle
 from ..discovery import DiscoverReport, bare_model, discover
 from ..distributed import rank
 from ..errors import CMIEIError, InputError
-from .search import TrainingCalls
+from .search import Modules, TrainingCalls
 
 __all__ = ["FirstBatch"]
 
@@ -35,10 +35,11 @@ class FirstBatch(TrainingCalls):
         self.error: CMIEIError | None = None
         """Why the first model that was tried cannot be read."""
         self._open: RemovableHandle | None = None
+        self._tried = Modules()
 
     def called(self, module: nn.Module, outermost: bool, trains: bool) -> None:
         """Run ``discover`` after this call, since hooks on all modules get no keywords."""
-        if trains and self._open is None:
+        if trains and self._open is None and module not in self._tried:
             self._open = module.register_forward_hook(self._returned, with_kwargs=True)
 
     def _returned(
@@ -56,6 +57,7 @@ class FirstBatch(TrainingCalls):
             self.error = self.error or error
         if self.report is not None or self.count >= _MOST_TRIES:
             raise _Stop(0)
+        self._tried.add(module)
         self.look_inside(module)
         self.start()
 

@@ -18,7 +18,7 @@ from .._torch import anything_compiled, before_every_call, compiling, in_backwar
 from ..errors import CMIEIError
 from ..fusion import Head, suggested_heads, unwrapped
 
-__all__ = ["HeadSearch", "TrainingCalls"]
+__all__ = ["HeadSearch", "Modules", "TrainingCalls"]
 
 _PATIENCE = 50
 """After this many training calls without the head the user is told."""
@@ -26,16 +26,18 @@ _PATIENCE = 50
 _MOST_NAMED = 4
 
 
-class _Modules:
+class Modules:
     """A set of modules by identity, that keeps none of them alive."""
 
     def __init__(self) -> None:
         self._known: dict[int, weakref.ref[nn.Module]] = {}
 
     def add(self, module: nn.Module) -> None:
+        """Put a module in."""
         self._known[id(module)] = weakref.ref(module)
 
     def discard(self, module: nn.Module) -> None:
+        """Take a module out, if it is in."""
         self._known.pop(id(module), None)
 
     def __contains__(self, module: nn.Module) -> bool:
@@ -53,9 +55,9 @@ class TrainingCalls(ABC):
     def __init__(self) -> None:
         self.count = 0
         """The number of outermost training calls so far."""
-        self.outermost = _Modules()
+        self.outermost = Modules()
         """The modules that the script itself has called."""
-        self._below = _Modules()
+        self._below = Modules()
         self._process = os.getpid()
         self._hook: RemovableHandle | None = None
 
@@ -129,7 +131,7 @@ class HeadSearch(TrainingCalls):
     ) -> None:
         super().__init__()
         self._locate, self._name, self._found, self._say = locate, name, found, say
-        self._without, self._remembered = _Modules(), _Modules()
+        self._without, self._remembered = Modules(), Modules()
         self._called: list[_Called] = []
         self._in_eval = False
 
