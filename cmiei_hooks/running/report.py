@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..functional import UNITS
 from ..logs import LogRecord
+from ..measures import UNITS
 from ..reporting import (
     Card,
     Code,
