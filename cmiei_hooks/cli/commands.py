@@ -35,11 +35,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     head cannot be measured. 130: interrupted.
     """
     words = list(sys.argv[1:] if argv is None else argv)
-    # The program of cmiei run has the standard files as Python would give them to it.
-    streams = nullcontext() if words[:1] == ["run"] else readers_may_leave()
+    own, program = run.split_program(words)
     try:
-        with streams:
-            return _run(words)
+        # A program that is run has the streams that Python gives it.
+        with nullcontext() if program else readers_may_leave():
+            return _run(words, own, program)
     except CMIEIError as error:  # nobody may see it: stdout is full
         _say("", error)
         return UNMEASURABLE
@@ -47,10 +47,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return INTERRUPTED
 
 
-def _run(words: list[str]) -> int:
+def _run(words: list[str], own: list[str], program: list[str]) -> int:
     command = ""
     try:
-        own, program = run.split_program(words)
         args = _parser().parse_args(own)
         command = args.command
         args.words, args.program = words, program  # words: the command in the report
