@@ -223,6 +223,12 @@ def test_what_cannot_be_printed_changes_neither_the_report_nor_the_exit_code(
     assert read(project)["n_samples"] == 10
 
 
+def test_a_full_disk_behind_stdout_is_said_and_leaves_the_report(project, monkeypatch):
+    monkeypatch.setattr(sys, "stdout", Closed(OSError(errno.ENOSPC, "the disk is full")))
+    assert main(arguments()) == 3
+    assert read(project)["n_samples"] == 10
+
+
 def test_inputs_and_weights_are_chosen_by_their_options(project):
     import their_code
 
