@@ -49,18 +49,23 @@ def execute(words: list[str], directory: Path) -> Ended:
     return Ended(done.returncode, [x for x in lines if x not in ours], ours, done.stderr)
 
 
+def run_with(tmp_path, script, *words, options=(), module=(), name="train.py") -> Ended:
+    """The end of a script under ``cmiei run``."""
+    start = [*COMMAND, *HEAD, "--output", "report", *options, "K", "1", "--"]
+    return run_script(tmp_path / "with/work", script, [*start, *(module or [name]), *words], name)
+
+
+def run_script(directory: Path, script: str, words: list[str], name: str = "train.py") -> Ended:
+    (directory / name).parent.mkdir(parents=True)
+    (directory / name).write_text(script)
+    return execute(words, directory)
+
+
 def both(tmp_path, script, *words, options=(), module=(), name="train.py") -> tuple[Ended, Ended]:
     """The ends of a script in two directories: without and with ``cmiei run``."""
-    ends = []
-    for kind, start in (
-        ("without", [sys.executable]),
-        ("with", [*COMMAND, *HEAD, "--output", "report", *options, "K", "1", "--"]),
-    ):
-        directory = tmp_path / kind / "work"
-        (directory / name).parent.mkdir(parents=True)
-        (directory / name).write_text(script)
-        ends.append(execute([*start, *(module or [name]), *words], directory))
-    without, with_run = ends
+    start = [sys.executable, *(module or [name]), *words]
+    without = run_script(tmp_path / "without/work", script, start, name)
+    with_run = run_with(tmp_path, script, *words, options=options, module=module, name=name)
     # The directories differ by their name.
     with_run.out = [
         line.replace(f"{tmp_path}/with", f"{tmp_path}/without") for line in with_run.out
@@ -90,9 +95,8 @@ def report(tmp_path) -> dict:
         (scripts.FAILS, 1),
         (scripts.INTERRUPTED, 130),
         (scripts.EXITS, 7),
-        (scripts.EXITS_WITH_WORDS, 1),
     ],
-    ids=["plain", "saves the model", "fails", "interrupted", "exits", "exits with words"],
+    ids=["plain", "saves the model", "fails", "interrupted", "exits"],
 )
 def test_weights_output_and_exit_code_are_those_of_the_script_alone(tmp_path, script, code):
     without, with_run = both(tmp_path, script)
@@ -110,25 +114,36 @@ def test_weights_output_and_exit_code_are_those_of_the_script_alone(tmp_path, sc
     assert [json.loads(line)["event"] for line in steps] == ["start", "figures", "end"]
 
 
+@pytest.fixture
+def plain(once, tmp_path) -> Path:
+    """The directory of the test, with the plain script trained without ``cmiei run``."""
+
+    def train(folder: Path) -> None:
+        run_script(folder / "work", scripts.PLAIN, [sys.executable, "train.py"])
+
+    (tmp_path / "without").symlink_to(once("script without cmiei run", train))
+    return tmp_path
+
+
 @pytest.mark.negative_control
-def test_acting_changes_the_weights(tmp_path):
+def test_acting_changes_the_weights(plain, tmp_path):
     options = ["--act", "--warmup-steps", "2", "ABS_THR", "0", "REL_THR", "0"]
-    both(tmp_path, scripts.PLAIN, options=options)
+    run_with(tmp_path, scripts.PLAIN, options=options)
     assert not same_weights(tmp_path)
     assert report(tmp_path)["totals"]["substituted"] == 10 * 8
 
 
 def test_epochs_are_counted_in_steps(tmp_path):
     options = ["--act", "--epoch-length", "4", "ABS_THR", "0", "REL_THR", "0", "WARMUP_EPOCHS", "1"]
-    both(tmp_path, scripts.PLAIN, options=options)
+    run_with(tmp_path, scripts.PLAIN, options=options)
     found = report(tmp_path)
     assert [(p["epoch"], p["C_MIEI_Ratio"]) for p in found["curve"]] == [(0, 0), (1, 0.5), (2, 0.5)]
 
 
-def test_settings_that_would_act_only_observe(tmp_path):
+def test_settings_that_would_act_only_observe(plain, tmp_path):
     file = tmp_path / "acts.yml"
     file.write_text("{WARMUP_EPOCHS: 0, SAMPLE_LEVEL: false, ABS_THR: 0, REL_THR: 0, END_EPOCH: 9}")
-    both(tmp_path, scripts.PLAIN, options=["--config", str(file)])
+    run_with(tmp_path, scripts.PLAIN, options=["--config", str(file)])
     assert same_weights(tmp_path)
     assert report(tmp_path)["settings"]["P_MAX"] == 0
 
@@ -141,7 +156,7 @@ def test_spawned_workers_neither_attach_nor_miss_the_classes_of_the_script(tmp_p
 
 
 def test_a_forked_process_writes_nothing(tmp_path):
-    _, with_run = both(tmp_path, scripts.FORKS)
+    with_run = run_with(tmp_path, scripts.FORKS)
     assert with_run.code == 0
     assert sum("ended after" in line for line in with_run.log) == 1
     assert report(tmp_path)["totals"]["steps"] == 13
@@ -181,7 +196,7 @@ def test_a_script_that_starts_its_ranks_is_observed_on_rank_0_and_told_so(tmp_pa
 
 
 def test_a_script_that_never_trains(tmp_path, golden):
-    _, with_run = both(tmp_path, "print('nothing')")
+    with_run = run_with(tmp_path, "print('nothing')")
     assert with_run.code == 0
     assert with_run.out == ["nothing"]
     golden(with_run.err)
@@ -308,7 +323,7 @@ def test_lightning_ddp_is_observed_on_rank_0_and_told_so(tmp_path):
 
 def test_lightning_ddp_is_refused_if_only_rank_0_would_act(tmp_path):
     needs("lightning")
-    _, with_run = both(tmp_path, scripts.LIGHTNING, "2", options=["--act", "--warmup-steps", "0"])
+    with_run = run_with(tmp_path, scripts.LIGHTNING, "2", options=["--act", "--warmup-steps", "0"])
     assert with_run.code != 0
     assert "the script has started the other ranks itself" in with_run.err
 

@@ -80,7 +80,6 @@ SAVES_THE_MODEL = ending(
 FAILS = ending('raise RuntimeError("out of luck")')
 INTERRUPTED = ending("raise KeyboardInterrupt")
 EXITS = ending("sys.exit(7)")
-EXITS_WITH_WORDS = ending('sys.exit("words")')
 FORKS = ending(
     "import os; pid = os.fork(); "
     "model(torch.randn(4, 6), torch.randn(4, 5)).sum().backward(); "
