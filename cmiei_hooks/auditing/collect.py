@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import Any
 
@@ -112,8 +112,14 @@ def device_of(model: nn.Module) -> torch.device:
 def _running(model: nn.Module, device: torch.device, options: AuditOptions) -> Iterator[None]:
     mode = training_branch if options.in_training_branch else eval_mode
     autocast = torch.autocast(device.type) if options.amp else contextlib.nullcontext()
-    with mode(model), isolated(model, device), paused(model), autocast:
+    with mode(model), isolated(model, device), paused(model), _eager(), autocast:
         yield
+
+
+def _eager() -> AbstractContextManager[object]:
+    """Compiled code runs as if it were not compiled (since torch 2.6): it ignores later hooks."""
+    set_stance = getattr(torch.compiler, "set_stance", None)
+    return contextlib.nullcontext() if set_stance is None else set_stance("force_eager")
 
 
 def _call(model: nn.Module, batch: Batch, forward: Forward | None) -> None:

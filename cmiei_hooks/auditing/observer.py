@@ -166,23 +166,23 @@ class Observer:
         try:
             captured = one.saved.restored(self.head, self.device)
             with one.saved.running(captured.device):
-                again = logits_of(self.head, captured)
-                if not (self.found.drew or again.agree(one.logits)):
-                    raise RuntimeError("it returns other logits than in the model")
-        except torch.cuda.OutOfMemoryError:
+                return self._completed(one, captured, reference, others)
+        except (InputError, torch.cuda.OutOfMemoryError):
             raise
         except Exception as error:  # FSDP keeps the weights away, the model sets an attribute, ...
             self.found.not_repeated = (str(error).splitlines() or [type(error).__name__])[0]
             if one.samples is None:
                 raise _not_repeated(self.head, self.found.not_repeated) from error
             return one.samples
-        with one.saved.running(captured.device):
-            return self._completed(one, captured, reference, others)
 
     def _completed(
         self, one: _Waiting, captured: Captured, reference: Reference, others: Tensor
     ) -> Samples:
-        """The samples with all baselines."""
+        """The samples with all baselines.
+
+        Raises:
+            RuntimeError: the logits are not those of the model's own call.
+        """
         samples = one.samples
         if not reference.knows(captured):
             if samples is None:
@@ -195,8 +195,10 @@ class Observer:
             samples = self._observed(captured, one.saved, mean)
         instead = {"zero": None, "mean": mean, "permuted": reference.other(captured, others)}
         rest = {name: new for name, new in instead.items() if name not in samples.baselines}
-        found = dict(zip(rest, influence_of(self.head, captured, [*rest.values()]), strict=True))
-        known = samples.baselines | found
+        logits, found = influence_of(self.head, captured, [*rest.values()])
+        if not (self.found.drew or logits.agree(one.logits)):
+            raise RuntimeError("it returns other logits than in the model")
+        known = samples.baselines | dict(zip(rest, found, strict=True))
         return dataclasses.replace(samples, baselines={name: known[name] for name in instead})
 
     def _observed(

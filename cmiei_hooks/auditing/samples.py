@@ -176,8 +176,10 @@ def observe(
     return _on_cpu(samples)
 
 
-def influence_of(head: Head, captured: Captured, instead: Sequence[Instead]) -> list[Tensor]:
-    """For each baseline the influence ``[B, M]``, on the CPU."""
+def influence_of(
+    head: Head, captured: Captured, instead: Sequence[Instead]
+) -> tuple[Logits, list[Tensor]]:
+    """The complete logits, and for each baseline the influence ``[B, M]``, on the CPU."""
     modalities = range(len(captured.groups))
     with reruns(head, captured) as logits_with:
         complete = logits_with({})
@@ -185,7 +187,7 @@ def influence_of(head: Head, captured: Captured, instead: Sequence[Instead]) -> 
         for one in instead:
             without = torch.stack([logits_with({m: _change(captured, one, m)}) for m in modalities])
             found.append(counterfactual_influence(complete, without, head.measure).cpu())
-    return found
+    return Logits.of(complete), found
 
 
 def logits_of(head: Head, captured: Captured) -> Logits:

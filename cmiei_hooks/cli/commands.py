@@ -12,8 +12,8 @@ from types import ModuleType
 from rich.console import Console
 
 from ..errors import CMIEIError
+from ..reporting import readers_may_leave
 from . import demo, diagnose, run, validate
-from .streams import readers_may_leave
 
 __all__ = ["main"]
 

@@ -39,6 +39,7 @@ from .sections import (
     Section,
     Table,
 )
+from .streams import ClosableStream, readers_may_leave
 from .terminal import to_terminal
 
 __all__ = [
@@ -48,6 +49,7 @@ __all__ = [
     "WRITTEN",
     "Card",
     "Cell",
+    "ClosableStream",
     "Code",
     "Dot",
     "DotPlot",
@@ -68,6 +70,7 @@ __all__ = [
     "percent",
     "plain",
     "points",
+    "readers_may_leave",
     "setting",
     "sha256",
     "style",

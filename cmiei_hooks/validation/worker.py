@@ -24,7 +24,7 @@ import torch
 
 from ..auditing import import_function
 from ..errors import CMIEIError, CMIEIWarning, ValidationError
-from ..reporting import sha256, versions, write_files
+from ..reporting import ClosableStream, sha256, versions, write_files
 from ..settings import Config
 from .arms import Arm, Length
 from .recorder import Recorder
@@ -140,6 +140,8 @@ def workers(jobs: int) -> Iterator[Executor]:
 
 def _start(path: list[str]) -> None:
     sys.path[:] = path
+    # Whoever reads what a training prints may stop; the training goes on.
+    sys.stdout, sys.stderr = map(ClosableStream, (sys.stdout, sys.stderr))
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

@@ -128,3 +128,17 @@ def test_gradient_is_off_again_for_the_batches_that_follow():
 
     audit(Watching(), batches(), **WHOLE)
     assert seen == [False, True, False, False, False, False]
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_compiled_models_are_audited_as_if_they_were_not_compiled(before):
+    model = mlp()
+    plain = audit(model, batches(), **WHOLE)
+    compiled = torch.compile(model, backend="eager")
+    if before:
+        compiled(batches()[0][0])
+    report = audit(compiled, batches(), **WHOLE)
+    assert report.influence == plain.influence
+    assert report.baselines == plain.baselines
+    with pytest.raises(HeadError):
+        audit(compiled, batches(), **HIDDEN)

@@ -53,8 +53,9 @@ def test_the_influence_with_other_tensors_is_that_of_the_head_run_by_hand():
     head = Head(("head",), (module,), PARTITION, (None,), "zero", "kl")
     captured = PARTITION.read((x,), {})
     other = torch.randn(16, 12)
-    zero, instead = influence_of(head, captured, [None, {(0,): other}])
+    logits, (zero, instead) = influence_of(head, captured, [None, {(0,): other}])
     assert torch.equal(zero, observed(module, x).influence)
+    assert logits.agree(Logits.of(module(x).detach()))
     for m, block in enumerate(BLOCKS):
         changed = x.clone()
         changed[:, block] = other[:, block]

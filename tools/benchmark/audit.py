@@ -81,8 +81,9 @@ def head_and_audit(shape: Shape, device: torch.device) -> Functions:
     found = _checked(collect(model, [features], head, options, keep_calls=True))
     here = features.to(device)
     modalities = shape.modalities
-    # All coalitions and two other baselines (and the draws of the null, which are left out here).
-    products = 2**modalities + 2 * modalities
+    # All coalitions; again the complete input, beside two other baselines. (The draws of the null
+    # are left out here.)
+    products = 2**modalities + 1 + 2 * modalities
 
     def multiply() -> None:
         with torch.no_grad():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -12,7 +13,7 @@ from typing import Any, TextIO
 
 from ..errors import CMIEIError
 
-__all__ = ["readers_may_leave"]
+__all__ = ["ClosableStream", "readers_may_leave"]
 
 _GONE = (errno.EBADF, errno.EIO, errno.EINVAL, errno.ESHUTDOWN)
 """Nobody reads any more: the pipe, the file or the terminal is closed (EINVAL: on Windows)."""
@@ -29,15 +30,14 @@ def readers_may_leave() -> Iterator[None]:
     before = sys.stdout, sys.stderr
     if None in (sys.stdin, *before):
         _occupy_standard_files()
-    with open(os.devnull, "w", encoding="utf-8") as nowhere:
-        out, err = _Stream(before[0] or nowhere), _Stream(before[1] or nowhere)
-        sys.stdout, sys.stderr = out, err  # what print needs of a stream
-        try:
-            yield
-        finally:
-            out.flush()
-            err.flush()
-            sys.stdout, sys.stderr = before
+    out, err = map(ClosableStream, before)
+    sys.stdout, sys.stderr = out, err  # what print needs of a stream
+    try:
+        yield
+    finally:
+        out.flush()
+        err.flush()
+        sys.stdout, sys.stderr = before
     if out.failed is not None:
         raise CMIEIError(
             "standard output cannot be written to",
@@ -54,11 +54,11 @@ def _occupy_standard_files() -> None:
     os.close(number)
 
 
-class _Stream:
-    """A text stream that may be closed at any time."""
+class ClosableStream:
+    """A text stream whose reader may leave at any time: what is written then is dropped."""
 
-    def __init__(self, stream: TextIO) -> None:
-        self._stream, self._left = stream, False
+    def __init__(self, stream: TextIO | None) -> None:
+        self._stream, self._left = stream or io.StringIO(), stream is None
         self.failed: OSError | None = None
         """Why it cannot be written to, if not because nobody reads it any more."""
 
