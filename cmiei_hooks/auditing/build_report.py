@@ -101,6 +101,7 @@ def build_report(
         shapley_accuracy=means.named("shapley_accuracy"),
         interactions_accuracy=means.pairs("interactions_accuracy"),
         notes=(*notes, *(reason for reason in reasons if reason)),
+        labels_unusable=reasons[0] is not None,
     )
 
 

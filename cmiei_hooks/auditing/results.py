@@ -95,6 +95,8 @@ class Results:
     """The means at each checkpoint, if a directory of checkpoints was audited."""
     notes: tuple[str, ...] = ()
     """What is left out or uncertain, and why."""
+    labels_unusable: bool = False
+    """Whether there are labels, but none of accuracy's values: they are null in report.json."""
     checkpoint: Loaded | None = None
     environment: dict[str, Any] = field(default_factory=dict)
     """What is needed to reproduce the audit."""
@@ -127,6 +129,11 @@ class Results:
         }
         if self.accuracy and self.accuracy_without:
             report |= {"accuracy": self.accuracy, "accuracy_without": self.accuracy_without}
+        if self.labels_unusable:
+            unknown = dict.fromkeys(("mean", "low", "high"))
+            report["accuracy"] = unknown
+            for key in ("accuracy_without", "accuracy_alone", "shapley_accuracy"):
+                report[key] = dict.fromkeys(self.names, unknown)
         if self.accuracy_alone:
             report["accuracy_alone"] = self.accuracy_alone
         if self.shapley and self.shapley_total:

@@ -39,8 +39,11 @@ def test_labels_that_are_not_classes_give_no_accuracy_but_a_reason(change, golde
         report = audit(model, [(x, change(y))], **WHERE)
     golden("\n".join(report.notes))
     content = report.to_dict()
-    for key in ("accuracy", "accuracy_without", "accuracy_alone", "shapley_accuracy"):
-        assert key not in content
+    unknown = {"mean": None, "low": None, "high": None}
+    assert content["accuracy"] == unknown
+    for key in ("accuracy_without", "accuracy_alone", "shapley_accuracy"):
+        assert content[key] == dict.fromkeys("rnt", unknown)
+    assert report.accuracy is None
     assert content["notes"] == list(report.notes)
     assert content["strata"]["class"]  # they are groups all the same
     right = audit(model, [(x, y)], **WHERE)  # the control
