@@ -92,7 +92,7 @@ class Samples:
     predicted: Tensor | None
     """int64 ``[N, 2^M]``, the class that each coalition predicts (without coalitions ``[N, 1+M]``,
     complete and without each modality); UNKNOWN where the logits are not finite. None where there
-    are no classes."""
+    are not classes."""
     baselines: dict[str, Tensor]
     """``[N, M]``: the influence when a modality is replaced by ``zero``, by the ``mean`` of all
     samples, or by that of another sample (``permuted``); NaN where there is no other sample of the

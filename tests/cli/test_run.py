@@ -52,7 +52,7 @@ def execute(words: list[str], directory: Path) -> Ended:
 def run_with(tmp_path, script, *words, options=(), module=(), name="train.py") -> Ended:
     """The end of a script under ``cmiei run``."""
     start = [*COMMAND, *HEAD, "--output", "report", *options, "K", "1", "--"]
-    return run_script(tmp_path / "with/work", script, [*start, *(module or [name]), *words], name)
+    return run_script(tmp_path / "with/here", script, [*start, *(module or [name]), *words], name)
 
 
 def run_script(directory: Path, script: str, words: list[str], name: str = "train.py") -> Ended:
@@ -64,7 +64,7 @@ def run_script(directory: Path, script: str, words: list[str], name: str = "trai
 def both(tmp_path, script, *words, options=(), module=(), name="train.py") -> tuple[Ended, Ended]:
     """The ends of a script in two directories: without and with ``cmiei run``."""
     start = [sys.executable, *(module or [name]), *words]
-    without = run_script(tmp_path / "without/work", script, start, name)
+    without = run_script(tmp_path / "without/here", script, start, name)
     with_run = run_with(tmp_path, script, *words, options=options, module=module, name=name)
     # The directories differ by their name.
     with_run.out = [
@@ -74,7 +74,7 @@ def both(tmp_path, script, *words, options=(), module=(), name="train.py") -> tu
 
 
 def weights(tmp_path, kind, name="weights.pt"):
-    return torch.load(tmp_path / kind / "work" / name, weights_only=True)
+    return torch.load(tmp_path / kind / "here" / name, weights_only=True)
 
 
 def same_weights(tmp_path, name="weights.pt") -> bool:
@@ -84,7 +84,7 @@ def same_weights(tmp_path, name="weights.pt") -> bool:
 
 
 def report(tmp_path) -> dict:
-    return json.loads((tmp_path / "with/work/report/report.json").read_text())
+    return json.loads((tmp_path / "with/here/report/report.json").read_text())
 
 
 @pytest.mark.parametrize(
@@ -109,8 +109,8 @@ def test_weights_output_and_exit_code_are_those_of_the_script_alone(tmp_path, sc
     totals = {"steps": 12, "estimates": 12, "samples": 192, "substituted": 0}
     assert found["totals"] | totals == found["totals"]
     assert found["exit_code"] == code
-    assert (tmp_path / "with/work/report/report.html").read_text().count("<svg role") == 3
-    steps = (tmp_path / "with/work/report/steps.jsonl").read_text().splitlines()
+    assert (tmp_path / "with/here/report/report.html").read_text().count("<svg role") == 3
+    steps = (tmp_path / "with/here/report/steps.jsonl").read_text().splitlines()
     assert [json.loads(line)["event"] for line in steps] == ["start", "figures", "end"]
 
 
@@ -119,7 +119,7 @@ def plain(once, tmp_path) -> Path:
     """The directory of the test, with the plain script trained without ``cmiei run``."""
 
     def train(folder: Path) -> None:
-        run_script(folder / "work", scripts.PLAIN, [sys.executable, "train.py"])
+        run_script(folder / "here", scripts.PLAIN, [sys.executable, "train.py"])
 
     (tmp_path / "without").symlink_to(once("script without cmiei run", train))
     return tmp_path
@@ -175,7 +175,7 @@ def test_two_ranks_under_torchrun(tmp_path):
         ("without", [*TORCHRUN]),
         ("with", [*TORCHRUN, "--no-python", *COMMAND, *HEAD, "--output", "report", "K", "1", "--"]),
     ):
-        directory = tmp_path / kind / "work"
+        directory = tmp_path / kind / "here"
         directory.mkdir(parents=True)
         (directory / "train.py").write_text(scripts.DDP)
         done = execute([*start, "train.py"], directory)
@@ -217,7 +217,7 @@ def test_a_head_that_is_not_found_is_reported_while_the_script_runs(tmp_path, go
     script = scripts.PLAIN.replace("print(f", "print(flush=True, *[f").replace(
         ':.9f}")', ':.9f}"])'
     )
-    directory = tmp_path / "work"
+    directory = tmp_path / "here"
     directory.mkdir()
     (directory / "train.py").write_text(script)
     words = [*COMMAND, "--head", "clasifier", "--splits", "4,3", "--", "train.py"]
