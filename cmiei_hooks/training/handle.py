@@ -156,18 +156,18 @@ class Handle:
     def __deepcopy__(self, memo: dict[int, Any]) -> InertHandle:
         return self._copy()
 
-    def __reduce__(self) -> tuple[type[InertHandle], tuple[Config, tuple[str, ...]]]:
-        return InertHandle, (self._copy().config, self.names)
+    def __reduce__(self) -> tuple[type[InertHandle], tuple[Config, tuple[str, ...], bool]]:
+        return InertHandle, (self._copy().config, self.names, True)
 
     def _copy(self) -> InertHandle:
-        return InertHandle(self.config.override(enabled=False), self.names)
+        return InertHandle(self.config.override(enabled=False), self.names, True)
 
 
 class InertHandle(Handle):
     """A Handle that is attached to nothing: with ``ENABLED False``, or a copy of one."""
 
-    def __init__(self, config: Config, names: tuple[str, ...]) -> None:
-        self._config, self._names = config, names
+    def __init__(self, config: Config, names: tuple[str, ...], copied: bool = False) -> None:
+        self._config, self._names, self._copied = config, names, copied
 
     config = property(lambda self: self._config, doc="The settings.")
     names = property(lambda self: self._names, doc="The names of the modalities.")
@@ -200,26 +200,27 @@ class InertHandle(Handle):
         return "<InertHandle: ENABLED is False or this is a copy, nothing is attached>"
 
     def state_dict(self) -> dict[str, Any]:
-        """Refuse: there is no state.
+        """Return an empty state, so that checkpoints can be saved with ``ENABLED False`` too.
 
         Raises:
-            StateError: always.
+            StateError: this is a copy.
         """
-        raise _no_state("saved")
+        self._refuse_copy("saved")
+        return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Refuse: there is no state.
+        """Do nothing: the training goes on without C-MIEI, whatever it was before.
 
         Raises:
-            StateError: always.
+            StateError: this is a copy.
         """
-        raise _no_state("loaded")
+        self._refuse_copy("loaded")
 
-
-def _no_state(verb: str) -> StateError:
-    return StateError(
-        f"an inert handle has no state to be {verb}",
-        got="a handle that is attached to nothing (ENABLED False, or a copy)",
-        expected="an attached handle",
-        remedy="save and load the state only if handle.config.enabled",
-    )
+    def _refuse_copy(self, verb: str) -> None:
+        if self._copied:
+            raise StateError(
+                f"a copy of a handle has no state to be {verb}",
+                got="a copied handle (deepcopy, pickle), which is attached to nothing",
+                expected="the handle that attach returned",
+                remedy="save and load the state of that handle",
+            )

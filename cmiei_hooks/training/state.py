@@ -41,6 +41,13 @@ def load_state(running: Step, state: Mapping[str, Any]) -> None:
             changed then.
     """
     mine = save_state(running)
+    if isinstance(state, Mapping) and not state:
+        raise StateError(
+            "the state was saved by a training with ENABLED False",
+            got="an empty state",
+            expected="the state of an attachment with ENABLED True",
+            remedy="resume with ENABLED False, or load everything but this state",
+        )
     if wrong := _unlike(mine, state):
         raise StateError(
             "this is not the state of a handle",

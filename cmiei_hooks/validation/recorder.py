@@ -216,7 +216,7 @@ class _Noted:
         self._handle.remove()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> InertHandle:
-        return InertHandle(self._handle.config, self._handle.names)
+        return InertHandle(self._handle.config, self._handle.names, True)
 
-    def __reduce__(self) -> tuple[type[InertHandle], tuple[Config, tuple[str, ...]]]:
-        return InertHandle, (self._handle.config, self._handle.names)
+    def __reduce__(self) -> tuple[type[InertHandle], tuple[Config, tuple[str, ...], bool]]:
+        return InertHandle, (self._handle.config, self._handle.names, True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import math
+import pickle
 import warnings
 
 import pytest
@@ -13,6 +15,7 @@ from torch import Tensor, nn
 
 import cmiei_hooks
 from cmiei_hooks import CMIEIError, Config, Handle
+from cmiei_hooks.errors import StateError
 
 EAGER = {"k": 1, "warmup_epochs": 0, "abs_thr": 0.0, "rel_thr": 0.0, "log": False}
 
@@ -147,7 +150,7 @@ def test_everything_may_come_from_the_configuration(tmp_path, x):
 
 
 @pytest.mark.parametrize("config", [Config(), {"K": 1}, {"ENABLED": False}])
-def test_a_configuration_that_is_not_enabled_registers_nothing_and_says_so(config, x, golden):
+def test_a_configuration_that_is_not_enabled_registers_nothing_and_says_so(config, x):
     model, records = Fused(), []
     before = trace(model)
     handle = cmiei_hooks.attach(
@@ -170,9 +173,38 @@ def test_a_configuration_that_is_not_enabled_registers_nothing_and_says_so(confi
         "Hist_t",
     ]
     handle.remove()
-    with pytest.raises(CMIEIError) as error:
-        handle.state_dict()
+
+
+def test_a_disabled_training_is_saved_and_resumed_as_any_other(model, x, golden):
+    """So a switch in the configuration is enough; the code that saves needs none."""
+    disabled = attach(model, enabled=False)
+    assert disabled.state_dict() == {}
+    enabled = attach(model)
+    enabled.set_epoch(1)
+    model(x)
+    state = enabled.state_dict()
+    for saved in (disabled.state_dict(), state):
+        disabled.load_state_dict(saved)
+    assert (disabled.step, disabled.epoch) == (0, 0)
+    with pytest.raises(StateError) as error:
+        enabled.load_state_dict(disabled.state_dict())
     golden(error.value)
+    assert enabled.step == 1
+
+
+@pytest.mark.parametrize(
+    "duplicate",
+    [copy.deepcopy, lambda handle: pickle.loads(pickle.dumps(handle))],
+    ids=["deepcopy", "pickle"],
+)
+def test_the_state_of_a_copy_is_refused(model, duplicate, golden):
+    """It would be empty, and the step and epoch of the attachment silently lost."""
+    copied = duplicate(attach(model))
+    with pytest.raises(StateError) as error:
+        copied.state_dict()
+    golden(error.value)
+    with pytest.raises(StateError, match="no state to be loaded"):
+        copied.load_state_dict({})
 
 
 @pytest.mark.parametrize(
