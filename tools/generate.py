@@ -1,8 +1,8 @@
-"""Write what is derived from the settings: ``python tools/generate.py [--check]``.
+"""Write what the documentation repeats: ``python tools/generate.py [--check]``.
 
 ``configs/default.yml`` is written as a whole; in ``docs/configuration.md`` and ``README.md`` the
-tables between the two markers are replaced. ``--check`` writes nothing and exits with 1 if a file
-is stale.
+tables of settings between the two markers are replaced, and in ``docs/frameworks.md`` the lines of
+``examples/``. ``--check`` writes nothing and exits with 1 if a file is stale.
 """
 
 from __future__ import annotations
@@ -39,6 +39,8 @@ MODEL:
   C_MIEI:
 """
 TABLE = re.compile(r"(<!-- settings: .*? -->\n).*?(<!-- end of settings -->\n)", re.S)
+LINES = re.compile(r"(<!-- (examples/\S+): .*? -->\n).*?(<!-- end of \2 -->\n)", re.S)
+REGION = re.compile(r"^ *# begin C-MIEI\n(.*?)^ *# end C-MIEI\n", re.S | re.M)
 
 
 def default_yml() -> str:
@@ -88,13 +90,35 @@ def between_markers(text: str, table: str) -> str:
     return new
 
 
+def with_examples(text: str, root: Path) -> str:
+    """The text with the lines of each example that are ours, between its markers."""
+    named = [match[2] for match in LINES.finditer(text)]
+    scripts = [f"examples/{path.name}" for path in root.glob("examples/*_training.py")]
+    if sorted(named) != sorted(scripts):
+        raise SystemExit(f"a page needs one pair of markers for each of {sorted(scripts)}")
+    return LINES.sub(lambda match: f"{match[1]}\n{snippet(root / match[2])}\n{match[3]}", text)
+
+
+def snippet(script: Path) -> str:
+    """The marked lines of a script as one block, with dots for what is between them."""
+    regions = [
+        textwrap.dedent(region).strip("\n")
+        for region in REGION.findall(script.read_text(encoding="utf-8"))
+    ]
+    if not regions:
+        raise SystemExit(f"{script.name} marks no lines with # begin C-MIEI and # end C-MIEI")
+    return "```python\n" + "\n...\n".join(regions) + "\n```\n"
+
+
 def generate(root: Path) -> dict[Path, str]:
-    """The content of each file that is derived from the settings."""
+    """The content of each file that repeats what is written elsewhere."""
     readme, docs = root / "README.md", root / "docs" / "configuration.md"
+    frameworks = root / "docs" / "frameworks.md"
     return {
         root / "configs" / "default.yml": default_yml(),
         readme: between_markers(readme.read_text(encoding="utf-8"), method_table()),
         docs: between_markers(docs.read_text(encoding="utf-8"), full_table()),
+        frameworks: with_examples(frameworks.read_text(encoding="utf-8"), root),
     }
 
 
