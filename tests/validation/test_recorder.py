@@ -191,6 +191,13 @@ def test_a_model_that_holds_the_handle_can_be_copied(kind):
         assert twin.handle.epoch == 0
 
 
+@pytest.mark.parametrize("kind", ["plain", "disabled", "attached"])
+def test_a_training_that_saves_the_state_of_its_handle_runs_in_every_arm(kind):
+    handle = of(kind)(Fused(), head="classifier", splits=WIDTHS)
+    handle.load_state_dict(handle.state_dict())
+    assert bool(handle.state_dict()) == (kind == "attached")
+
+
 def test_a_strategy_of_the_user_is_counted_too():
     class Everything:
         every_step = False
