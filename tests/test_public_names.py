@@ -24,6 +24,7 @@ PUBLIC = {
     "JSONLines",
     "LogRecord",
     "Measurement",
+    "Metrics",
     "RuledOut",
     "Scalars",
     "StandardLogging",
