@@ -60,12 +60,18 @@ class Lifecycle:
         """A state that was loaded before there is an attachment."""
         self._pause = contextlib.ExitStack()
 
+    @staticmethod
+    def of(callbacks: Iterable[object]) -> list[Lifecycle]:
+        """Those of the callbacks of this package."""
+        found = (getattr(callback, "_lifecycle", None) for callback in callbacks)
+        return [one for one in found if isinstance(one, Lifecycle)]
+
     def begin(
         self,
         model: nn.Module,
         epoch: Callable[[], Any],
+        callbacks: Iterable[object],
         figures: Callable[[dict[str, float]], None] | None = None,
-        peers: Iterable[Lifecycle] = (),
     ) -> None:
         """Attach, and go on from the state that was loaded or in which the last training ended.
 
@@ -73,13 +79,13 @@ class Lifecycle:
 
         Args:
             epoch: is asked for the epoch of the trainer.
+            callbacks: all callbacks of this trainer.
             figures: gets the metrics under the names of ``Scalars``, every LOG_PERIOD steps.
-            peers: those of all callbacks of this trainer.
 
         Raises:
-            ConfigError: the metrics of a peer have the same names.
+            ConfigError: the metrics of another callback have the same names.
         """
-        peers = [peer for peer in peers if peer is not self]
+        peers = [peer for peer in Lifecycle.of(callbacks) if peer is not self]
         for peer in peers:
             self._refuse_same_metrics(peer)
         self.end()

@@ -61,13 +61,11 @@ class CMIEICallback(Callback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Attach. The state of a checkpoint is there already, or comes after this."""
-        ours = [one._lifecycle for one in trainer.callbacks if isinstance(one, CMIEICallback)]
-        self._lifecycle.begin(
-            pl_module,
-            lambda: trainer.current_epoch,
-            lambda metrics: _log(trainer, metrics, trainer.global_step),
-            ours,
-        )
+
+        def figures(metrics: dict[str, float]) -> None:
+            _log(trainer, metrics, trainer.global_step)
+
+        self._lifecycle.begin(pl_module, lambda: trainer.current_epoch, trainer.callbacks, figures)
 
     def on_train_batch_start(self, *_: Any) -> None:
         """Act."""
@@ -88,7 +86,7 @@ class CMIEICallback(Callback):
         self.on_validation_epoch_end(trainer, pl_module)
         _log(trainer, self._lifecycle.metrics("C_MIEI/epoch/"), trainer.global_step - 1)
 
-    def on_fit_end(self, *_: Any) -> None:
+    def on_fit_end(self, *_: Any, **__: Any) -> None:
         """Take the hook off, here and wherever else a fit may end."""
         self._lifecycle.end()
 

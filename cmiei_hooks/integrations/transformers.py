@@ -68,19 +68,15 @@ class CMIEICallback(TrainerCallback, ExportableState):
     def on_train_begin(self, args: Any, state: Any, control: Any, **objects: Any) -> None:
         """Attach, go on from the state of the checkpoint, and step in front of the reporters."""
         trainer = running_trainer()
-
-        def peers() -> list[Lifecycle]:
-            callbacks = trainer.callback_handler.callbacks
-            return [one._lifecycle for one in callbacks if isinstance(one, CMIEICallback)]
-
-        guard_steps(trainer, peers)
-        trainer.callback_handler.callbacks.remove(self)
-        trainer.callback_handler.callbacks.insert(0, self)
+        guard_steps(trainer)
+        callbacks = trainer.callback_handler.callbacks
+        callbacks.remove(self)
+        callbacks.insert(0, self)
         self._lifecycle.forget()
         saved = newest(state, CMIEICallback.__name__).get(self._lifecycle.name)
         if state.global_step and saved:
             self._lifecycle.load_state_dict(saved)
-        self._lifecycle.begin(objects["model"], lambda: state.epoch, peers=peers())
+        self._lifecycle.begin(objects["model"], lambda: state.epoch, callbacks)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
         """Add the metrics to what is logged of the training."""

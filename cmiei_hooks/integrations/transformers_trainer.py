@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
-from collections.abc import Callable
 from typing import Any, TypeVar
 from weakref import WeakSet, WeakValueDictionary
 
@@ -27,7 +26,9 @@ class Asked(WeakValueDictionary[str, T]):
     A Trainer asks its callbacks for their states before it makes those of a checkpoint anew.
     """
 
-    def __missing__(self, head: str) -> T:
+    def __getitem__(self, head: str) -> T:
+        if head in self:
+            return super().__getitem__(head)
         raise StateError(
             "the checkpoint has the state of a callback that this Trainer does not have",
             got=f"the head {head!r}",
@@ -67,7 +68,7 @@ def running_trainer() -> Trainer:
     )
 
 
-def guard_steps(trainer: Trainer, lifecycles: Callable[[], list[Lifecycle]]) -> None:
+def guard_steps(trainer: Trainer) -> None:
     """Let attachments act inside of ``trainer.training_step`` alone, and end if it fails.
 
     A Trainer is guarded once, and stays guarded: without attachments, nothing is done.
@@ -80,7 +81,7 @@ def guard_steps(trainer: Trainer, lifecycles: Callable[[], list[Lifecycle]]) -> 
     @functools.wraps(step)
     def training_step(*args: Any, **kwargs: Any) -> Any:
         with contextlib.ExitStack() as stack:
-            for lifecycle in lifecycles():
+            for lifecycle in Lifecycle.of(trainer.callback_handler.callbacks):
                 stack.enter_context(lifecycle.step())
             return step(*args, **kwargs)
 
