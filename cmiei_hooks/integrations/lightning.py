@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import torch
@@ -27,14 +28,10 @@ class CMIEICallback(Callback):
     ``ModelCheckpoint`` can monitor ``"CI_r"``, at the end of an epoch or of a validation in it.
 
     Args:
-        head: the name of the head in the LightningModule, such as ``"model.classifier"``; for a
-            chain, a list of names.
-        splits: as for ``attach``.
+        head: the name of the head in the LightningModule; for a chain, a list of names.
+        splits: as for ``attach``, which is called, with its errors, when the fit begins.
         prefix: is put in front of the names of the metrics, if there are several callbacks.
         **options: of ``attach``, except ``epoch``.
-
-    Raises:
-        CMIEIError: as ``attach``, when the fit begins.
 
     Example:
         >>> cmiei = CMIEICallback("model.classifier", splits={"rgb": 512, "depth": 512})
@@ -61,11 +58,8 @@ class CMIEICallback(Callback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Attach. The state of a checkpoint is there already, or comes after this."""
-
-        def figures(metrics: dict[str, float]) -> None:
-            _log(trainer, metrics, trainer.global_step)
-
-        self._lifecycle.begin(pl_module, lambda: trainer.current_epoch, trainer.callbacks, figures)
+        log = functools.partial(_log, trainer)
+        self._lifecycle.begin(pl_module, lambda: trainer.current_epoch, trainer.callbacks, log)
 
     def on_train_batch_start(self, *_: Any) -> None:
         """Act."""
@@ -77,14 +71,13 @@ class CMIEICallback(Callback):
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Let the metrics so far be monitored, in mid-epoch too."""
-        if not trainer.sanity_checking:
-            metrics = self._lifecycle.metrics().items()
-            trainer.callback_metrics.update({name: torch.tensor(v) for name, v in metrics})
+        metrics = {} if trainer.sanity_checking else self._lifecycle.metrics()
+        trainer.callback_metrics.update({name: torch.tensor(v) for name, v in metrics.items()})
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the epoch at the step at which Lightning logs its own metrics of the epoch."""
         self.on_validation_epoch_end(trainer, pl_module)
-        _log(trainer, self._lifecycle.metrics("C_MIEI/epoch/"), trainer.global_step - 1)
+        _log(trainer, self._lifecycle.metrics("C_MIEI/epoch/"), before=1)
 
     def on_fit_end(self, *_: Any, **__: Any) -> None:
         """Take the hook off, here and wherever else a fit may end."""
@@ -101,6 +94,6 @@ class CMIEICallback(Callback):
         self._lifecycle.load_state_dict(state_dict)
 
 
-def _log(trainer: Trainer, metrics: dict[str, float], step: int) -> None:
+def _log(trainer: Trainer, metrics: dict[str, float], before: int = 0) -> None:
     for logger in trainer.loggers if metrics else ():
-        logger.log_metrics(metrics, step=step)
+        logger.log_metrics(metrics, step=trainer.global_step - before)
