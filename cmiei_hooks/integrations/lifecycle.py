@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -11,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import ConfigError, HeadError
+from ..errors import ConfigError, HeadError, StateError
 from ..logs import LogRecord, sinks_of
 from ..training import Handle, attach
 
@@ -84,6 +85,7 @@ class Lifecycle:
 
         Raises:
             ConfigError: the metrics of another callback have the same names.
+            CMIEIError: as ``attach`` and ``Handle.load_state_dict``; nothing stays attached.
         """
         peers = [peer for peer in Lifecycle.of(callbacks) if peer is not self]
         for peer in peers:
@@ -94,17 +96,21 @@ class Lifecycle:
                 other.end()
         state = self.state_dict()
         sinks = sinks_of(self._arguments.get("log", True))
-
-        def sink(record: LogRecord) -> None:
-            if record.event == "figures" and figures is not None:
-                figures(self._named("C_MIEI/", record.metrics))
-
-        self.handle = attach(model, **{**self._arguments, "log": [*sinks, sink], "epoch": epoch})
+        sinks += [] if figures is None else [functools.partial(self._report, figures)]
+        self.handle = attach(model, **{**self._arguments, "log": sinks, "epoch": epoch})
         self._model, self._loaded = weakref.ref(model), None
         _attached.add(self)
         self.pause()
         if state:
-            self.load_state_dict(state)
+            try:
+                self.load_state_dict(state)
+            except StateError:
+                self.end()
+                raise
+
+    def _report(self, figures: Callable[[dict[str, float]], None], record: LogRecord) -> None:
+        if record.event == "figures":
+            figures(self._named("C_MIEI/", record.metrics))
 
     def _refuse_same_metrics(self, peer: Lifecycle) -> None:
         if peer.prefix == self.prefix:

@@ -321,6 +321,15 @@ def test_a_state_of_another_callback_is_refused_if_the_trainer_restores_it(tmp_p
     golden(error.value)
 
 
+def test_a_checkpoint_of_other_splits_is_refused_and_nothing_stays_attached(tmp_path):
+    trainer(tmp_path, callback(), **SAVING).train()
+    widths = WIDTHS[::-1]
+    training = trainer(tmp_path, CMIEICallback("classifier", widths, **EAGER), **SAVING)
+    with pytest.raises(StateError, match="belongs to another attachment"):
+        training.train(str(tmp_path / "checkpoint-11"))
+    assert not training.model.classifier._forward_pre_hooks
+
+
 def test_what_is_not_a_trainer_is_refused(golden):
     with pytest.raises(CMIEIError) as error:
         callback().on_train_begin(None, None, None)

@@ -1,4 +1,4 @@
-"""Two ranks of the Trainer: ``torchrun transformers_ranks.py callback|hand OUTPUT [CHECKPOINT]``."""
+"""Two ranks: ``torchrun transformers_ranks.py callback|hand OUTPUT [CHECKPOINT]``."""
 
 import sys
 from pathlib import Path
