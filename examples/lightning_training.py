@@ -31,12 +31,11 @@ def main():
     args = arguments("runs/lightning")
     pl.seed_everything(0, verbose=False)
     task = Task()
-    callbacks = [
-        ModelCheckpoint(args.output, "epoch-{epoch}", save_top_k=-1, auto_insert_metric_name=False),
-        # begin C-MIEI
-        CMIEICallback("model.classifier", SPLITS, warmup_epochs=1),
-        # end C-MIEI
-    ]
+    checkpoints = {"save_top_k": -1, "auto_insert_metric_name": False}
+    callbacks = [ModelCheckpoint(args.output, "epoch-{epoch}", **checkpoints)]
+    # begin C-MIEI
+    callbacks.append(CMIEICallback("model.classifier", SPLITS, warmup_epochs=1))
+    # end C-MIEI
     trainer = pl.Trainer(
         max_epochs=args.epochs,
         accelerator="cpu",
