@@ -6,10 +6,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch.nn.functional import cross_entropy
 from two_views import SPLITS, TwoViews, arguments, loader
 
-# begin C-MIEI
 from cmiei_hooks.integrations.lightning import CMIEICallback
-
-# end C-MIEI
 
 
 class Task(pl.LightningModule):

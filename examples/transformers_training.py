@@ -5,10 +5,7 @@ from torch.nn.functional import cross_entropy
 from transformers import Trainer, TrainingArguments
 from two_views import SPLITS, TwoViews, arguments, samples
 
-# begin C-MIEI
 from cmiei_hooks.integrations.transformers import CMIEICallback
-
-# end C-MIEI
 
 
 class Task(TwoViews):
