@@ -5,7 +5,7 @@ from ._version import __version__ as __version__
 from .auditing import AuditReport, audit
 from .discovery import Candidate, DiscoverReport, RuledOut, discover
 from .errors import CMIEIError, CMIEIWarning
-from .logs import Console, JSONLines, LogRecord, Scalars, StandardLogging
+from .logs import Console, JSONLines, LogRecord, Metrics, Scalars, StandardLogging
 from .settings import Config, add_cmiei_config
 from .training import Handle, Measurement, attach, detach
 from .verification import VerifyReport, verify
@@ -22,6 +22,7 @@ __all__ = [
     "JSONLines",
     "LogRecord",
     "Measurement",
+    "Metrics",
     "RuledOut",
     "Scalars",
     "StandardLogging",

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+import torch
 import torch.distributed as dist
 from torch import Tensor
 
@@ -64,9 +65,16 @@ def sum_over_ranks(tensor: Tensor) -> Tensor:
     """The sum of this tensor over all ranks. Every rank must call it."""
     if not active():
         return tensor
-    total = tensor.detach().clone()
+    total = tensor.detach().to(_reducible_device(tensor), copy=True)
     dist.all_reduce(total)
-    return total
+    return total.to(tensor.device)
+
+
+def _reducible_device(tensor: Tensor) -> torch.device:
+    """Where the ranks can add up a tensor: NCCL knows no CPU, where sums of no estimates are."""
+    if tensor.device.type == "cpu" and dist.get_backend() == "nccl":
+        return torch.device("cuda", torch.cuda.current_device())
+    return tensor.device
 
 
 def sum_over_ranks_with_grad(tensor: Tensor) -> Tensor:

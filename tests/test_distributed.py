@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 import torch.distributed as dist
 from helpers import WIDTHS, Fused
 
@@ -58,6 +59,15 @@ def test_alone_everything_works_without_a_process_group(x):
     distributed.wait_for_all()
     with distributed.joined():
         assert not dist.is_initialized()
+
+
+@pytest.mark.parametrize(("backend", "device"), [("nccl", "cuda:1"), ("gloo", "cpu")])
+def test_sums_on_the_cpu_are_added_up_where_the_backend_can(monkeypatch, x, backend, device):
+    """NCCL adds up nothing on the CPU, and before an estimate the sums of the metrics are there."""
+    monkeypatch.setattr(dist, "get_backend", lambda: backend)
+    monkeypatch.setattr("torch.cuda.current_device", lambda: 1)
+    assert distributed._reducible_device(x) == torch.device(device)
+    assert distributed._reducible_device(x.to("meta")) == torch.device("meta")
 
 
 def test_joined_makes_a_process_group_and_ends_it(monkeypatch):

@@ -131,7 +131,10 @@ def _replicated(got: str) -> HeadError:
         "nn.DataParallel copies the model for every device and step; the copies share one hook",
         got=got,
         expected="one model a process",
-        remedy="use DistributedDataParallel (torchrun), or one device without DataParallel",
+        remedy="start one process for each device, as DistributedDataParallel needs it: torchrun "
+        "--nproc-per-node=2 train.py, or accelerate launch train.py (the Trainer of transformers "
+        "uses nn.DataParallel if it sees several GPUs without that); or use one device: "
+        "CUDA_VISIBLE_DEVICES=0",
     )
 
 

@@ -7,14 +7,17 @@ A ``LogRecord`` holds the settings or the metrics; a sink is any callable that t
 from .console import Console
 from .log_line import LogRecord, Sink
 from .reporter import Reporter
-from .sinks import JSONLines, Scalars, StandardLogging
+from .sinks import JSONLines, LogTo, Metrics, Scalars, StandardLogging, sinks_of
 
 __all__ = [
     "Console",
     "JSONLines",
     "LogRecord",
+    "LogTo",
+    "Metrics",
     "Reporter",
     "Scalars",
     "Sink",
     "StandardLogging",
+    "sinks_of",
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -21,7 +20,7 @@ from ..fusion import (
     parse_modalities,
     refuse_both,
 )
-from ..logs import Console, LogRecord, Reporter, Sink
+from ..logs import LogRecord, LogTo, Reporter, Sink, sinks_of
 from ..settings import Config, ConfigSource
 from .handle import Handle, InertHandle
 from .pre_hook import active_hooks, strip
@@ -44,7 +43,7 @@ def attach(
     dim: int = -1,
     output: Outputs = None,
     config: ConfigSource = None,
-    log: bool | Sink | Sequence[Sink] = True,
+    log: LogTo = True,
     strategy: Callable[[Config, Noise], Strategy] = Published,
     **settings: Any,
 ) -> Handle:
@@ -83,7 +82,8 @@ def attach(
             with it, it obeys ``ENABLED`` (False: nothing is registered). Its ``HEAD``, ``SPLITS``
             and ``NAMES`` are used where the arguments are not given.
         log: True for the rich console logger, False for none, or one or several callables that take
-            a ``LogRecord`` (``JSONLines``, ``Scalars``, ``StandardLogging``, your own).
+            a ``LogRecord`` (``JSONLines``, ``Scalars``, ``Metrics``, ``StandardLogging``, or your
+            own).
         strategy: makes a ``Strategy``, which decides what is substituted and by what, from the
             settings and the source of the noise. Only comparisons need another than the default.
         **settings: any field of Config by its lower-case name (``k=1, sigma=0.1``); they win.
@@ -112,7 +112,7 @@ def attach(
             expected="a callable without arguments, such as lambda: epoch",
             remedy="to tell a single epoch, call handle.set_epoch(epoch)",
         )
-    sinks = _sinks(log)
+    sinks = sinks_of(log)
     if not resolved.enabled:
         return _disabled(resolved, sinks, modalities)
     _refuse_idle(resolved)
@@ -166,24 +166,7 @@ def _refuse_second(model: nn.Module, head: Head) -> None:
             )
 
 
-def _sinks(log: bool | Sink | Sequence[Sink]) -> list[Sink]:
-    if isinstance(log, bool):
-        return [Console()] if log else []
-    several = isinstance(log, Sequence) and not isinstance(log, str)
-    sinks: list[Any] = list(log) if several else [log]  # type: ignore[arg-type]  # narrowed above
-    for sink in sinks:
-        if not callable(sink) or inspect.isclass(sink):
-            to_file = f"to write a file: JSONLines({sink!r})" if isinstance(sink, str) else ""
-            raise ConfigError(
-                "a logger cannot be called with a record",
-                got=repr(sink),
-                expected="log=True, False, a callable that takes a LogRecord, or a list of them",
-                remedy=to_file or "make an instance, such as Console() or Scalars(writer)",
-            )
-    return sinks
-
-
-def _disabled(config: Config, sinks: Sequence[Sink], modalities: object) -> Handle:
+def _disabled(config: Config, sinks: list[Sink], modalities: object) -> Handle:
     splits = config.splits or ()
     names = config.names or default_names(len(splits))
     if modalities is not None:

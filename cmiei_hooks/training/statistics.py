@@ -103,7 +103,7 @@ class Statistics:
         )
         counts = torch.stack([samples > 0, samples], dim=1).to(dtype)
         sums = torch.cat([counts, metrics], dim=1).sum(0)
-        self._sums = sums if self._sums is None else self._sums.to(sums.device) + sums
+        self._sums = sums if self._sums is None else self._sums.to(sums) + sums
         # In a batch of no samples there is no largest influence.
         largest = known.amax() if acts and known.numel() else known.new_zeros(())
         constants = torch.tensor([steps, steps * acts], dtype=dtype).to(sums.device)
@@ -118,7 +118,7 @@ class Statistics:
             ]
         )
         if self._totals is not None:
-            before = self._totals.to(new.device)
+            before = self._totals.to(new)
             new = torch.cat([before[:-1] + new[:-1], before[-1:].maximum(new[-1:])])
         self._totals = new
 

@@ -55,6 +55,8 @@ class Example:
 
 
 EXAMPLE_OF = {
+    "lightning": Example("lightning_training.py", "lightning", "epoch-1.ckpt"),
+    "transformers": Example("transformers_training.py", "transformers", "checkpoint-16"),
     "accelerate": Example("accelerate_training.py", "accelerate", "epoch-2"),
     "fabric": Example("fabric_training.py", "lightning", "epoch-2.ckpt"),
     "ignite": Example("ignite_training.py", "ignite", "checkpoint_16.pt"),
