@@ -1,14 +1,46 @@
 """C-MIEI (Counterfactual Modality Influence Equalization) as hooks on unmodified PyTorch models."""
 
-from . import functional
+from typing import TYPE_CHECKING
+
+from ._lazy import lazy
 from ._version import __version__ as __version__
-from .auditing import AuditReport, audit
-from .discovery import Candidate, DiscoverReport, RuledOut, discover
 from .errors import CMIEIError, CMIEIWarning
-from .logs import Console, JSONLines, LogRecord, Metrics, Scalars, StandardLogging
-from .settings import Config, add_cmiei_config
-from .training import Handle, Measurement, attach, detach
-from .verification import VerifyReport, verify
+
+if TYPE_CHECKING:
+    from . import functional
+    from .auditing import AuditReport, audit
+    from .discovery import Candidate, DiscoverReport, RuledOut, discover
+    from .logs import Console, JSONLines, LogRecord, Metrics, Scalars, StandardLogging
+    from .settings import Config, add_cmiei_config
+    from .training import Handle, Measurement, attach, detach
+    from .verification import VerifyReport, verify
+else:  # for the command line: its help needs none of them, nor torch
+    __getattr__, __dir__ = lazy(
+        __name__,
+        {
+            "AuditReport": "auditing",
+            "Candidate": "discovery",
+            "Config": "settings",
+            "Console": "logs",
+            "DiscoverReport": "discovery",
+            "Handle": "training",
+            "JSONLines": "logs",
+            "LogRecord": "logs",
+            "Measurement": "training",
+            "Metrics": "logs",
+            "RuledOut": "discovery",
+            "Scalars": "logs",
+            "StandardLogging": "logs",
+            "VerifyReport": "verification",
+            "add_cmiei_config": "settings",
+            "attach": "training",
+            "audit": "auditing",
+            "detach": "training",
+            "discover": "discovery",
+            "functional": "functional",
+            "verify": "verification",
+        },
+    )
 
 __all__ = [
     "AuditReport",

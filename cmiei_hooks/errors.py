@@ -18,6 +18,7 @@ __all__ = [
     "ValidationError",
     "did_you_mean",
     "missing_extra",
+    "relative_needs_samples",
 ]
 
 
@@ -112,6 +113,16 @@ def missing_extra(
         got=str(reason),
         expected=f"the extra [{extra}]",
         remedy=f"pip install 'cmiei-hooks[{extra}]'",
+    )
+
+
+def relative_needs_samples() -> ConfigError:
+    """The refusal of RELATIVE at batch level, where every modality equals its own mean."""
+    return ConfigError(
+        "RELATIVE compares the samples of a batch",
+        got="SAMPLE_LEVEL False",
+        expected="SAMPLE_LEVEL True",
+        remedy="leave one of the two out",
     )
 
 

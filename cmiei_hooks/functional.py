@@ -14,7 +14,7 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
-from .errors import ConfigError, InputError, OutputError, did_you_mean
+from .errors import ConfigError, InputError, OutputError, did_you_mean, relative_needs_samples
 from .measures import FLOOR, MASKED, MEASURES, OF_CLASSES, least_logits
 
 __all__ = ["counterfactual_influence", "dominant", "mean_influence", "select", "substitute"]
@@ -225,16 +225,6 @@ def finite_sums(influence: Tensor) -> Tensor:
     dtype = torch.float32 if influence.device.type == "mps" else torch.float64
     sums = influence.masked_fill(~finite[:, None], 0).sum(0, dtype=dtype)
     return torch.cat([sums, finite.sum()[None].to(dtype)])
-
-
-def relative_needs_samples() -> ConfigError:
-    """The refusal of RELATIVE at batch level, where every modality equals its own mean."""
-    return ConfigError(
-        "RELATIVE compares the samples of a batch",
-        got="SAMPLE_LEVEL False",
-        expected="SAMPLE_LEVEL True",
-        remedy="leave one of the two out",
-    )
 
 
 def cap(p_max: float, batch: int) -> int:

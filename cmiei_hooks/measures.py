@@ -3,7 +3,7 @@
 ``B`` is the batch, ``C`` the classes, ``M`` the modalities. A measure takes the complete logits
 ``[B, C]`` and those without each modality ``[M, B, C]``, and returns ``[M, B]``.
 ``functional.counterfactual_influence`` describes and checks them. To add one, write its function,
-and put it into ``MEASURES`` and ``UNITS``.
+and put it into ``MEASURES`` and into ``UNITS`` of ``units.py``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-__all__ = ["FLOOR", "MASKED", "MEASURES", "OF_CLASSES", "UNITS", "floor_of", "least_logits"]
+__all__ = ["FLOOR", "MASKED", "MEASURES", "OF_CLASSES", "floor_of", "least_logits"]
 
 FLOOR = 16 * torch.finfo(torch.float32).eps
 """About 1.9e-6. Influences up to here are rounding in float32: they make no modality dominant."""
@@ -75,8 +75,6 @@ MEASURES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 """``[B, C]`` and ``[M, B, C]`` to ``[M, B]``."""
 
 OF_CLASSES = ("kl", "js", "ted")
-
-UNITS = {"kl": "nats", "js": "nats", "ted": "logits", "bernoulli": "nats", "squared": "squared"}
 
 
 def floor_of(measure: str) -> float:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
+import inspect
 import pkgutil
 import runpy
+import subprocess
 import sys
+import textwrap
 from functools import reduce
 
 import pytest
@@ -42,6 +46,46 @@ PUBLIC = {
 def test_the_public_names():
     assert set(cmiei_hooks.__all__) == PUBLIC
     assert all(hasattr(cmiei_hooks, name) for name in PUBLIC)
+
+
+def test_type_checkers_see_the_names_that_python_has():
+    (block,) = [
+        statement
+        for statement in ast.parse(inspect.getsource(cmiei_hooks)).body
+        if isinstance(statement, ast.If)
+    ]
+    typed = {
+        alias.name: getattr(importlib.import_module(f"cmiei_hooks.{line.module}"), alias.name)
+        for line in block.body
+        if line.module
+        for alias in line.names
+    }
+    typed["functional"] = importlib.import_module("cmiei_hooks.functional")
+    assert set(typed) == PUBLIC - {"CMIEIError", "CMIEIWarning"}
+    for name, value in typed.items():
+        assert getattr(cmiei_hooks, name) is value, name
+
+
+@pytest.mark.slow
+def test_a_fresh_process_can_use_every_name():
+    script = """
+        import pickle, pydoc, sys
+        import cmiei_hooks
+        assert "torch" not in sys.modules
+        assert set(cmiei_hooks.__all__) <= set(dir(cmiei_hooks))
+        assert not hasattr(cmiei_hooks, "nonsense")
+        assert pickle.loads(pickle.dumps(cmiei_hooks.Config(k=7))).k == 7
+        assert "torch" not in sys.modules
+        assert callable(cmiei_hooks.functional.select)
+        help_text = pydoc.render_doc(cmiei_hooks.attach, renderer=pydoc.plaintext)
+        assert help_text.splitlines()[2].startswith("attach(model")
+        assert "attach" in pydoc.render_doc(cmiei_hooks, renderer=pydoc.plaintext)
+        assert pickle.loads(pickle.dumps(cmiei_hooks.attach)) is cmiei_hooks.attach
+        from cmiei_hooks import *
+        assert audit is cmiei_hooks.audit and issubclass(CMIEIError, ValueError)
+        assert "torch" in sys.modules
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=True)
 
 
 CALLBACKS = {

@@ -238,6 +238,7 @@ def test_a_torch_without_any_of_them_can_import_measure_and_train():
         nn.modules.module._global_forward_pre_hooks = {{}}  # torch's own forward needs these two
         nn.modules.module._global_forward_hooks = {{}}
         import cmiei_hooks
+        from cmiei_hooks import *
         torch.manual_seed(0)
         model = nn.Sequential()
         model.add_module("classifier", nn.Linear(12, 7))

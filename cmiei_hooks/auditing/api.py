@@ -10,8 +10,8 @@ from typing import Any
 from torch import nn
 
 from ..errors import CMIEIWarning, InputError
-from ..fusion import HeadLike, Outputs, head_names, locate, refuse_both
-from ..settings import Config, ConfigSource
+from ..fusion import HeadLike, Outputs, head_names, locate
+from ..settings import Config, ConfigSource, refuse_both
 from .batches import Column, Columns
 from .checkpoint_file import checkpoints_in
 from .options import AuditOptions, Forward

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ..measures import UNITS
 from ..reporting import Card, count, finite, number, p_value, percent, points
+from ..units import UNITS
 from .result_sections import NONE, shown
 from .results import Results
 

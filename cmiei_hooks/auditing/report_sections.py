@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ..measures import UNITS
 from ..reporting import (
     WRITTEN,
     Cell,
@@ -23,6 +22,7 @@ from ..reporting import (
     points,
     setting,
 )
+from ..units import UNITS
 from .conclusion import LEVEL, cards, conclusion, warnings
 from .result_sections import (
     accuracy,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from ..measures import UNITS
 from ..reporting import (
     ALL,
     DASH,
@@ -25,6 +24,7 @@ from ..reporting import (
     percent,
     points,
 )
+from ..units import UNITS
 from .bootstrap import Interval
 from .results import Pair, Results
 

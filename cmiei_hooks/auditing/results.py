@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..measures import UNITS
 from ..reporting import plain
+from ..units import UNITS
 from .bootstrap import Interval
 from .checkpoint_loading import Loaded
 from .thresholds import Suggestion, WhatIf

@@ -1,4 +1,8 @@
-"""``cmiei <command>``: parse, run, and turn every refusal into a message and an exit code."""
+"""``cmiei <command>``: parse, run, and turn every refusal into a message and an exit code.
+
+Help and wrong command lines are answered without torch, which takes seconds to import: a command
+has its options in one module, and what it does in another.
+"""
 
 from __future__ import annotations
 
@@ -7,25 +11,28 @@ import sys
 import traceback
 from collections.abc import Sequence
 from contextlib import nullcontext
+from importlib import import_module
 from types import ModuleType
 
 from rich.console import Console
 
+from .._version import __version__
 from ..errors import CMIEIError
 from ..reporting import readers_may_leave
-from . import demo, diagnose, run, validate
+from . import demo_options, diagnose_options, run_options, validate_options
 
 __all__ = ["main"]
 
 USAGE, UNMEASURABLE, INTERRUPTED = 2, 3, 130
 """Exit codes; 0 is success, 1 a closed gate, and 2 also what argparse uses."""
 
-_COMMANDS: dict[str, ModuleType] = {
-    "diagnose": diagnose,
-    "demo": demo,
-    "run": run,
-    "validate": validate,
+_OPTIONS: dict[str, ModuleType] = {
+    "diagnose": diagnose_options,
+    "demo": demo_options,
+    "run": run_options,
+    "validate": validate_options,
 }
+"""The commands. The module of the same name has ``run(args, read(args))``."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -35,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     head cannot be measured. 130: interrupted.
     """
     words = list(sys.argv[1:] if argv is None else argv)
-    own, program = run.split_program(words)
+    own, program = run_options.split_program(words)
     try:
         # A program that is run has the streams that Python gives it.
         with nullcontext() if program else readers_may_leave():
@@ -53,7 +60,8 @@ def _run(words: list[str], own: list[str], program: list[str]) -> int:
         args = _parser().parse_args(own)
         command = args.command
         args.words, args.program = words, program  # words: the command in the report
-        code: int = _COMMANDS[command].run(args)
+        request = _OPTIONS[command].read(args)
+        code: int = import_module(f".{command}", __package__).run(args, request)
         return code
     except CMIEIError as error:
         _say(command, error)
@@ -79,8 +87,9 @@ def _parser() -> argparse.ArgumentParser:
         prog="cmiei",
         description="Measure and equalise how much a multimodal model depends on each modality.",
     )
+    parser.add_argument("--version", action="version", version=f"cmiei {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
-    for name, module in _COMMANDS.items():
+    for name, module in _OPTIONS.items():
         summary = (module.__doc__ or "").splitlines()[0]
         module.add_arguments(commands.add_parser(name, help=summary, description=summary))
     return parser

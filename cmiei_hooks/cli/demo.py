@@ -1,4 +1,4 @@
-"""Train digits in three views without and with C-MIEI, and compare the two models."""
+"""``cmiei demo``: train, audit, and print the table before and after."""
 
 from __future__ import annotations
 
@@ -10,27 +10,15 @@ from rich.console import Console
 from rich.progress import Progress
 
 from ..demo import comparison_table, summary_sentence
-from .options import integer, make_directory
+from .demo_options import DIRECTORY
+from .options import make_directory
 
-__all__ = ["add_arguments", "fill_in", "run"]
+__all__ = ["fill_in", "run"]
 
-DIRECTORY = Path("runs/demo")
 RUNS = {"plain": False, "equalised": True}
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options."""
-    parser.add_argument("--seed", type=integer, default=0, help="seed of both trainings (0)")
-    parser.add_argument(
-        "--output",
-        type=Path,
-        default=DIRECTORY,
-        metavar="DIR",
-        help=f"where checkpoints and reports go ({DIRECTORY})",
-    )
-
-
-def run(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace, request: None) -> int:
     """Train twice from one seed, audit both checkpoints, print the table before and after."""
     runs = _digit_runs()
     make_directory(args.output)

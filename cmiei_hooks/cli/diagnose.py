@@ -1,4 +1,4 @@
-"""Measure how much a trained checkpoint depends on each modality; nothing is trained."""
+"""``cmiei diagnose``: audit checkpoints, print and write the report, or print the heads."""
 
 from __future__ import annotations
 
@@ -29,29 +29,30 @@ from ..auditing import (
 )
 from ..discovery import discover
 from ..distributed import joined, rank, wait_for_all
-from ..errors import CMIEIError, InputError
-from ..fusion import Head, locate, refuse_both
+from ..errors import InputError
+from ..fusion import Head, locate
 from ..reporting import visible
 from ..settings import Config
 from .demo import fill_in
-from .options import add_arguments, configuration, make_directory
+from .options import configuration, make_directory
 
-__all__ = ["GATE", "add_arguments", "run"]
+__all__ = ["GATE", "run"]
 
 GATE = 1
 """Exit code of a report that a gate does not let through."""
 
 
-def run(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace, config: Config) -> int:
     """Audit, write the report, print the tables; returns 0, or 1 if a gate closes.
 
     Raises:
-        argparse.ArgumentError: some of the options that belong together are missing.
+        argparse.ArgumentError: some of the options do not go together.
         CMIEIError: the model, checkpoint, data or head cannot be measured.
         KeyboardInterrupt: interrupted; a partial report was written if there was anything.
     """
-    config = _complete(args)
-    refuse_both(args.splits, args.modalities)
+    if args.model is None:  # nothing was given
+        fill_in(args)
+        config = configuration(args)
     with joined():
         seed_everything(config.seed or 0)
         model = make_model(args.model, dict(args.model_args), args.device)
@@ -90,28 +91,6 @@ def run(args: argparse.Namespace) -> int:
             Console(stderr=True).print(f"cmiei diagnose: {line}", markup=False, soft_wrap=True)
         wait_for_all()
     return GATE if closed else 0
-
-
-def _complete(args: argparse.Namespace) -> Config:
-    """The settings; what is missing is refused, or is that of the demo if nothing is given."""
-    nothing = not any((args.model, args.checkpoint, args.data, args.head, args.config))
-    if nothing and not args.discover:
-        fill_in(args)
-    try:
-        config = configuration(args)
-    except CMIEIError as error:
-        raise argparse.ArgumentError(None, str(error)) from error
-    needed = {"model": args.model}
-    if not args.features:
-        needed["data"] = args.data
-    if not args.discover:
-        needed |= {"checkpoint": args.checkpoint, "head": config.head}
-        needed["splits"] = config.splits or args.modalities
-    missing = [f"--{name}" for name, value in needed.items() if value is None]
-    if missing:
-        splits = " (or --modalities)" if "--splits" in missing else ""
-        raise argparse.ArgumentError(None, f"missing {', '.join(missing)}{splits}")
-    return config
 
 
 def _columns(args: argparse.Namespace) -> Columns:

@@ -7,10 +7,8 @@ import math
 from pathlib import Path
 from typing import Any
 
-from ..counterfactual import BASELINES
 from ..errors import CMIEIError, ConfigError
-from ..measures import MEASURES
-from ..settings import SECTION, Config, parse_value
+from ..settings import SECTION, Config, choices, parse_value
 
 __all__ = [
     "add_arguments",
@@ -162,8 +160,12 @@ def add_head_arguments(group: argparse._ArgumentGroup) -> None:
 def add_setting_arguments(group: argparse._ArgumentGroup) -> None:
     """The settings, and trailing ``KEY VALUE``."""
     group.add_argument("--config", metavar="YAML", help="file with a section MODEL.C_MIEI")
-    group.add_argument("--drop", choices=[*BASELINES], help="baseline for a modality (zero)")
-    group.add_argument("--measure", choices=[*MEASURES], help="measure of influence (kl)")
+    group.add_argument(
+        "--drop", choices=choices(Config, "drop"), help="baseline for a modality (zero)"
+    )
+    group.add_argument(
+        "--measure", choices=choices(Config, "measure"), help="measure of influence (kl)"
+    )
     group.add_argument(
         "opts",
         nargs="*",

@@ -17,7 +17,6 @@ from .probabilities import ends_in_probabilities, looks_like_probabilities
 from .pytree import Call, Field, Path, call_tensors, mapped, replaced, tensors, with_values
 from .refusals import (
     nested,
-    refuse_both,
     refuse_lazy,
     refuse_non_module,
     refuse_replica,
@@ -54,7 +53,6 @@ __all__ = [
     "read_logits",
     "read_part",
     "read_tensor",
-    "refuse_both",
     "refuse_lazy",
     "refuse_misfit",
     "refuse_non_module",

@@ -19,7 +19,6 @@ from .partition import Partition
 
 __all__ = [
     "nested",
-    "refuse_both",
     "refuse_lazy",
     "refuse_nested_links",
     "refuse_non_module",
@@ -136,21 +135,6 @@ def _replicated(got: str) -> HeadError:
         "uses nn.DataParallel if it sees several GPUs without that); or use one device: "
         "CUDA_VISIBLE_DEVICES=0",
     )
-
-
-def refuse_both(splits: object, modalities: object) -> None:
-    """Refuse two answers to where the modalities are.
-
-    Raises:
-        SplitsError: both are given.
-    """
-    if splits is not None and modalities is not None:
-        raise SplitsError(
-            "splits= and modalities= both say where the modalities are",
-            got=f"splits {splits!r}, modalities {modalities!r}",
-            expected="splits for one concatenated tensor, or modalities for anything else",
-            remedy="leave one of them out",
-        )
 
 
 def refuse_nested_links(names: Sequence[str], links: Sequence[nn.Module]) -> None:

@@ -9,8 +9,6 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from .._version import __version__
 
 __all__ = ["git_state", "sha256", "versions"]
@@ -18,6 +16,8 @@ __all__ = ["git_state", "sha256", "versions"]
 
 def versions() -> dict[str, str]:
     """The versions of Python, torch and this package."""
+    import torch  # noqa: PLC0415  # the command line uses this room without torch
+
     return {
         "python": platform.python_version(),
         "torch": str(torch.__version__),

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console as RichConsole
@@ -14,54 +12,17 @@ from torch import nn
 
 from ..distributed import rank, world_size
 from ..errors import CMIEIError, InputError
-from ..fusion import Head, Outputs, locate
+from ..fusion import Head, locate
 from ..logs import Console, JSONLines, LogRecord, Sink
 from ..reporting import visible
-from ..settings import Config
 from ..training import Handle, attach
 from .first_batch import FirstBatch
+from .options import Options
 from .program import Program
 from .report import RunReport
 from .search import HeadSearch
 
-__all__ = ["Options", "discover_in", "observe"]
-
-
-@dataclass(frozen=True)
-class Options:
-    """How a program is observed."""
-
-    config: Config
-    """With ``HEAD`` and, without ``modalities``, ``SPLITS``."""
-    modalities: Mapping[str, Any] | None = None
-    dim: int = -1
-    output: Outputs = None
-    act: bool = False
-    """Whether samples may be substituted. Otherwise training stays as it is, to the bit."""
-    epoch_length: int | None = None
-    """The number of steps after which an epoch ends; None where nothing is counted in epochs."""
-    directory: Path | None = None
-    """Where the steps and the report are written."""
-    command: str = ""
-    """What the report says was run."""
-
-    @property
-    def settings(self) -> Config:
-        """The settings in force: without ``act`` those that can only observe."""
-        config = self.config.override(enabled=True)
-        if self.act:
-            return config
-        # Batch level knows no cap. Counted in steps, the averages need no epochs.
-        return config.override(
-            p_max=0.0,
-            sample_level=True,
-            relative=False,
-            sync=False,
-            warmup_epochs=Config().warmup_epochs,
-            warmup_steps=0,
-            end_epoch=None,
-            end_step=None,
-        )
+__all__ = ["discover_in", "observe"]
 
 
 def observe(program: Program, options: Options) -> int:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from ..logs import LogRecord
-from ..measures import UNITS
 from ..reporting import (
     Card,
     Code,
@@ -31,6 +30,7 @@ from ..reporting import (
     versions,
     write_files,
 )
+from ..units import UNITS
 from .program import Program
 
 __all__ = ["RunReport"]

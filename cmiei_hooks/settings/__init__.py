@@ -3,9 +3,10 @@
 Every other room takes a ``Config``; none reads a setting from anywhere else.
 """
 
+from .checks import refuse_both
 from .config import Config, ConfigSource
 from .section import SECTION
-from .setting import describe
+from .setting import choices, describe
 from .yacs import add_cmiei_config
 from .yaml import parse_value
 
@@ -14,6 +15,8 @@ __all__ = [
     "Config",
     "ConfigSource",
     "add_cmiei_config",
+    "choices",
     "describe",
     "parse_value",
+    "refuse_both",
 ]

@@ -1,4 +1,6 @@
-"""The checks that settings are built from: what a value may be, in words and as a function."""
+"""The checks that settings are built from: what a value may be, in words and as a function; and
+the refusal of two answers to one question.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +23,7 @@ __all__ = [
     "choice",
     "integer",
     "number",
+    "refuse_both",
 ]
 
 
@@ -37,6 +40,8 @@ class Allowed:
     convert: Callable[[Any], Any]
     """Returns the value as the plain type of the setting, or raises ``CheckError``."""
     error: type[CMIEIError] = ConfigError
+    words: tuple[str, ...] = ()
+    """All allowed values, if the setting is a choice of words."""
 
 
 def _boolean(value: Any) -> bool:
@@ -101,7 +106,7 @@ def choice(*allowed: str) -> Allowed:
             raise CheckError(did_you_mean(value, allowed))
         return str(value)
 
-    return Allowed("one of " + ", ".join(map(repr, allowed)), convert)
+    return Allowed("one of " + ", ".join(map(repr, allowed)), convert, words=allowed)
 
 
 def _module(value: Any) -> str | tuple[str, ...] | None:
@@ -157,3 +162,18 @@ WIDTHS = Allowed(
     SplitsError,
 )
 NAMES = Allowed("non-empty names, all different, such as [r, n, t]", _names, SplitsError)
+
+
+def refuse_both(splits: object, modalities: object) -> None:
+    """Refuse two answers to where the modalities are.
+
+    Raises:
+        SplitsError: both are given.
+    """
+    if splits is not None and modalities is not None:
+        raise SplitsError(
+            "splits= and modalities= both say where the modalities are",
+            got=f"splits {splits!r}, modalities {modalities!r}",
+            expected="splits for one concatenated tensor, or modalities for anything else",
+            remedy="leave one of them out",
+        )

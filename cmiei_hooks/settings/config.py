@@ -9,9 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from ..errors import CMIEIError, ConfigError, SplitsError, did_you_mean
-from ..functional import relative_needs_samples
-from ..measures import MEASURES
+from ..errors import CMIEIError, ConfigError, SplitsError, did_you_mean, relative_needs_samples
+from ..units import UNITS
 from .checks import BOOLEAN, MODULE, NAMES, WIDTHS, choice, integer, number
 from .section import find_section
 from .setting import checked, refusal, setting
@@ -77,7 +76,7 @@ class Config:
     )
     measure: str = setting(
         "kl",
-        choice(*MEASURES),
+        choice(*UNITS),
         "How the change of the prediction is measured: `kl`, `js` or `ted` for classes, "
         "`bernoulli` for sigmoid heads, `squared` for regression.",
     )

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from .checks import Allowed, CheckError
 
-__all__ = ["checked", "describe", "refusal", "setting"]
+__all__ = ["checked", "choices", "describe", "refusal", "setting"]
 
 T = TypeVar("T")
 
@@ -46,6 +46,13 @@ def refusal(name: str) -> str:
 def describe(field: dataclasses.Field[Any]) -> tuple[str, str]:
     """What the setting may be, and what it means."""
     return field.metadata["check"].expected, field.metadata["text"]
+
+
+def choices(settings: type[Any], name: str) -> tuple[str, ...]:
+    """The words that a setting of this dataclass may be; none if it is not a choice of words."""
+    fields = {field.name: field for field in dataclasses.fields(settings)}
+    check: Allowed = fields[name].metadata["check"]
+    return check.words
 
 
 def _shown(value: object) -> str:

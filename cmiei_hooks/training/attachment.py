@@ -18,10 +18,9 @@ from ..fusion import (
     locate,
     nested,
     parse_modalities,
-    refuse_both,
 )
 from ..logs import LogRecord, LogTo, Reporter, Sink, sinks_of
-from ..settings import Config, ConfigSource
+from ..settings import Config, ConfigSource, refuse_both
 from .handle import Handle, InertHandle
 from .pre_hook import active_hooks, strip
 from .schedule import AskEpoch

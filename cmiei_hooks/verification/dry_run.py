@@ -22,10 +22,9 @@ from ..fusion import (
     locate,
     mapped,
     read_part,
-    refuse_both,
     training_mode,
 )
-from ..settings import Config, ConfigSource
+from ..settings import Config, ConfigSource, refuse_both
 from ..training import PreHook, paused
 from .columns import check_columns
 from .gradients import gradient_share, is_used

@@ -122,13 +122,13 @@ def test_ctrl_c_prints_one_line(project):
 
 @pytest.mark.parametrize("place", ["options", "parser", "message"])
 def test_ctrl_c_at_any_moment(project, monkeypatch, capsys, place):
-    from cmiei_hooks.cli import commands, diagnose
+    from cmiei_hooks.cli import commands, diagnose_options
 
     def pressed(*args, **kwargs):
         raise KeyboardInterrupt
 
     if place == "options":
-        monkeypatch.setattr(diagnose, "configuration", pressed)
+        monkeypatch.setattr(diagnose_options, "configuration", pressed)
     else:
         monkeypatch.setattr(commands, "_parser" if place == "parser" else "_say", pressed)
     assert main(["diagnose", "--model", "a:b"]) == 130

@@ -12,7 +12,10 @@ import yaml
 from omegaconf import OmegaConf
 
 from cmiei_hooks import Config
+from cmiei_hooks.counterfactual import BASELINES
 from cmiei_hooks.errors import ConfigError, SplitsError
+from cmiei_hooks.measures import MEASURES
+from cmiei_hooks.settings import choices
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 
@@ -140,6 +143,13 @@ def test_a_setting_is_validated_once_per_construction(monkeypatch, tmp_path):
     )
     Config.load(write(tmp_path / "c.yml", "K: 2\nSIGMA: 0.1\n"))
     assert seen == [field.name for field in dataclasses.fields(Config)]
+
+
+def test_a_choice_has_the_words_that_are_implemented():
+    # The settings do not import them: they would bring torch to the command line.
+    assert choices(Config, "measure") == tuple(MEASURES)
+    assert choices(Config, "drop") == tuple(BASELINES)
+    assert choices(Config, "sigma") == ()
 
 
 def test_limits_are_inclusive_where_they_should_be():

@@ -1,0 +1,121 @@
+"""Run a training script that nobody edits, and observe how its model uses the modalities."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from pathlib import Path
+
+from ..errors import CMIEIError
+from ..running import Options, Program
+from ..settings import Config, refuse_both
+from .options import add_head_arguments, add_setting_arguments, configuration
+
+__all__ = ["add_arguments", "read", "split_program"]
+
+
+def split_program(words: list[str]) -> tuple[list[str], list[str]]:
+    """The words of ``cmiei run``, and those after ``--``; all words of another command."""
+    if words[:1] != ["run"] or "--" not in words:
+        return words, []
+    end = words.index("--")
+    return words[:end], words[end + 1 :]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options; what is run stands after ``--``."""
+    parser.usage = (
+        "cmiei run --head NAME --splits W,W,... [options] [KEY VALUE ...] -- train.py ARGS\n"
+        "       cmiei run --discover -- -m package.train ARGS"
+    )
+    head = parser.add_argument_group("what is observed")
+    add_head_arguments(head)
+    head.add_argument(
+        "--discover",
+        action="store_true",
+        help="run up to the first training batch, print the heads that the model has, and stop",
+    )
+    act = parser.add_argument_group("acting", "Without --act, training stays as it is to the bit.")
+    act.add_argument(
+        "--act", action="store_true", help="substitute modalities that dominate; needs a warm-up"
+    )
+    act.add_argument(
+        "--warmup-steps", type=_steps, metavar="N", help="the warm-up in training calls of the head"
+    )
+    act.add_argument(
+        "--epoch-length",
+        type=_length,
+        metavar="N",
+        help="training calls of the head in an epoch, for settings that are counted in epochs",
+    )
+    settings = parser.add_argument_group("settings")
+    add_setting_arguments(settings)
+    settings.add_argument("--seed", type=int, help="seed of the noise (that of torch)")
+    out = parser.add_argument_group("what comes out")
+    out.add_argument(
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help="write steps.jsonl and a report to this directory (nothing is written)",
+    )
+
+
+def read(args: argparse.Namespace) -> tuple[Program, Options | None]:
+    """The program, and how it is observed; None if only its heads are asked for.
+
+    Raises:
+        argparse.ArgumentError: options are missing or contradict each other.
+    """
+    try:
+        program = Program(args.program)
+        if args.discover:
+            return program, None
+        refuse_both(args.splits, args.modalities)
+        config = _acting(args, configuration(args))
+    except CMIEIError as error:
+        raise argparse.ArgumentError(None, str(error)) from error
+    needed = {"head": config.head, "splits": config.splits or args.modalities}
+    if missing := [f"--{name}" for name, value in needed.items() if value is None]:
+        splits = " (or --modalities)" if "--splits" in missing else ""
+        raise argparse.ArgumentError(None, f"missing {', '.join(missing)}{splits}")
+    return program, Options(
+        config,
+        args.modalities,
+        args.dim,
+        args.logits,
+        args.act,
+        args.epoch_length,
+        args.output,
+        shlex.join(["cmiei", *args.words]),
+    )
+
+
+def _acting(args: argparse.Namespace, config: Config) -> Config:
+    """The settings with the warm-up; refused if they could not mean what was asked for."""
+    given = {"--warmup-steps": args.warmup_steps, "--epoch-length": args.epoch_length}
+    if not args.act:
+        given["P_MAX"] = config.p_max if "P_MAX" in " ".join(args.opts[::2]) else None
+        if without := [name for name, value in given.items() if value]:
+            raise argparse.ArgumentError(None, f"{without[0]} needs --act: a run only observes")
+        return config
+    if args.warmup_steps is not None:
+        config = config.override(warmup_steps=args.warmup_steps)
+    in_epochs = config.warmup_steps is None and config.warmup_epochs > 0
+    if args.epoch_length is None and (in_epochs or config.end_epoch is not None):
+        key = "WARMUP_EPOCHS" if in_epochs else "END_EPOCH"
+        raise argparse.ArgumentError(
+            None, f"{key} is counted in epochs: add --epoch-length N, or count in --warmup-steps N"
+        )
+    return config
+
+
+def _steps(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of steps")
+    return int(text)
+
+
+def _length(text: str) -> int:
+    if not _steps(text):
+        raise argparse.ArgumentTypeError("an epoch has one step or more")
+    return int(text)

@@ -1,0 +1,95 @@
+"""Does C-MIEI help this training? Paired runs with controls, and a report."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from ..errors import ConfigError
+from .options import integer, overrides, pair, words
+
+__all__ = ["add_arguments", "read"]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options."""
+    what = parser.add_argument_group("what is trained").add_mutually_exclusive_group(required=True)
+    what.add_argument(
+        "--train",
+        metavar="MODULE:FUNCTION",
+        help="your function train(attach, seed, ...): it calls attach like cmiei_hooks.attach and "
+        "returns a dict of metrics",
+    )
+    what.add_argument(
+        "--npz",
+        metavar="FILE",
+        help="train a small classifier on the arrays in this file; see docs/validation.md",
+    )
+    how = parser.add_argument_group("how")
+    how.add_argument("--views", type=words, metavar="A,B,C", help="with --npz: which arrays")
+    how.add_argument(
+        "--args",
+        type=pair,
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="keyword argument for the training function (YAML value); may be repeated",
+    )
+    how.add_argument(
+        "--seeds", type=_seeds, default=range(5), metavar="N", help="number of seeds (5)"
+    )
+    how.add_argument(
+        "--first-seed", type=integer, default=0, metavar="N", help="the first seed (0)"
+    )
+    how.add_argument(
+        "--lower", type=words, default=[], metavar="M,M", help="metrics for which lower is better"
+    )
+    how.add_argument(
+        "--no-sensitivity",
+        action="store_true",
+        help="skip the runs that change one setting at a time",
+    )
+    how.add_argument(
+        "--jobs",
+        type=integer,
+        metavar="N",
+        help="number of runs at the same time, which share the cores (without CUDA one for each "
+        "core, at most 4; with CUDA 1)",
+    )
+    how.add_argument(
+        "opts", nargs="*", metavar="KEY VALUE", help="settings: ABS_THR 0.05 WARMUP_EPOCHS 3"
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path("runs/validation"),
+        metavar="DIR",
+        help="directory for records and report; recorded runs are not repeated (runs/validation)",
+    )
+
+
+def read(args: argparse.Namespace) -> dict[str, Any]:
+    """The settings of C-MIEI, by lower-case name.
+
+    Raises:
+        argparse.ArgumentError: options are missing or wrong.
+    """
+    if (args.npz is None) != (args.views is None):
+        raise argparse.ArgumentError(None, "--npz and --views must be given together")
+    if args.jobs is not None and args.jobs < 1:
+        raise argparse.ArgumentError(None, f"--jobs {args.jobs}: must be 1 or more")
+    try:
+        return overrides(args.opts)
+    except ConfigError as error:
+        raise argparse.ArgumentError(None, str(error)) from error
+
+
+def _seeds(text: str) -> range:
+    number = integer(text)
+    if not 2 <= number <= _MOST_SEEDS:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 2 to {_MOST_SEEDS}")
+    return range(number)
+
+
+_MOST_SEEDS = 10_000
