@@ -14,6 +14,8 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import lru_cache
+from operator import attrgetter
 from types import CodeType, FrameType
 from typing import Any, Literal
 
@@ -38,7 +40,9 @@ __all__ = [
     "current_backward",
     "dropouts",
     "exporting",
+    "forward_hook_keys",
     "forward_hooks",
+    "frames_are_read",
     "hooks_on_all_modules",
     "in_autocast",
     "in_backward",
@@ -75,10 +79,13 @@ def _missing(name: str, purpose: str, remedy: str = "") -> MissingNameError:
 
 def _find(path: str) -> Any:
     """The object at a dotted path below ``torch``; None if there is none."""
-    found: Any = torch
-    for name in path.split("."):
-        found = getattr(found, name, None)
-    return found
+    try:
+        return _getter(path)(torch)
+    except AttributeError:
+        return None
+
+
+_getter = lru_cache(attrgetter)
 
 
 # Autograd
@@ -323,6 +330,16 @@ def compiling() -> bool:
     return known is not None and bool(known())
 
 
+def frames_are_read() -> bool:
+    """Whether Dynamo compiles the functions that are called now, as in a compiled model.
+
+    Uses ``torch._C._dynamo.eval_frame.get_eval_frame_callback``. Fallback: True, with which every
+    step is kept from Dynamo, which takes longer.
+    """
+    callback = _find("_C._dynamo.eval_frame.get_eval_frame_callback")
+    return callback is None or callback() is not None
+
+
 # Caches and compiled code
 
 
@@ -490,6 +507,17 @@ def forward_hooks(module: nn.Module) -> list[ForwardHook]:
         MissingNameError: without them.
     """
     return _hooks(module, "_forward_hooks", "_forward_hooks_with_kwargs")
+
+
+def forward_hook_keys(module: nn.Module) -> tuple[int, ...]:
+    """The keys of the forward hooks alone, for a question that is asked in every step.
+
+    Uses ``_forward_hooks``.
+
+    Raises:
+        MissingNameError: without it.
+    """
+    return tuple(_attribute(module, "_forward_hooks", "read the hooks of a module"))
 
 
 def _hooks(module: nn.Module, hooks: str, with_kwargs: str) -> list[ForwardHook]:

@@ -76,6 +76,20 @@ def test_torch_has_the_name(name):
     assert hasattr(*owner(name))
 
 
+def test_dynamo_is_seen_where_it_compiles_what_is_called(monkeypatch):
+    found = []
+
+    def look(_: object) -> None:
+        found.append(_torch.frames_are_read())
+
+    look(None)
+    torch._dynamo.run(look)(None)
+    torch.compiler.disable(look)(None)
+    without(monkeypatch, "torch._C._dynamo.eval_frame.get_eval_frame_callback")
+    look(None)
+    assert found == [False, True, False, True]
+
+
 def test_transforms_and_tracers_are_recognised_and_ignored_without_their_names(monkeypatch):
     import torch.fx
 

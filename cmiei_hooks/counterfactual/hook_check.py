@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from .._torch import ForwardHook, forward_hooks, in_backward, transform
+from .._torch import ForwardHook, forward_hook_keys, forward_hooks, in_backward, transform
 from ..errors import CMIEIError, HeadError
 from ..fusion import Head, read_part
 from .isolation import not_recorded
@@ -43,12 +43,22 @@ class HookCheck:
         self._armed = False
         """Whether the current call is checked: it is not in eval mode, and not suspended."""
         self._raw: Tensor | None = None
+        self._asked: tuple[int, ...] = ()
+        """All hooks when there were last none to be watched; ours among them."""
         self._watch([hook.key for hook in self._hooks()])  # before the model may be compiled
 
     @property
     def open(self) -> bool:
         """Whether there are hooks of the user's that were not watched yet."""
-        return bool(self._handles) or [h.key for h in self._hooks()] != self._known
+        if self._handles:
+            return True
+        # Asked in every step. The same hooks as the last time have the same answer.
+        keys = forward_hook_keys(self._head.last)
+        if keys != self._asked:
+            if [hook.key for hook in self._hooks()] != self._known:
+                return True
+            self._asked = keys
+        return False
 
     def _hooks(self) -> list[ForwardHook]:
         return [hook for hook in forward_hooks(self._head.last) if _of_user(hook.call)]

@@ -166,8 +166,9 @@ def _normalised(
     return features, dropped[:1]
 
 
-_Variants = Callable[[slice], Tensor]
-"""Outputs of a Linear, complete and without each modality: ``[1 + M, C', B]`` for C' of its C.
+_Variants = Callable[[slice], tuple[Tensor, Tensor]]
+"""Outputs of a Linear, complete and without each modality: ``[1 + M, C', B]`` for C' of its C; and
+memory of the same size that may be written over, since allocating more takes longer.
 
 Samples are on the last axis: the products are faster that way, and the softmax is as fast.
 """
@@ -181,38 +182,60 @@ def _decomposed(
     features: Tensor, baseline: Tensor | None, linear: nn.Linear, widths: Sequence[int]
 ) -> _Variants:
     """The variants of a single Linear; ``baseline`` is one row ``[1, D]``, None for zeros."""
+    columns = [f.T for f in _columns(features, widths)]
 
-    def variants(chosen: slice) -> Tensor:
+    def variants(chosen: slice) -> tuple[Tensor, Tensor]:
         weights = _columns(linear.weight[chosen], widths)
-        terms = features.new_empty(len(widths), len(weights[0]), len(features))
-        z = features.new_empty(1 + len(widths), len(weights[0]), len(features))
-        for out, f, w in zip(terms, _columns(features, widths), weights, strict=True):
-            torch.mm(w, f.T, out=out)
-        _sums_without_each(terms, z)
-        if linear.bias is not None:
-            z += linear.bias[chosen, None].clamp_min(MASKED)  # -inf masks a class
+        shape = (1 + len(widths), len(weights[0]), len(features))
+        memory, z = features.new_empty(shape), features.new_empty(shape)
+        terms = memory.unbind()[: len(widths)]
+        for out, f, w in zip(terms, columns, weights, strict=True):
+            torch.mm(w, f, out=out)
+        bias = linear.bias
+        # -inf masks a class
+        last = None if bias is None else bias[chosen, None].clamp_min(MASKED)
+        instead: list[Tensor] = []
         if baseline is not None:
-            for out, f, w in zip(z[1:], _columns(baseline, widths), weights, strict=True):
-                out.add_(w @ f.T)
-        return z
+            rows = _columns(baseline, widths)
+            instead = [w @ f.T for f, w in zip(rows, weights, strict=True)]
+        _sums_without_each(terms, instead, last, z.unbind())
+        return z, memory
 
     return variants
 
 
-def _sums_without_each(terms: Tensor, out: Tensor) -> None:
-    """The sum of all terms ``[M, ...]``, then for each m the sum without term m: ``[1 + M, ...]``.
+def _sums_without_each(
+    terms: Sequence[Tensor], instead: Sequence[Tensor], last: Tensor | None, out: Sequence[Tensor]
+) -> None:
+    """The sum of M terms and a last one, then for each m the same without term m: ``1 + M`` sums.
 
-    All are added up in the same order, so that a term of zeros changes nothing, not even a bit.
+    All are added up in the same order, so that a term of zeros changes nothing, not even a bit, and
+    neither does a term that equals what is added instead of it. The terms are written over.
+
+    Args:
+        terms: M tensors of one shape.
+        instead: what is added where a term is left out; empty for nothing.
+        last: added to every sum.
+        out: 1 + M tensors of the shape of the terms.
     """
-    before = terms[0]
-    for m, result in enumerate(out[1:]):
-        first, *others = [before, *terms[m + 1 :]] if m else terms[1:]
-        result.copy_(first)
-        for term in others:
-            result.add_(term)
-        if m:
-            before = before + terms[m]
-    out[0] = before
+    whole, *without, without_end = out
+    *first, end = terms
+    # In the sums the last one is added to the last term, not by itself: that is a pass less.
+    end_instead = sum((one for one in (*instead[-1:], last) if one is not None), end.new_zeros(()))
+    if last is not None:
+        end += last
+    before: list[Tensor] = []  # the sum of the terms in front of m
+    for m, result in enumerate(without):
+        one, *others = *before, *instead[m : m + 1], *first[m + 1 :], end
+        if others:
+            torch.add(one, others[0], out=result)
+        else:
+            result.copy_(one)
+        for other in others[1:]:
+            result.add_(other)
+        before = [before[0].add_(first[m]) if before else first[0]]
+    torch.add(before[0], end_instead, out=without_end)
+    torch.add(before[0], end, out=whole)
 
 
 def _hidden(
@@ -261,14 +284,14 @@ def _independent(layer: nn.Module) -> bool:
 
 
 def _products(hidden: Tensor, linear: nn.Linear) -> _Variants:
-    def variants(chosen: slice) -> Tensor:
+    def variants(chosen: slice) -> tuple[Tensor, Tensor]:
         weight = linear.weight[chosen]
         z = hidden.new_empty(len(hidden), len(weight), hidden.shape[1])
         for out, h in zip(z, hidden, strict=True):
             torch.mm(weight, h.T, out=out)
         if linear.bias is not None:
             z += linear.bias[chosen, None].clamp_min(MASKED)
-        return z
+        return z, torch.empty_like(z)
 
     return variants
 
@@ -282,12 +305,11 @@ def _influence(variants: _Variants, classes: int, modalities: int, like: Tensor)
     largest = like.new_empty(2, len(starts), 1 + modalities, samples)
     divergences = like.new_empty(len(starts), modalities, samples)
     for i, start in enumerate(starts):
-        z = variants(slice(start, start + step))
-        logs = z.log_softmax(1)
+        z, memory = variants(slice(start, start + step))
+        logs = torch.log_softmax(z, 1, out=memory)
         if len(starts) > 1:
             torch.amax(z, 1, out=largest[0, i])
             torch.amax(logs, 1, out=largest[1, i])
-        # Written into memory that is no longer needed: allocating more takes longer.
         p = torch.exp(logs[0], out=z[0])
         torch.sub(logs[0], logs[1:], out=logs[1:])
         torch.sum(logs[1:].mul_(p), 1, out=divergences[i])

@@ -5,10 +5,11 @@ The rooms above find the head, read its calls and make new ones through this roo
 """
 
 from .arguments import call_of_mapping, describe, refuse_misfit
-from .captured_call import Captured, Change
+from .captured_call import Captured, Change, Slice
 from .head import Head, locate, unwrapped
 from .head_argument import HeadLike, head_names
 from .hookability import drop_compiled_code, why_never_called
+from .last_call import LastCall
 from .logits import Output, Outputs, read_logits, read_part, read_tensor
 from .modalities import default_names, parse_modalities
 from .module_mode import eval_mode, training_branch, training_mode
@@ -31,11 +32,13 @@ __all__ = [
     "Field",
     "Head",
     "HeadLike",
+    "LastCall",
     "MissingModalityError",
     "Output",
     "Outputs",
     "Partition",
     "Path",
+    "Slice",
     "call_of_mapping",
     "call_tensors",
     "common_module",

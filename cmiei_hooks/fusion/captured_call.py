@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -75,6 +75,37 @@ class Captured:
                 view.copy_(change(view))
         return tensors
 
+    def assembled(self, replaced: Mapping[Slice, Tensor]) -> dict[Path, Tensor]:
+        """New tensors, in which every slice of a modality is replaced; with gradient."""
+        parts: dict[Path, list[Slice]] = {path: [] for path in self.tensors}
+        for one in replaced:
+            parts[one.path].append(one)
+        return {
+            path: _laid_out_like(tensor, self._joined(path, parts[path], replaced))
+            for path, tensor in self.tensors.items()
+        }
+
+    def _joined(
+        self, path: Path, slices: Sequence[Slice], replaced: Mapping[Slice, Tensor]
+    ) -> Tensor:
+        """One tensor: its replaced blocks, and the columns of no modality between them."""
+        tensor, end, columns = self.tensors[path], 0, list[Tensor]()
+        for one in sorted(slices, key=lambda one: one.start or 0):
+            if one.start is None or one.stop is None:
+                return replaced[one]
+            columns += [tensor.narrow(self.dim, end, one.start - end)] * (one.start > end)
+            columns.append(replaced[one])
+            end = one.stop
+        width = tensor.shape[self.dim]
+        columns += [tensor.narrow(self.dim, end, width - end)] * (width > end)
+        return torch.cat(columns, self.dim)
+
     def call_with(self, tensors: Mapping[Path, Tensor | None]) -> Call:
         """The call with other tensors; the caller's containers are not written into."""
         return with_values(self.call, tensors)
+
+
+def _laid_out_like(tensor: Tensor, new: Tensor) -> Tensor:
+    """The new tensor with the strides that a clone of the other has."""
+    same = new.stride() == tensor.stride()
+    return new if same else torch.empty_like(tensor, requires_grad=False).copy_(new)

@@ -113,8 +113,8 @@ def _failure(tensor: Tensor) -> str:
         with torch.no_grad(), without_dispatch_modes():
             copy = tensor.detach().clone()
             rows = torch.ones(len(copy), dtype=torch.bool, device=copy.device)
-            noise = torch.Generator(copy.device)
-            new = blend(copy, rows, batch_mean(copy), 0.0, noise)
+            noise = torch.empty_like(copy).normal_(generator=torch.Generator(copy.device))
+            new = blend(copy, rows, batch_mean(copy), noise, 0.0)
             copy.narrow(0, 0, len(copy)).copy_(new)
     except Exception as error:  # the methods of a subclass may raise anything
         return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"

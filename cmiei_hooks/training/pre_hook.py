@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from .._torch import exporting, forward_hooks, pre_hooks
+from .._torch import compiling, exporting, forward_hooks, frames_are_read, pre_hooks
 from ..counterfactual import of_this_package
 from ..fusion import Call, refuse_replica
 from .step import Step
@@ -44,13 +44,15 @@ class PreHook:
         # Here and not in the step: in eval mode there is no graph break either.
         if not module.training or self.paused or self._run is None or self._step is None:
             return None
-        if exporting():
+        read = compiling()
+        if read and exporting():
             return None
         if kwargs is None:
             self._step.notices.moved_by_another_tool(type(module).__name__)
             return None
         refuse_replica(module, self._step.head.first)
-        return self._run(args, kwargs)
+        # Disabling Dynamo takes a while. Without it, nothing compiles the step.
+        return self._run(args, kwargs) if read or frames_are_read() else self._step(args, kwargs)
 
     @property
     def links(self) -> tuple[nn.Module, ...]:

@@ -31,7 +31,7 @@ from ..functional import KEPT
 from ..fusion import Call, Captured, Head, MissingModalityError, looks_like_probabilities
 from ..logs import Reporter
 from ..settings import Config
-from .checkpoint_replay import Done, Replays, in_checkpointed_region
+from .checkpoint_replay import Done, Replays, in_checkpointed_region, may_be_recomputed
 from .journal import Journal
 from .notices import Notices
 from .presence import Presence
@@ -141,7 +141,8 @@ class Step:
         """Make one step: count it, and estimate, select and substitute where it is due."""
         step, estimates = self.schedule.advance()
         if not (estimates or self.strategy.every_step or self.chain.open):
-            self._remember(Done(step, None))
+            if self._shared.on or may_be_recomputed():  # else nobody asks for it
+                self._remember(Done(step, None))
             return None
         captured = self._read(args, kwargs)
         if captured is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ from .. import distributed
 from .._torch import keeps_its_output
 from ..errors import InputError
 from ..functional import batch_mean, blend
-from ..fusion import Captured, Path
+from ..fusion import Captured, Path, Slice
 from ..settings import Config
 
 __all__ = ["Noise", "noise_generator", "refuse_in_place", "substituted", "write_in_place"]
@@ -48,6 +49,9 @@ def substituted(
 ) -> dict[Path, Tensor]:
     """The tensors of a call in which the chosen modality of each sample is mean plus noise.
 
+    Of a sample at most one modality is replaced, so all modalities use the same random numbers:
+    drawing them takes longer than everything else.
+
     Args:
         captured: the call.
         chosen: int64 ``[B]``, the index of a modality, -1 for none.
@@ -55,13 +59,49 @@ def substituted(
         generator: source of the noise.
     """
     over_ranks = distributed.sum_over_ranks_with_grad if config.sync else None
-    tensors = captured.copies()
-    for m in range(len(captured.groups)):
-        originals = captured.views(captured.tensors, m)
-        for view, original in zip(captured.views(tensors, m), originals, strict=True):
+    noise = _Numbers(captured, generator)
+    replaced: dict[Slice, Tensor] = {}
+    for m, group in enumerate(captured.groups):
+        rows = chosen == m
+        noise.begin()
+        for one, original in zip(group, captured.views(captured.tensors, m), strict=True):
             prototype = batch_mean(original, over_ranks)
-            view.copy_(blend(view, chosen == m, prototype, config.sigma, generator))
-    return tensors
+            before = replaced.get(one, original)  # two modalities may share a block
+            replaced[one] = blend(before, rows, prototype, noise.like(original), config.sigma)
+    return captured.assembled(replaced)
+
+
+class _Numbers:
+    """The random numbers of a call: as many for each sample as the largest modality has values."""
+
+    def __init__(self, captured: Captured, generator: torch.Generator) -> None:
+        most: dict[torch.dtype, int] = {}
+        for m in range(len(captured.groups)):
+            sizes: dict[torch.dtype, int] = {}
+            for view in captured.views(captured.tensors, m):
+                sizes[view.dtype] = sizes.get(view.dtype, 0) + _width(view)
+            most |= {dtype: max(size, most.get(dtype, 0)) for dtype, size in sizes.items()}
+        shape, device = captured.batch, captured.device
+        self._numbers = {
+            dtype: torch.empty(shape, size, dtype=dtype, device=device).normal_(generator=generator)
+            for dtype, size in most.items()
+        }
+        self._used: dict[torch.dtype, int] = {}
+
+    def begin(self) -> None:
+        """Go back to the first numbers, for the next modality."""
+        self._used = {}
+
+    def like(self, features: Tensor) -> Tensor:
+        """The next numbers, in the shape of the features ``[B, ...]``."""
+        start = self._used.get(features.dtype, 0)
+        self._used[features.dtype] = stop = start + _width(features)
+        return self._numbers[features.dtype][:, start:stop].reshape(features.shape)
+
+
+def _width(features: Tensor) -> int:
+    """The number of values of one sample."""
+    return math.prod(features.shape[1:])
 
 
 def write_in_place(captured: Captured, tensors: Mapping[Path, Tensor]) -> None:

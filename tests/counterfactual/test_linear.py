@@ -406,9 +406,10 @@ def test_a_modality_that_is_much_larger_leaves_the_others_exact(scale, count):
 
 @pytest.mark.negative_control
 def test_subtracting_from_the_complete_output_would_not(monkeypatch):
-    def subtracted(terms: Tensor, out: Tensor) -> None:
-        torch.sum(terms, 0, out=out[0])
-        torch.sub(out[0], terms, out=out[1:])
+    def subtracted(terms, instead, last, out) -> None:
+        out[0].copy_(sum(terms) + last)
+        for term, result in zip(terms, out[1:], strict=True):
+            torch.sub(out[0], term, out=result)
 
     monkeypatch.setattr(cmiei_hooks.counterfactual.linear, "_sums_without_each", subtracted)
     head, x = far_apart(1e6)
