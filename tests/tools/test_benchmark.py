@@ -9,8 +9,17 @@ import pytest
 import torch
 
 from cmiei_hooks.counterfactual import influence_of_linear
+from cmiei_hooks.training import Published
 from tools.benchmark.__main__ import main
-from tools.benchmark.head import Shape, between_estimates, captured_head, estimates, training
+from tools.benchmark.head import (
+    Shape,
+    between_estimates,
+    captured_head,
+    steps,
+    training,
+    with_differences,
+)
+from tools.benchmark.parts import parts
 from tools.benchmark.plot import plot
 from tools.benchmark.timing import Timing, in_turns
 
@@ -20,11 +29,34 @@ LINEAR, MLP = Shape(4, 3, 7), Shape(4, 3, 7, modalities=2, hidden=5)
 
 @pytest.mark.parametrize("shape", [LINEAR, MLP], ids=str)
 def test_everything_that_is_timed_runs(shape):
-    functions = estimates(shape, CPU)
+    functions = steps(shape, CPU)
     assert list(functions)[:2] == ["one head forward", f"{1 + shape.modalities} forwards"]
-    assert "the hook's estimate" in functions
-    timings = in_turns({**functions, **training(shape, CPU)}, 2, CPU)
-    assert all(0 < t.low <= t.median <= t.high for t in timings.values())
+    assert list(functions)[-2:] == ["observing", "acting"]
+    timed = {**functions, **training(shape, CPU), **parts(shape, CPU)}
+    for timing in in_turns(timed, 2, CPU).values():
+        low, median, high = timing.quartiles
+        assert 0 < low <= median <= high
+
+
+def test_the_attached_steps_are_shown_as_what_they_add():
+    plain, observing, acting = Timing((2.0, 2.0)), Timing((3.0, 5.0)), Timing((5.0, 9.0))
+    timed = {"a training step of the head": plain, "observing": observing, "acting": acting}
+    assert with_differences(timed) == {
+        "a training step of the head": plain,
+        "observing adds": Timing((1.0, 3.0)),
+        "acting adds": Timing((3.0, 7.0)),
+    }
+
+
+def test_the_step_that_acts_substitutes_and_the_one_that_observes_does_not(monkeypatch):
+    done = []
+    replace = Published.replace
+    monkeypatch.setattr(Published, "replace", lambda *args: done.append(args[2]) or replace(*args))
+    functions = steps(LINEAR, CPU)
+    functions["observing"]()
+    assert not done
+    functions["acting"]()
+    assert len(done) == 1
 
 
 def test_the_estimate_that_is_timed_is_not_the_general_one():
@@ -34,7 +66,7 @@ def test_the_estimate_that_is_timed_is_not_the_general_one():
 
 def test_captum_is_left_out_where_it_is_not_installed(monkeypatch):
     monkeypatch.setitem(sys.modules, "captum.attr", None)
-    assert not any("Captum" in name for name in estimates(LINEAR, CPU))
+    assert not any("Captum" in name for name in steps(LINEAR, CPU))
 
 
 def test_between_estimates_the_hook_counts_and_does_not_measure():
@@ -51,7 +83,7 @@ def test_functions_take_turns():
 
 
 def test_a_ratio_is_of_medians():
-    assert Timing(3.0, 1.0, 5.0).times(Timing(2.0, 1.0, 9.0)) == 1.5
+    assert Timing((1.0, 3.0, 5.0)).times(Timing((1.0, 2.0, 9.0))) == 1.5
 
 
 def test_the_plot_shows_every_way_at_every_head():

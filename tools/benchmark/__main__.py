@@ -14,8 +14,9 @@ from rich.console import Console
 from rich.table import Table
 
 from .audit import backbone_and_audit, backbone_and_hook, head_and_audit
-from .head import Functions, Shape, between_estimates, estimates, training
+from .head import Functions, Shape, between_estimates, steps, training, with_differences
 from .memory import peak_memory
+from .parts import parts
 from .plot import plot
 from .timing import Timing, in_turns
 
@@ -35,7 +36,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--device", default="cpu", help="cpu or cuda (cpu)")
     parser.add_argument("--rounds", type=int, default=7, help="number of times each is timed (7)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the results to FILE")
-    parser.add_argument("--plot", type=Path, metavar="FILE", help="also plot the estimates (SVG)")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="also plot what steps add (SVG)")
     args = parser.parse_args()
     if args.rounds < 2:
         parser.error("--rounds must be 2 or more: one has no quartiles")
@@ -51,12 +52,12 @@ def main() -> None:
         times.add_column(header)
     results: dict[str, Any] = {}
     for row, make in _rows(device).items():
-        timings = in_turns(make(), args.rounds, device)
+        timings = with_differences(in_turns(make(), args.rounds, device))
         base = next(iter(timings.values()))
         results[row] = {
             name: {
                 "median_s": timing.median,
-                "quartiles_s": [timing.low, timing.high],
+                "quartiles_s": [timing.quartiles[0], timing.quartiles[2]],
                 "ratio": timing.times(base),
             }
             for name, timing in timings.items()
@@ -76,14 +77,15 @@ def main() -> None:
     if args.json is not None:
         args.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     if args.plot is not None:
-        shown = {str(shape): results[f"estimate {shape}"] for shape in (*_LINEAR, _MLP)}
+        shown = {str(shape): results[f"step {shape}"] for shape in (*_LINEAR, _MLP)}
         args.plot.write_text(plot(shown), encoding="utf-8")
 
 
 def _rows(device: torch.device) -> dict[str, Callable[[], Functions]]:
     transformer = "transformer, batch 16"
     return {
-        **{f"estimate {s}": partial(estimates, s, device) for s in (*_LINEAR, _MLP, *_GROWING)},
+        **{f"step {s}": partial(steps, s, device) for s in (*_LINEAR, _MLP, *_GROWING)},
+        **{f"parts {s}": partial(parts, s, device) for s in _LINEAR[:3]},
         **{f"training {s}": partial(training, s, device) for s in (*_LINEAR, _MLP)},
         f"training {transformer}": partial(backbone_and_hook, 16, 171, device),
         f"{_CALLS} calls between estimates": partial(between_estimates, _CALLS),
@@ -96,7 +98,8 @@ def _rows(device: torch.device) -> dict[str, Callable[[], Functions]]:
 
 
 def _shown(timing: Timing) -> tuple[str, str]:
-    return f"{1e3 * timing.median:.1f}", f"{1e3 * timing.low:.1f} to {1e3 * timing.high:.1f}"
+    low, median, high = (f"{1e3 * seconds:.3f}" for seconds in timing.quartiles)
+    return median, f"{low} to {high}"
 
 
 if __name__ == "__main__":

@@ -1,28 +1,33 @@
-"""One estimate at a head, against the forwards of the published method and against Captum."""
+"""Training steps of a head without and with the hook, the published method, and Captum."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from cmiei_hooks import Config, attach
-from cmiei_hooks.counterfactual import influence_of_linear
 from cmiei_hooks.functional import counterfactual_influence
 from cmiei_hooks.fusion import Captured, Head, locate
+
+from .timing import Timing
 
 __all__ = [
     "Functions",
     "Shape",
     "between_estimates",
     "captured_head",
-    "estimates",
+    "steps",
     "three_steps",
     "training",
     "training_step",
+    "with_differences",
 ]
+
+_PLAIN = "a training step of the head"
+_ATTACHED = ("observing", "acting")
 
 Functions = dict[str, Callable[[], object]]
 
@@ -70,11 +75,12 @@ def captured_head(shape: Shape, device: torch.device) -> tuple[Head, Captured]:
     return head, head.partition.read((shape.features(device),), {})
 
 
-def estimates(shape: Shape, device: torch.device) -> Functions:
-    """A forward, the forwards of the published method, Captum, the hook, and a training step."""
+def steps(shape: Shape, device: torch.device) -> Functions:
+    """A forward, the published method, Captum, and a training step: plain, observing and acting.
+
+    The attached ones estimate in every step (K = 1).
+    """
     model, features = shape.model(device), shape.features(device)
-    head = locate(model, shape.settings)
-    captured = head.partition.read((features,), {})
 
     def without(modality: int) -> Tensor:
         changed = features.clone()
@@ -91,14 +97,27 @@ def estimates(shape: Shape, device: torch.device) -> Functions:
         with torch.no_grad():
             model(features)
 
-    functions = {
+    def step(p_max: float | None) -> Callable[[], object]:
+        trained = shape.model(device)
+        if p_max is not None:
+            settings = shape.settings
+            attach(trained, config=settings, k=1, p_max=p_max, warmup_epochs=0, log=False)
+        return training_step(trained, (features,), shape.classes)
+
+    return {
         "one head forward": forward,
         f"{1 + shape.modalities} forwards": published,
         **_captum(shape, model, features),
-        "the hook's estimate": lambda: _known(influence_of_linear(head, captured)),
+        _PLAIN: step(None),
+        **dict(zip(_ATTACHED, (step(0.0), step(shape.settings.p_max)), strict=True)),
     }
-    step = training_step(model, (features,), shape.classes)
-    return {**functions, "a training step of the head": step}
+
+
+def with_differences(timings: Mapping[str, Timing]) -> dict[str, Timing]:
+    """What observing and acting add to a training step, instead of the attached steps."""
+    known = {name: timing for name, timing in timings.items() if name not in _ATTACHED}
+    added = {name: timings[name].minus(timings[_PLAIN]) for name in _ATTACHED if name in timings}
+    return {**known, **{f"{name} adds": timing for name, timing in added.items()}}
 
 
 def training(shape: Shape, device: torch.device) -> Functions:
@@ -171,8 +190,3 @@ def _captum(shape: Shape, model: nn.Module, features: Tensor) -> Functions:
             ablation.attribute(features, target=0, feature_mask=mask)
 
     return {"Captum FeatureAblation": ablate}
-
-
-def _known(influence: Tensor | None) -> None:
-    if influence is None:
-        raise RuntimeError("the head is not one of those that begin with a Linear")

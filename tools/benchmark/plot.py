@@ -1,4 +1,4 @@
-"""The table of estimates as a plot."""
+"""The table of steps as a plot."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _WIDTH, _MARGIN = 720, 16
 
 
 def plot(timings: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
-    """A standalone SVG: every way to estimate, at every head, in forwards of that head.
+    """A standalone SVG: what the hook adds to a step, and other ways, in forwards of the head.
 
     Args:
         timings: by head and by what was timed, ``median_s``, ``quartiles_s`` and ``ratio``. The
@@ -34,7 +34,7 @@ def plot(timings: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
             )
             for colour, (name, way) in enumerate(ways)
         ]
-    label = "Time of one estimate over the time of one forward of the head, with quartiles"
+    label = "Time over that of one forward of the head, with quartiles"
     height = 46 * len(rows) + 80
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{height}" '

@@ -14,17 +14,29 @@ __all__ = ["Timing", "in_turns"]
 
 @dataclass(frozen=True)
 class Timing:
-    """The time of one function, in seconds."""
+    """The time of one function in each round, in seconds."""
 
-    median: float
-    low: float
-    """The lower quartile."""
-    high: float
-    """The upper quartile."""
+    seconds: tuple[float, ...]
+
+    @property
+    def quartiles(self) -> tuple[float, float, float]:
+        """The lower one, the median and the upper one."""
+        low, median, high = statistics.quantiles(self.seconds, n=4, method="inclusive")
+        return low, median, high
+
+    @property
+    def median(self) -> float:
+        """The median of the rounds."""
+        return self.quartiles[1]
 
     def times(self, other: Timing) -> float:
         """The ratio of the medians."""
         return self.median / other.median
+
+    def minus(self, other: Timing) -> Timing:
+        """What this takes longer, round by round."""
+        pairs = zip(self.seconds, other.seconds, strict=True)
+        return Timing(tuple(one - another for one, another in pairs))
 
 
 def in_turns(
@@ -46,12 +58,7 @@ def in_turns(
             _wait(device)
             if number:
                 seconds[name].append(time.perf_counter() - start)
-    return {name: _timing(values) for name, values in seconds.items()}
-
-
-def _timing(values: list[float]) -> Timing:
-    low, median, high = statistics.quantiles(values, n=4, method="inclusive")
-    return Timing(median, low, high)
+    return {name: Timing(tuple(values)) for name, values in seconds.items()}
 
 
 def _wait(device: torch.device) -> None:
