@@ -18,6 +18,7 @@ from .probabilities import ends_in_probabilities, looks_like_probabilities
 from .pytree import Call, Field, Path, call_tensors, mapped, replaced, tensors, with_values
 from .refusals import (
     nested,
+    refuse_cuda_graph,
     refuse_lazy,
     refuse_non_module,
     refuse_replica,
@@ -56,6 +57,7 @@ __all__ = [
     "read_logits",
     "read_part",
     "read_tensor",
+    "refuse_cuda_graph",
     "refuse_lazy",
     "refuse_misfit",
     "refuse_non_module",

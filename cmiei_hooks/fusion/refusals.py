@@ -19,6 +19,7 @@ from .partition import Partition
 
 __all__ = [
     "nested",
+    "refuse_cuda_graph",
     "refuse_lazy",
     "refuse_nested_links",
     "refuse_non_module",
@@ -123,6 +124,24 @@ def refuse_replica(module: nn.Module, head: nn.Module) -> None:
     """
     if module is not head:
         raise _replicated("a call by a copy of the head")
+
+
+def refuse_cuda_graph(name: str) -> None:
+    """Refuse a call whose kernels a CUDA graph records: the graph then runs without its hooks.
+
+    Raises:
+        HeadError: a CUDA graph is being captured.
+    """
+    if torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing():  # type: ignore[no-untyped-call]  # no types in torch
+        raise HeadError(
+            f"the head {name!r} was called while a CUDA graph is captured",
+            got="torch.cuda.graph or make_graphed_callables around the head",
+            expected="a call from Python in every step: a graph that is replayed runs no hooks, so "
+            "it would estimate in every step or in none",
+            remedy="capture the part of the model in front of the head only, or attach to a model "
+            'that is not captured; torch.compile(mode="reduce-overhead") leaves the hook outside '
+            "of its graphs",
+        )
 
 
 def _replicated(got: str) -> HeadError:

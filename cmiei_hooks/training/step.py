@@ -28,7 +28,14 @@ from ..counterfactual import (
 )
 from ..errors import InputError
 from ..functional import KEPT
-from ..fusion import Call, Captured, Head, MissingModalityError, looks_like_probabilities
+from ..fusion import (
+    Call,
+    Captured,
+    Head,
+    MissingModalityError,
+    looks_like_probabilities,
+    refuse_cuda_graph,
+)
 from ..logs import Reporter
 from ..settings import Config
 from .checkpoint_replay import Done, Replays, in_checkpointed_region, may_be_recomputed
@@ -114,6 +121,7 @@ class Step:
             self.notices.called_in_transform(kind)
             return None
         refuse_recursion(self.head)
+        refuse_cuda_graph(self.head.name)
         if self.chain.refusal is not None:
             raise self.chain.refusal
         if in_backward():

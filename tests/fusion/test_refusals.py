@@ -38,6 +38,32 @@ def test_the_output_projection_of_attention_is_refused(golden):
     golden(error.value)
 
 
+@pytest.fixture
+def capturing(monkeypatch) -> None:
+    """As while a CUDA graph is captured: no GPU is needed to ask."""
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+
+
+def test_the_capture_of_a_cuda_graph_is_refused(capturing, golden):
+    model = Fused()
+    handle = attach(model)
+    with pytest.raises(CMIEIError) as error:
+        model.classifier(torch.randn(4, 12))
+    golden(error.value)
+    model.eval().classifier(torch.randn(4, 12))  # there the hook does nothing
+    assert handle.step == 0
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA graphs need a CUDA device")
+def test_a_real_capture_is_refused():
+    model = Fused().cuda()
+    attach(model)
+    x = torch.randn(4, 12, device="cuda")
+    with pytest.raises(CMIEIError, match="CUDA graph"), torch.cuda.graph(torch.cuda.CUDAGraph()):
+        model.classifier(x)
+
+
 def test_data_parallel_is_refused(golden):
     with pytest.raises(CMIEIError) as error:
         attach(nn.DataParallel(Fused()))
