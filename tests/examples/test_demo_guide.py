@@ -130,21 +130,45 @@ def test_lines_that_are_not_printed_would_be_seen():
     assert missing(swapped, printed) == ["│ modality │ influence │"]
 
 
+FORWARD = ["--forward", f"{AUDIT}:forward"]
 TRIES = {
-    "nothing but the names": ([], "(--forward)", "column 2 as cam_label"),
-    "the images alone": (["--inputs", "0"], "(--forward)", "column 0 as x (dict of {'RGB'"),
-    "no training branch": (["--forward", f"{AUDIT}:forward"], "--training-branch", "0 calls"),
-    "no head": (
-        ["--forward", f"{AUDIT}:forward", "--head", "clasifier"],
+    "nothing but the names": (
+        [],
+        "columns of the batch would be passed to optional arguments of forward",
+        "column 2 as cam_label",
+        "(--forward)",
+    ),
+    "the images alone": (
+        ["--inputs", "0"],
+        "the model raised this error when it was called with",
+        "column 0 as x (dict of {'RGB'",
+        "(--forward)",
+    ),
+    "no training branch": (
+        FORWARD,
+        "the model ran in eval mode without calling its head",
+        "0 calls",
+        "--training-branch",
+    ),
+    "other widths": (
+        [*FORWARD, "--splits", "768,768,768"],
+        "the splits do not sum to the width of the head",
+        "768 + 768 + 768 = 2304",
+        "[512, 512, 512]",
+    ),
+    "another head": (
+        [*FORWARD, "--head", "clasifier"],
+        "the model has no module named 'cl",
+        "got:      'clasifier'",
         "did you mean 'classifier'",
-        "",
     ),
 }
+"""The options; what is said, which the page explains; what was got; the remedy."""
 
 
-@pytest.mark.parametrize(("options", "remedy", "got"), TRIES.values(), ids=TRIES)
+@pytest.mark.parametrize(("options", "problem", "got", "remedy"), TRIES.values(), ids=TRIES)
 def test_the_first_command_that_a_user_tries_explains_itself(
-    checkout, monkeypatch, capsys, options, remedy, got
+    checkout, monkeypatch, capsys, options, problem, got, remedy
 ):
     for command in commands(BLOCK.findall(GUIDE)[0][1]):
         run(command, monkeypatch)
@@ -153,8 +177,8 @@ def test_the_first_command_that_a_user_tries_explains_itself(
     command = ["diagnose", *TRAIN, "--checkpoint", "test/DeMobest.pth", *options]
     assert run(shlex.join(["cmiei", *command]), monkeypatch) == 3
     said = capsys.readouterr().err
-    assert remedy in said
-    assert got in said
+    assert [part in said for part in (problem, got, remedy)] == [True] * 3
+    assert problem in " ".join(GUIDE.split("## If a command stops")[1].split())
 
 
 def test_outside_of_a_checkout_the_missing_module_is_named(tmp_path, monkeypatch, capsys):
