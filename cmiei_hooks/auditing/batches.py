@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ..errors import InputError, did_you_mean
 from ..fusion import Call, call_of_mapping, mapped, refuse_misfit
+from .remedies import WAYS
 
 __all__ = ["Batch", "Columns", "read_batch"]
 
@@ -277,24 +278,22 @@ def _refuse_optional(model: nn.Module, reading: _Reading) -> None:
         "columns of the batch would be passed to optional arguments of forward",
         got=", ".join(f"{source} as {name}" for name, source in optional),
         expected=f"only what forward needs ({', '.join(needed)}), or inputs= that names the rest",
-        remedy="say with inputs= (--inputs) which columns the model gets, in the order of its "
-        "arguments, and with labels= (--labels) and group_by= (--group-by) what else is in the "
-        "batch",
+        remedy=WAYS,
     )
 
 
 def _refuse_unfit(model: nn.Module, reading: _Reading) -> None:
-    given = [type(a).__name__ for a in reading.args]
-    given += [f"{key}={type(value).__name__}" for key, value in reading.kwargs.items()]
+    sources = [*reading.arg_sources, *reading.kwarg_sources.values()]
+    values = [*reading.args, *reading.kwargs.values()]
+    given = [f"{s} ({type(v).__name__})" for s, v in zip(sources, values, strict=True)]
+    given += [] if reading.label is None else [f"{reading.label_source} as the labels"]
     refuse_misfit(
         model.forward,
         (reading.args, reading.kwargs),
         InputError,
         "the model cannot be called with a batch of this loader",
-        got=f"({', '.join(given)})",
+        got=", ".join(given),
         expected="the inputs of forward (a tensor, a tuple, or a dict), or these followed by "
         "an integer tensor [B] of labels",
-        remedy="say with inputs= (--inputs) which columns the model gets, with labels= "
-        "(--labels) and group_by= (--group-by) what else is in the batch, or with forward= "
-        "(--forward) how the model is called with a batch",
+        remedy=WAYS,
     )

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -13,14 +12,16 @@ from torch import Tensor, nn
 
 from .. import discovery
 from ..counterfactual import isolated
-from ..errors import InputError
+from ..errors import CMIEIError, InputError
 from ..fusion import Head, eval_mode, tensors, training_branch
 from ..training import paused
 from .batches import Batch, read_batch
+from .call_in_words import explain
 from .collected import Collected
 from .observer import Observer
 from .offloaded import execution_device, is_offloaded
 from .options import AuditOptions, Forward
+from .remedies import WAYS
 from .saved_call import SavedCall
 
 __all__ = ["collect", "collect_again", "device_of", "settle"]
@@ -63,7 +64,9 @@ def collect(
                     found.sources, found.label_source = batch.sources, batch.label_source
                     before = _generators(device)
                     observer.number, observer.with_null = number, with_null
-                    observer.watch(batch, partial(_call, model, batch, options.forward))
+                    call = partial(_call, model, batch, options.forward)
+                    with _explained(batch, options) if number == index else nullcontext():
+                        observer.watch(batch, call)
                     found.drew |= not all(map(torch.equal, before, _generators(device)))
                 if options.limit is not None and seen >= options.limit:
                     break
@@ -86,6 +89,18 @@ def collect_again(
                     observer.look(saved.restored(head, device), saved)
         settle(observer, options)
     return found
+
+
+@contextmanager
+def _explained(batch: Batch, options: AuditOptions) -> Iterator[None]:
+    """What the model raises inside says how the model was called."""
+    try:
+        yield
+    except CMIEIError:
+        raise
+    except Exception as error:
+        explain(error, batch, options)
+        raise
 
 
 def settle(observer: Observer, options: AuditOptions) -> None:
@@ -111,7 +126,7 @@ def device_of(model: nn.Module) -> torch.device:
 @contextmanager
 def _running(model: nn.Module, device: torch.device, options: AuditOptions) -> Iterator[None]:
     mode = training_branch if options.in_training_branch else eval_mode
-    autocast = torch.autocast(device.type) if options.amp else contextlib.nullcontext()
+    autocast = torch.autocast(device.type) if options.amp else nullcontext()
     with mode(model), isolated(model, device), paused(model), _eager(), autocast:
         yield
 
@@ -119,7 +134,7 @@ def _running(model: nn.Module, device: torch.device, options: AuditOptions) -> I
 def _eager() -> AbstractContextManager[object]:
     """Compiled code runs as if it were not compiled (since torch 2.6): it ignores later hooks."""
     set_stance = getattr(torch.compiler, "set_stance", None)
-    return contextlib.nullcontext() if set_stance is None else set_stance("force_eager")
+    return nullcontext() if set_stance is None else set_stance("force_eager")
 
 
 def _call(model: nn.Module, batch: Batch, forward: Forward | None) -> None:
@@ -138,8 +153,7 @@ def _call(model: nn.Module, batch: Batch, forward: Forward | None) -> None:
             got=f"a dict of {', '.join(map(str, args[0]))} as one argument, since forward has no "
             f"such keywords: {error}",
             expected="a dict of the keywords of forward, or of what forward takes as one dict",
-            remedy="name the keys as forward names its arguments, or say with forward= "
-            "(--forward) how the model is called with a batch",
+            remedy=f"name the keys as forward names its arguments, or {WAYS}",
         ) from error
 
 

@@ -40,16 +40,18 @@ def run_and_compare(
     inner = original(model)
     inner = inner.module if isinstance(inner, DistributedDataParallel) else inner
     check = OutputCheck(head, inner, without_gradient=True)
+    failed = False
     try:
         with torch.no_grad():  # if the model itself is not called, the gradient stays on
             run()
     except CMIEIError:
         raise
     except Exception:
-        check.close()
-        again()
+        failed = True
     finally:
         check.close()
+    if failed:
+        again()  # after the handler: what this raises has one traceback
     found = check.result
     if found is None or found.verdict != "different":
         return ""

@@ -39,13 +39,18 @@ def import_function(spec: str) -> Callable[..., Any]:
     except (ImportError, SyntaxError, TypeError) as error:  # TypeError: a relative name
         missing = isinstance(error, ModuleNotFoundError) and error.name
         own = missing and (module_name + ".").startswith(f"{missing}.")
+        if own:
+            remedy = "run from the directory that contains it, or set PYTHONPATH"
+        elif missing:
+            remedy = f"{module_name} imports {missing}: run from the directory that contains it, "
+            remedy += "or install it"
+        else:
+            remedy = "the fault is inside that module: import it in Python to see the traceback"
         raise CheckpointError(
             f"{spec!r} cannot be imported",
             got=f"{type(error).__name__}: {error}",
             expected="a module that Python finds from here and can import",
-            remedy="run from the directory that contains it, or set PYTHONPATH"
-            if own
-            else "the fault is inside that module: import it in Python to see the traceback",
+            remedy=remedy,
         ) from error
     function = getattr(module, function_name, None)
     if not callable(function):

@@ -77,8 +77,10 @@ def _run(words: list[str], own: list[str], program: list[str]) -> int:
             raise
         _say(command, f"the code called sys.exit({error.code!r})")
         return UNMEASURABLE
-    except Exception:  # of the user's code; Python's own exit code, 1, would look like a gate
+    except Exception as error:  # of the user's code; Python's own exit code, 1, looks like a gate
         traceback.print_exc()
+        if not hasattr(error, "add_note"):  # Python 3.10 does not print them
+            _say(command, "\n".join(getattr(error, "__notes__", ())))
         return UNMEASURABLE
 
 

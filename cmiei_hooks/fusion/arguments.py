@@ -14,6 +14,9 @@ from .pytree import Call, Path, call_tensors, value_at
 
 __all__ = ["call_of_mapping", "describe", "first_tensors", "refuse_misfit", "resolve"]
 
+_MOST_ITEMS = 8
+"""How many items of a list a message describes."""
+
 
 def first_tensors(call: Call) -> list[Path]:
     """The paths of all tensors: the arguments themselves before what is inside of others."""
@@ -118,7 +121,9 @@ def describe(value: Any) -> str:
     if isinstance(value, Tensor):
         return _describe_tensor(value)
     if isinstance(value, (tuple, list)):
-        return f"{type(value).__name__} of ({', '.join(describe(v) for v in value)})"
+        items = [describe(v) for v in value[:_MOST_ITEMS]]
+        items += [f"{len(value)} in all"] if len(value) > _MOST_ITEMS else []
+        return f"{type(value).__name__} of ({', '.join(items)})"
     if isinstance(value, Mapping):
         return "dict of {" + ", ".join(f"{k!r}: {describe(v)}" for k, v in value.items()) + "}"
     return type(value).__name__

@@ -20,8 +20,9 @@ def make_number(n):
 
 @pytest.fixture(autouse=True)
 def their_project(tmp_path, monkeypatch):
-    """A module of the user's in the working directory."""
+    """Modules of the user's in the working directory."""
     (tmp_path / "their_project.py").write_text(CODE)
+    (tmp_path / "imports_another.py").write_text("from no_such_module_here.config import cfg")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
 
@@ -39,6 +40,7 @@ def test_functions_are_found_from_the_working_directory():
         "",
         "their_project:make_modle",
         "no_such_module_here:function",
+        "imports_another:function",
     ],
 )
 def test_what_is_not_a_function_is_refused(spec, golden):

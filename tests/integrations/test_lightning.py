@@ -326,21 +326,34 @@ def test_an_epoch_without_an_estimate_stops_nothing(tmp_path):
     assert one.handle.step == 24
 
 
-def test_an_error_takes_the_hook_off_and_the_model_can_be_trained_again(tmp_path):
-    class Failing(Task):
-        fails = True
+class Failing(Task):
+    fails = True
 
-        def on_train_batch_end(self, outputs, batch, batch_idx):
-            if self.fails and batch_idx == 2:
-                raise RuntimeError("out of luck")
+    def on_train_batch_end(self, outputs, batch, batch_idx):
+        if self.fails and batch_idx == 2:
+            raise RuntimeError("out of luck")
 
+
+def failed(tmp_path) -> tuple[Task, CMIEICallback]:
     task, one = Failing(), callback()
     with pytest.raises(RuntimeError, match="out of luck"):
         trainer(tmp_path, one).fit(task, loader())
+    return task, one
+
+
+def test_an_error_takes_the_hook_off_and_the_model_can_be_trained_again(tmp_path):
+    task, one = failed(tmp_path)
     assert not task.model.classifier._forward_pre_hooks
     assert one.handle.step == 3
-    Failing.fails = False
+    task.fails = False
     trainer(tmp_path, callback()).fit(task, loader())
+
+
+@pytest.mark.negative_control
+def test_if_an_error_were_not_told_the_hook_would_stay(tmp_path, monkeypatch):
+    monkeypatch.setattr(CMIEICallback, "on_exception", lambda *_: None)
+    task, _ = failed(tmp_path)
+    assert task.model.classifier._forward_pre_hooks
 
 
 class TwoHeads(Task):

@@ -6,62 +6,22 @@ import json
 
 import pytest
 import torch
-from helpers import WIDTHS, Fused
+from helpers import WIDTHS
+from tiny_trainer import (
+    EAGER,
+    CMIEICallback,
+    FailingStep,
+    Task,
+    TrainerCallback,
+    callback,
+    failing_metrics,
+    trainer,
+)
 from torch import nn
 from torch.nn.functional import cross_entropy
-from torch.utils.data import Dataset
 
 import cmiei_hooks
 from cmiei_hooks.errors import CMIEIError, HeadError, StateError
-
-transformers = pytest.importorskip(
-    "transformers", reason="transformers is not installed (extra transformers)"
-)
-
-from transformers import Trainer, TrainerCallback, TrainingArguments  # noqa: E402  # after the line above
-
-from cmiei_hooks.integrations.transformers import CMIEICallback  # noqa: E402  # after the line above
-
-EAGER = {"k": 2, "warmup_epochs": 1, "abs_thr": 0.0, "rel_thr": 0.0, "log": False}
-"""Something is substituted from the second epoch on."""
-
-
-class Task(Fused):
-    """As the Trainer wants it: labels in, loss and logits out."""
-
-    def __init__(self) -> None:
-        torch.manual_seed(1)
-        super().__init__(nn.Sequential(nn.Dropout(0.1), nn.Linear(sum(WIDTHS), 7)))
-
-    def forward(self, x, labels=None):
-        logits = super().forward(x)
-        return {"loss": cross_entropy(logits, labels), "logits": logits}
-
-
-class Data(Dataset):
-    def __init__(self, samples: int = 64) -> None:
-        self.x = torch.randn(samples, 6, generator=torch.Generator().manual_seed(2))
-
-    def __len__(self) -> int:
-        return len(self.x)
-
-    def __getitem__(self, i):
-        return {"x": self.x[i], "labels": int(self.x[i].argmax())}
-
-
-def trainer(tmp_path, *callbacks, model=None, kind=Trainer, metrics=None, **options) -> Trainer:
-    plain = {"num_train_epochs": 3, "per_device_train_batch_size": 8, "use_cpu": True}
-    quiet = {"report_to": [], "disable_tqdm": True, "logging_steps": 3, "save_strategy": "no"}
-    args = TrainingArguments(str(tmp_path), **{**plain, **quiet, **options})
-    model = model or Task()
-    made = kind(model, args, train_dataset=Data(), eval_dataset=Data(16), compute_metrics=metrics)
-    for one in callbacks:
-        made.add_callback(one)
-    return made
-
-
-def callback(**options) -> CMIEICallback:
-    return CMIEICallback("classifier", WIDTHS, **{**EAGER, **options})
 
 
 class ByHand(TrainerCallback):
@@ -220,16 +180,6 @@ def test_every_other_callback_is_called_once_although_ours_moves(tmp_path):
     assert [before.begun, after.begun] == [1, 1]
 
 
-class FailingStep(Trainer):
-    fails = True
-
-    def training_step(self, *args, **kwargs):
-        loss = super().training_step(*args, **kwargs)
-        if self.fails and self.state.global_step == 3:
-            raise RuntimeError("out of luck")
-        return loss
-
-
 def test_a_step_that_fails_takes_the_hook_off(tmp_path):
     one = callback()
     training = trainer(tmp_path, one, kind=FailingStep)
@@ -240,10 +190,6 @@ def test_a_step_that_fails_takes_the_hook_off(tmp_path):
     training.fails = False
     training.train()
     assert one.handle.step == 24
-
-
-def failing_metrics(_):
-    raise RuntimeError("out of luck")
 
 
 def test_an_evaluation_that_fails_leaves_a_hook_that_does_nothing(tmp_path, x):
