@@ -16,6 +16,7 @@ __all__ = [
     "add_setting_arguments",
     "configuration",
     "integer",
+    "keys",
     "make_directory",
     "overrides",
     "pair",
@@ -147,10 +148,11 @@ def add_head_arguments(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument(
         "--logits",
-        type=_yaml,
-        metavar="YAML",
-        help="which part of the head's return value is the logits: an index or a key; for a chain "
-        "a list with one entry for each link: '[0, null, null]'",
+        type=keys,
+        metavar="KEY[,KEY...]",
+        help="which part of the head's return value is the logits: an index or a key, or several "
+        "that lead inwards: 1,0; for a chain a list with one entry for each link: 0,null,null or "
+        "'[0, null, [1, 0]]'",
     )
     group.add_argument(
         "--names", type=words, metavar="N,N,...", help="names of the modalities: r,n,t"
@@ -304,6 +306,13 @@ def widths(text: str) -> list[int | None] | dict[str, int | None]:
 def words(text: str) -> list[str]:
     """``A,B,C``."""
     return [word.strip() for word in text.split(",")]
+
+
+def keys(text: str) -> Any:
+    """One YAML value, or a list of them without brackets: ``1,0`` is ``[1, 0]``."""
+    value = _yaml(text)
+    bare = isinstance(value, str) and "," in value and text.strip()[0] not in "\"'"
+    return [_yaml(word) for word in words(text)] if bare else value
 
 
 def _yaml(text: str) -> Any:
