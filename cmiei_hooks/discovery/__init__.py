@@ -5,10 +5,11 @@ every module's input and output change.
 """
 
 from .api import discover
+from .candidate import Candidate
 from .head_input import HeadInput, attribute_head_input
 from .inputs import bare_model
 from .layout import listed
-from .report import Candidate, DiscoverReport, RuledOut
+from .report import DiscoverReport, RuledOut
 from .trace import device_of
 
 __all__ = [

@@ -9,12 +9,12 @@ from typing import Any
 from torch import nn
 
 from ..fusion import eval_mode, training_branch
-from .attribution import ModuleCall, attribute, effect_of_edit
+from .attribution import AttributedTensor, ModuleCall, attribute, effect_of_edit
 from .inputs import Inputs, bare_model, read_inputs
 from .ranking import Observations, rank_candidates
 from .report import DiscoverReport
 from .routes import Hop, consumes, possible_logits
-from .trace import Edit, Trace, trace
+from .trace import Edit, Key, Trace, trace
 
 __all__ = ["discover"]
 
@@ -70,19 +70,30 @@ def _tested_ends(
 ) -> tuple[list[Hop], dict[bytes, bool]]:
     """Outputs that may be logits, and for each whether what the model returns depends on it.
 
-    Each is changed in one run: if a module computes features from it, it is not logits.
+    Each is changed in one run: if a module computes features from it, it is not logits. Of a call
+    whose output is discarded, the other outputs are tested too.
     """
     class_names = {path: type(module).__name__ for path, module in model.named_modules()}
     ends = possible_logits(calls, class_names, known.batch)
     ends.sort(key=lambda end: (-len(end[1].modalities), -end[0].end))
     consumers = {call.key for call in calls if call.path and consumes(call, class_names)}
     used: dict[bytes, bool] = {}
-    for call, output in ends[:_MOST_EDITS]:
+
+    def effect(call: ModuleCall, output: AttributedTensor) -> tuple[set[Key], bool]:
         edited = trace(model, known.fresh(), training_branch, Edit(call.key, output.address))
-        reached, returned = effect_of_edit(base, again, edited)
+        return effect_of_edit(base, again, edited)
+
+    for call, output in ends[:_MOST_EDITS]:
+        reached, returned = effect(call, output)
         if not reached & consumers:
             used[output.value] = returned
-    return [end for end in ends if end[1].value in used], used
+    tested = [end for end in ends if end[1].value in used]
+    partly = [call for call, output in tested if not used[output.value]]
+    others = [(call, out) for call in partly for out in call.outputs if out.floating]
+    for call, output in others[:_MOST_EDITS]:
+        if output.value not in used:
+            used[output.value] = effect(call, output)[1]
+    return tested, used
 
 
 def _evaluated(model: nn.Module, known: Inputs) -> tuple[Trace, tuple[str, ...]]:

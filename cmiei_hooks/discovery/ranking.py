@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from ..fusion import unwrapped
 from .attribution import ModalitySet, ModuleCall
+from .candidate import Candidate, candidate
 from .layout import Layout, Widths, find_layout, listed
-from .report import Candidate, DiscoverReport, RuledOut, candidate
+from .report import NEVER_CALLED, DiscoverReport, RuledOut
 from .routes import Hop, Route, routes
 from .trace import Key, Trace
 
@@ -89,10 +90,6 @@ _NOTHING = (
     "modules only. If functions in the model's forward do this, move everything from the "
     "concatenation to the logits into one nn.Module and name it as the head"
 )
-_TRAINING_BRANCH = (
-    "to audit a head that is not called in eval mode: cmiei diagnose --training-branch"
-)
-
 _Layouts = Mapping[Key, Layout | str | None]
 
 
@@ -115,8 +112,6 @@ def rank_candidates(seen: Observations) -> DiscoverReport:
     candidates = tuple(_candidate(one, seen.evaluated) for one in found)
     if not found:
         notes += (_NOTHING,)
-    elif not all(one.called_in_eval for one in candidates):
-        notes += (_TRAINING_BRANCH,)
     return DiscoverReport(
         candidates,
         tuple(RuledOut(unwrapped(path), why) for path, why in ruled_out.items()),
@@ -215,7 +210,7 @@ def _dead_ends(seen: Observations, layouts: _Layouts) -> dict[str, str]:
 def _why_uncalled(path: str, evaluated: Trace) -> str:
     if (path, 0) in evaluated:
         return "called in eval mode only"
-    return "never called as a module in training (unused, or a function uses its weight)"
+    return NEVER_CALLED
 
 
 def _candidate(found: _HeadRoute, evaluated: Trace) -> Candidate:
@@ -228,11 +223,11 @@ def _candidate(found: _HeadRoute, evaluated: Trace) -> Candidate:
     if found.holds_backbone:
         reason += "; receives the inputs of the model: each estimate runs all of it again"
     addresses = [output.address for _, output in found.route]
-    same = [
+    same = not called or all(
         record is None or address in {out.address for out in record.outputs}
         for record, address in zip(in_eval, addresses, strict=True)
-    ]
-    if called and not all(same):
+    )
+    if not same:
         reason += "; returns something else in eval mode: audit the training branch"
     return candidate(
         [unwrapped(call.path) for call, _ in found.route],
@@ -241,6 +236,7 @@ def _candidate(found: _HeadRoute, evaluated: Trace) -> Candidate:
         logits.shape[1],
         reason=reason,
         called_in_eval=called,
+        same_in_eval=same,
     )
 
 
