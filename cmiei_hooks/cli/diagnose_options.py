@@ -25,8 +25,15 @@ def read(args: argparse.Namespace) -> Config:
     nothing = not any((args.model, args.checkpoint, args.data, args.head, args.config))
     if not nothing or args.discover:
         _refuse_missing(args, config)
+    _refuse_without_discover(args)
     refuse_both(args.splits, args.modalities)
     return config
+
+
+def _refuse_without_discover(args: argparse.Namespace) -> None:
+    given = {"--together": args.together, "--ignore": args.ignore}
+    for option in (option for option, value in given.items() if value and not args.discover):
+        raise argparse.ArgumentError(None, f"{option} is for --discover")
 
 
 def _refuse_missing(args: argparse.Namespace, config: Config) -> None:

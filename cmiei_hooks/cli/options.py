@@ -53,11 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--data", metavar="MODULE:FUNCTION", help="returns batches: inputs, or (inputs, labels)"
     )
     add_head_arguments(model)
-    model.add_argument(
-        "--discover",
-        action="store_true",
-        help="print the heads that the model has, with the first batch as input, and stop",
-    )
+    _add_discover_arguments(parser)
     run = parser.add_argument_group("how it is run")
     run.add_argument(
         "--training-branch",
@@ -118,6 +114,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_share,
         metavar="SHARE",
         help="exit with 1 if a modality dominates more than this share of the samples",
+    )
+
+
+def _add_discover_arguments(parser: argparse.ArgumentParser) -> None:
+    discover = parser.add_argument_group(
+        "which heads there are",
+        "Instead of an audit. --forward, --training-branch, --inputs and --labels say how the "
+        "model is called with the first batch, as for an audit.",
+    )
+    discover.add_argument(
+        "--discover",
+        action="store_true",
+        help="print the heads that the model has, with the options for each, and stop",
+    )
+    discover.add_argument(
+        "--together",
+        type=_together,
+        action="append",
+        default=[],
+        metavar="NAME=INPUT,INPUT",
+        help="inputs of the model that are one modality: text=input_ids,attention_mask; may be "
+        "given several times",
+    )
+    discover.add_argument(
+        "--ignore",
+        type=_columns,
+        default=(),
+        metavar="INPUT[,INPUT...]",
+        help="inputs of the model that are not modalities (masks of 0 and 1 and positions are "
+        "left out anyway)",
     )
 
 
@@ -280,6 +306,13 @@ def integer(text: str) -> int:
 
 
 _MOST_DIGITS = 18
+
+
+def _together(text: str) -> tuple[str, tuple[int | str, ...]]:
+    name, equals, inputs = text.partition("=")
+    if not name or not equals or not inputs:
+        raise argparse.ArgumentTypeError(f"{text[:80]!r} is not NAME=INPUT,INPUT")
+    return name, _columns(inputs)
 
 
 def _columns(text: str) -> tuple[int | str, ...]:

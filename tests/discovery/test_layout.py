@@ -56,16 +56,17 @@ def test_concatenation_of_tokens():
     assert best(report) == expected
 
 
-def test_a_text_and_its_mask_count_as_one(golden):
-    class WithMask(ReID):
-        def forward(self, r, text, mask):
-            text = text * mask.unsqueeze(-1)
+def test_a_text_and_its_segments_count_as_one(golden):
+    class WithSegments(ReID):
+        def forward(self, r, text, segments):
+            text = text * segments.unsqueeze(-1)
             return self.classifier(torch.cat(self.encode(r, text[:, 0], text.mean(1)), -1))
 
-    mask = (torch.rand(B, 5) > 0.3).long()
-    mask[:, 0] = torch.tensor([0, 1] * 4)
-    report = discover(WithMask(), torch.randn(B, 6), torch.randn(B, 5, 6), mask)
-    assert best(report) == {"head": "classifier", "splits": [4, 8], "names": ["r", "text+mask"]}
+    segments = torch.randint(0, 3, (B, 5))
+    segments[:, 0] = torch.tensor([1, 2] * 4)
+    report = discover(WithSegments(), torch.randn(B, 6), torch.randn(B, 5, 6), segments)
+    expected = {"head": "classifier", "splits": [4, 8], "names": ["r", "text+segments"]}
+    assert best(report) == expected
     golden(prose(report))
 
 
@@ -143,7 +144,7 @@ def test_ragged_blocks_ask_for_a_larger_batch(golden):
     golden(reasons(report)["classifier"])
 
 
-def test_a_mask_at_the_fusion_is_left_as_it_is(golden):
+def test_integers_at_the_fusion_are_left_as_they_are(golden):
     class Attends(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -163,6 +164,7 @@ def test_a_mask_at_the_fusion_is_left_as_it_is(golden):
 
     mask = torch.ones(B, 5, dtype=torch.long)
     mask[::2, 3:] = 0
+    mask[:, 0] = torch.arange(B) % 2 + 2
     report = discover(Model(), *inputs(2, 5, 6), mask)
     assert best(report) == {
         "head": "fusion",
