@@ -6,9 +6,42 @@ import argparse
 
 from ..errors import CMIEIError
 from ..settings import Config, refuse_both
-from .options import add_arguments, configuration
+from . import options
+from .options import columns, configuration
 
 __all__ = ["add_arguments", "read"]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options; with none of them the demo's own model is audited."""
+    options.add_arguments(parser)
+    discover = parser.add_argument_group(
+        "which heads there are",
+        "Instead of an audit. --forward, --training-branch, --inputs and --labels say how the "
+        "model is called with the first batch, as for an audit.",
+    )
+    discover.add_argument(
+        "--discover",
+        action="store_true",
+        help="print the heads that the model has, with the options for each, and stop",
+    )
+    discover.add_argument(
+        "--together",
+        type=_together,
+        action="append",
+        default=[],
+        metavar="NAME=INPUT,INPUT",
+        help="inputs of the model that are one modality: text=input_ids,attention_mask; may be "
+        "given several times",
+    )
+    discover.add_argument(
+        "--ignore",
+        type=columns,
+        default=(),
+        metavar="INPUT[,INPUT...]",
+        help="inputs of the model that are not modalities (masks of 0 and 1 and positions are "
+        "left out anyway)",
+    )
 
 
 def read(args: argparse.Namespace) -> Config:
@@ -47,3 +80,10 @@ def _refuse_missing(args: argparse.Namespace, config: Config) -> None:
     if missing:
         splits = " (or --modalities)" if "--splits" in missing else ""
         raise argparse.ArgumentError(None, f"missing {', '.join(missing)}{splits}")
+
+
+def _together(text: str) -> tuple[str, tuple[int | str, ...]]:
+    name, equals, inputs = text.partition("=")
+    if not name or not equals or not inputs:
+        raise argparse.ArgumentTypeError(f"{text[:80]!r} is not NAME=INPUT,INPUT")
+    return name, columns(inputs)

@@ -14,6 +14,7 @@ __all__ = [
     "add_arguments",
     "add_head_arguments",
     "add_setting_arguments",
+    "columns",
     "configuration",
     "integer",
     "keys",
@@ -53,7 +54,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--data", metavar="MODULE:FUNCTION", help="returns batches: inputs, or (inputs, labels)"
     )
     add_head_arguments(model)
-    _add_discover_arguments(parser)
     run = parser.add_argument_group("how it is run")
     run.add_argument(
         "--training-branch",
@@ -75,7 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     run.add_argument(
         "--inputs",
-        type=_columns,
+        type=columns,
         metavar="COLUMN[,COLUMN...]",
         help="indices or keys of the columns of a batch that the model is called with, in order",
     )
@@ -114,36 +114,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_share,
         metavar="SHARE",
         help="exit with 1 if a modality dominates more than this share of the samples",
-    )
-
-
-def _add_discover_arguments(parser: argparse.ArgumentParser) -> None:
-    discover = parser.add_argument_group(
-        "which heads there are",
-        "Instead of an audit. --forward, --training-branch, --inputs and --labels say how the "
-        "model is called with the first batch, as for an audit.",
-    )
-    discover.add_argument(
-        "--discover",
-        action="store_true",
-        help="print the heads that the model has, with the options for each, and stop",
-    )
-    discover.add_argument(
-        "--together",
-        type=_together,
-        action="append",
-        default=[],
-        metavar="NAME=INPUT,INPUT",
-        help="inputs of the model that are one modality: text=input_ids,attention_mask; may be "
-        "given several times",
-    )
-    discover.add_argument(
-        "--ignore",
-        type=_columns,
-        default=(),
-        metavar="INPUT[,INPUT...]",
-        help="inputs of the model that are not modalities (masks of 0 and 1 and positions are "
-        "left out anyway)",
     )
 
 
@@ -308,14 +278,8 @@ def integer(text: str) -> int:
 _MOST_DIGITS = 18
 
 
-def _together(text: str) -> tuple[str, tuple[int | str, ...]]:
-    name, equals, inputs = text.partition("=")
-    if not name or not equals or not inputs:
-        raise argparse.ArgumentTypeError(f"{text[:80]!r} is not NAME=INPUT,INPUT")
-    return name, _columns(inputs)
-
-
-def _columns(text: str) -> tuple[int | str, ...]:
+def columns(text: str) -> tuple[int | str, ...]:
+    """``0,image``: indices and keys."""
     return tuple(_place(word) for word in words(text))
 
 

@@ -5,7 +5,6 @@ every module's input and output change.
 """
 
 from .api import discover, discover_in_call
-from .call_in import call_in
 from .candidate import Candidate
 from .head_input import HeadInput, attribute_head_input
 from .input_names import Grouping
@@ -13,6 +12,7 @@ from .inputs import bare_model
 from .layout import listed
 from .report import DiscoverReport, RuledOut
 from .trace import device_of
+from .user_forward import call_in
 
 __all__ = [
     "Candidate",
