@@ -100,7 +100,9 @@ def _tested_ends(
     whose output is discarded, the other outputs are tested too.
     """
     class_names = {path: type(module).__name__ for path, module in model.named_modules()}
-    ends = possible_logits(calls, class_names, known.batch)
+    # Augmentation inside the model may double the batch; modalities may be stacked on its axis.
+    rows = {times * known.batch for times in (1, 2, len(known.names))}
+    ends = possible_logits(calls, class_names, rows)
     ends.sort(key=lambda end: (-len(end[1].modalities), -end[0].end))
     consumers = {call.key for call in calls if call.path and consumes(call, class_names)}
     used: dict[bytes, bool] = {}

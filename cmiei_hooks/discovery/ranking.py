@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from ..fusion import unwrapped
 from .attribution import ModalitySet, ModuleCall
 from .candidate import Candidate, candidate
-from .layout import Layout, Widths, find_layout, listed
+from .layout import Layout, Widths, find_layout, listed, rows_of_one_modality
 from .report import NEVER_CALLED, DiscoverReport, RuledOut
 from .routes import Hop, Route, routes
 from .trace import Key, Trace
@@ -90,6 +90,16 @@ _NOTHING = (
     "modules only. If functions in the model's forward do this, move everything from the "
     "concatenation to the logits into one nn.Module and name it as the head"
 )
+_APART = (
+    "no candidate: each of the tensors that the model returns depends on one modality alone, so the "
+    "influence of several on one prediction cannot be compared"
+)
+_STACKED = (
+    "no candidate: the modalities are stacked on the batch axis, and no module receives those of "
+    "one sample together. There is no prediction that depends on several of them, so their "
+    "influence on it cannot be compared"
+)
+
 _Layouts = Mapping[Key, Layout | str | None]
 
 
@@ -111,7 +121,7 @@ def rank_candidates(seen: Observations) -> DiscoverReport:
     notes = (*seen.notes, *(_noise(seen) or _without_effect(seen)))
     candidates = tuple(_candidate(one, seen.evaluated) for one in found)
     if not found:
-        notes += (_NOTHING,)
+        notes += (_why_nothing(seen),)
     return DiscoverReport(
         candidates,
         tuple(RuledOut(unwrapped(path), why) for path, why in ruled_out.items()),
@@ -180,10 +190,21 @@ def _other_ends(
             discarded[call.path] = _discarded(call, seen.used)
         elif not seen.alive <= output.modalities:
             reached = [seen.names[m] for m in sorted(output.modalities)]
-            reasons[call.path] = f"depends only on {listed(reached)}"
+            only = f"depends only on {listed(reached)}"
+            reasons[call.path] = _one_by_one(call.path, seen) or only
         elif isinstance(layout, str):
             reasons[call.path] = layout
     return discarded | reasons
+
+
+def _one_by_one(path: str, seen: Observations) -> str:
+    """What is seen if a module is called once for each modality; empty if it is not."""
+    calls = [call for call in seen.calls if call.path == path]
+    sets = [frozenset().union(*(x.modalities for x in call.inputs)) for call in calls]
+    if len(calls) < 2 or any(len(one) != 1 for one in sets) or len(set(sets)) < len(sets):
+        return ""
+    reached = [seen.names[m] for one in sets for m in one]
+    return f"called once for each of {listed(reached)}: it never receives them together"
 
 
 def _discarded(call: ModuleCall, used: Mapping[bytes, bool]) -> str:
@@ -238,6 +259,18 @@ def _candidate(found: _HeadRoute, evaluated: Trace) -> Candidate:
         called_in_eval=called,
         same_in_eval=same,
     )
+
+
+def _why_nothing(seen: Observations) -> str:
+    """What the model does with its modalities, if no module can be the head."""
+    returned = [out for out in seen.root.outputs if out.modalities]
+    if returned and all(len(out.modalities) < 2 for out in returned):
+        return _APART
+    ends = [out for _, out in seen.ends if seen.used[out.value]]
+    matrices = [out for out in (*ends, *returned) if len(out.shape) >= 2]
+    found = [out for out in matrices if seen.alive <= out.modalities]
+    stacked = bool(found) and all(rows_of_one_modality(out, seen.names) for out in found)
+    return _STACKED if stacked else _NOTHING
 
 
 def _without_effect(seen: Observations) -> tuple[str, ...]:

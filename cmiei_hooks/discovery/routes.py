@@ -22,7 +22,7 @@ _SCORING = ("Softmax", "LogSoftmax", "Sigmoid", "Loss")
 
 
 def possible_logits(
-    calls: Sequence[ModuleCall], class_names: Mapping[str, str], batch: int
+    calls: Sequence[ModuleCall], class_names: Mapping[str, str], rows: Collection[int]
 ) -> list[Hop]:
     """Outputs ``[B, C]`` that no later module receives unchanged, with the outermost call of each.
 
@@ -32,13 +32,11 @@ def possible_logits(
     Args:
         calls: in the order in which they begin.
         class_names: of the module at each path.
-        batch: B.
+        rows: how many they may have: B, or more if the model stacks its inputs.
     """
     found: dict[bytes, Hop] = {}
     for call in calls:
         for output in call.outputs:
-            # Augmentation inside the model may double the batch.
-            rows = (batch, 2 * batch)
             two_axes = len(output.shape) == 2 and output.shape[0] in rows and output.floating
             candidate = call.path and two_axes and "Norm" not in class_names[call.path]
             if candidate and not _consumed(call, output, calls, class_names):

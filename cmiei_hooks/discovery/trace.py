@@ -29,8 +29,8 @@ class Fingerprint:
     shape: tuple[int, ...]
     floating: bool
     columns: Mapping[int, Tensor]
-    """For each axis, float64 ``[width]``: one number for each column. The axes are -1, and 1 for
-    tensors of three or more axes."""
+    """For each axis, float64 ``[width]``: one number for each column, or row. The axes are -1, 0,
+    and 1 for tensors of three or more axes."""
     scale: float
     """The order of magnitude of these numbers; differences are compared with it."""
 
@@ -184,7 +184,7 @@ def fingerprint(x: Tensor, address: Path = ()) -> Fingerprint:
     values = values.nan_to_num(0.0, 1.0, -1.0)
     if values.dim() < 2:
         values = values.reshape(-1, 1)
-    axes = (-1,) if values.dim() == 2 else (-1, 1)
+    axes = (-1, 0) if values.dim() == 2 else (-1, 0, 1)
     columns = {axis: _sums(values, axis).cpu() for axis in axes}
     scale = _sums(values.abs(), -1).max().item() if values.numel() else 0.0
     return Fingerprint(address, tuple(x.shape), floating, columns, scale)

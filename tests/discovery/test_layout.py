@@ -132,6 +132,64 @@ def test_modalities_that_share_a_backbone_by_the_batch_axis():
     assert [c.arguments for c in report.candidates] == [expected]
 
 
+class StackedToTheEnd(ReID):
+    """Visible-infrared re-identification: one backbone and one classifier for all images."""
+
+    def __init__(self, relu: bool = False) -> None:
+        super().__init__()
+        self.backbone = nn.Linear(6, 12)
+        self.relu = nn.ReLU() if relu else nn.Identity()
+        self.bottleneck = nn.BatchNorm1d(12)
+
+    def forward(self, *images):
+        feature = self.relu(self.backbone(torch.cat(images)))
+        return self.classifier(self.bottleneck(feature)), feature
+
+
+@pytest.mark.parametrize("count", [2, 3])
+@pytest.mark.parametrize("relu", [False, True])  # dead features look like blocks
+def test_modalities_that_are_stacked_up_to_the_logits_are_said(count, relu, golden):
+    report = discover(StackedToTheEnd(relu), *inputs(count))
+    assert not report.candidates
+    golden(prose(report))
+
+
+def test_rows_that_alternate_are_of_one_modality_each(golden):
+    class Alternate(StackedToTheEnd):
+        def forward(self, r, n):
+            return super().forward(torch.stack([r, n], 1).flatten(0, 1))
+
+    report = discover(Alternate(), *inputs(2))
+    assert not report.candidates
+    golden(prose(report))
+
+
+@pytest.mark.negative_control
+def test_rows_that_are_combined_later_are_not_said_to_stay_apart():
+    class Halves(StackedToTheEnd):
+        def forward(self, *images):
+            one, other = super().forward(*images)[0].chunk(2)
+            return one * other
+
+    report = discover(Halves(), *inputs(2))
+    assert not report.candidates
+    assert not any("stacked on the batch axis" in note for note in report.notes)
+
+
+def test_a_classifier_that_is_called_for_each_modality_is_said(golden):
+    class OneByOne(ReID):
+        def __init__(self) -> None:
+            super().__init__()
+            self.backbone, self.classifier = nn.Linear(6, 4), nn.Linear(4, C)
+
+        def forward(self, *images):
+            return [self.classifier(self.backbone(x)) for x in images]
+
+    report = discover(OneByOne(), *inputs())
+    assert not report.candidates
+    golden(prose(report))
+
+
 def test_ragged_blocks_ask_for_a_larger_batch(golden):
     class Ragged(ReID):
         def forward(self, r, n, t):
