@@ -91,8 +91,8 @@ _NOTHING = (
     "concatenation to the logits into one nn.Module and name it as the head"
 )
 _APART = (
-    "no candidate: each of the tensors that the model returns depends on one modality alone, so the "
-    "influence of several on one prediction cannot be compared"
+    "no candidate: each of the tensors that the model returns depends on one modality alone, so "
+    "the influence of several on one prediction cannot be compared"
 )
 _STACKED = (
     "no candidate: the modalities are stacked on the batch axis, and no module receives those of "
