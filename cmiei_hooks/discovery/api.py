@@ -11,6 +11,7 @@ from torch import nn
 
 from ..fusion import Call, eval_mode, training_branch
 from .attribution import AttributedTensor, ModuleCall, attribute, effect_of_edit
+from .functions import Activations, activations_between, calls_around_functions
 from .input_names import Grouping, Word
 from .inputs import Inputs, bare_model, call_of, read_inputs
 from .ranking import Observations, rank_candidates
@@ -84,8 +85,9 @@ def discover_in_call(
     ends, used = _tested_ends(model, known, calls, base, again)
     evaluated, notes = _evaluated(model, known)
     notes = (*known.notes, *notes)
+    uncalled, functions = _uncalled(model, base), _functions(model, known, calls)
     report = rank_candidates(
-        Observations(calls, evaluated, known.names, ends, used, _uncalled(model, base), notes)
+        Observations(calls, evaluated, known.names, ends, used, uncalled, functions, notes)
     )
     report.print()
     return replace(report, _model=weakref.ref(given))
@@ -122,6 +124,17 @@ def _tested_ends(
         if output.value not in used:
             used[output.value] = effect(call, output)[1]
     return tested, used
+
+
+def _functions(model: nn.Module, known: Inputs, calls: list[ModuleCall]) -> Activations:
+    """The functions between modules: one more run, if there may be any."""
+    root = next(call for call in calls if not call.path)
+    everyone = frozenset(range(len(known.names)))
+    alive = frozenset().union(*(out.modalities for out in root.outputs)) or everyone
+    if not (keys := calls_around_functions(calls, alive)):
+        return {}
+    kept = trace(model, known.fresh(), training_branch, keep=keys)
+    return activations_between(calls, alive, kept)
 
 
 def _evaluated(model: nn.Module, known: Inputs) -> tuple[Trace, tuple[str, ...]]:

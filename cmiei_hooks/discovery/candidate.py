@@ -4,22 +4,31 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from torch import Tensor
+
 from ..fusion import Field, Output, Path
+from .functions import ACTIVATIONS
 from .layout import Layout
 
-__all__ = ["Candidate", "candidate"]
+__all__ = ["Candidate", "Link", "candidate"]
+
+
+Link = str | Callable[[Tensor], Tensor]
+"""The name of a module, or a function between two modules."""
+
+_FUNCTION_NAMES = {function: name for name, function in ACTIVATIONS.items()}
 
 
 @dataclass(frozen=True)
 class Candidate:
     """One way to attach, as arguments, as a line of Python and as options of ``cmiei diagnose``."""
 
-    head: tuple[str, ...]
-    """One module, or a chain."""
+    head: tuple[Link, ...]
+    """One module, or a chain, which may contain functions."""
     splits: tuple[int, ...] | None
     modalities: dict[str, Any] | None
     """Instead of splits: positions, keywords, keys, indices or blocks."""
@@ -34,6 +43,11 @@ class Candidate:
     """If False, an audit needs the training branch."""
     same_in_eval: bool = True
     """If False, it returns something else in eval mode, and an audit needs the training branch."""
+
+    @property
+    def links(self) -> tuple[str, ...]:
+        """The names of the modules and functions of the head."""
+        return tuple(one if isinstance(one, str) else _FUNCTION_NAMES[one] for one in self.head)
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -63,7 +77,7 @@ class Candidate:
     @property
     def options(self) -> str:
         """The same as options of ``cmiei diagnose``, with quotes for a shell."""
-        words = ["--head", ",".join(self.head)]
+        words = ["--head", ",".join(self.links)]
         if self.splits is not None:
             words += ["--splits", _splits(self.names, self.splits)]
         given = {
@@ -80,7 +94,7 @@ class Candidate:
 
 
 def candidate(
-    head: Sequence[str],
+    head: Sequence[Link],
     layout: Layout,
     outputs: Sequence[Path],
     classes: int,
@@ -151,4 +165,6 @@ def _python(value: Any) -> str:
         return f"[{', '.join(map(_python, value))}]"
     if isinstance(value, dict):
         return "{" + ", ".join(f"{_python(k)}: {_python(v)}" for k, v in value.items()) + "}"
+    if callable(value):
+        return _FUNCTION_NAMES[value]
     return repr(value)

@@ -6,9 +6,10 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ..fusion import unwrapped
+from ..fusion import Path, unwrapped
 from .attribution import ModalitySet, ModuleCall
-from .candidate import Candidate, candidate
+from .candidate import Candidate, Link, candidate
+from .functions import ACTIVATIONS, Activations
 from .layout import Layout, Widths, find_layout, listed, rows_of_one_modality
 from .report import NEVER_CALLED, DiscoverReport, RuledOut
 from .routes import Hop, Route, routes
@@ -32,6 +33,8 @@ class Observations:
     """For each of these outputs, whether what the model returns depends on it."""
     uncalled: Sequence[str]
     """Linear modules that the training branch never calls."""
+    functions: Activations
+    """Functions that the model applies between modules."""
     notes: tuple[str, ...] = ()
 
     @property
@@ -119,7 +122,7 @@ def rank_candidates(seen: Observations) -> DiscoverReport:
         ruled_out |= _dead_ends(seen, layouts)
     ruled_out |= {path: _why_uncalled(path, seen.evaluated) for path in seen.uncalled}
     notes = (*seen.notes, *(_noise(seen) or _without_effect(seen)))
-    candidates = tuple(_candidate(one, seen.evaluated) for one in found)
+    candidates = tuple(_candidate(one, seen) for one in found)
     if not found:
         notes += (_why_nothing(seen),)
     return DiscoverReport(
@@ -138,8 +141,10 @@ def _head_routes(seen: Observations, layouts: _Layouts) -> tuple[list[_HeadRoute
         layout = layouts.get(call.key)
         if not isinstance(layout, Layout):
             continue
-        for route in routes(call, seen.calls, logits):
-            repeated = {one.path: one.calls for one, _ in route if one.calls > 1}
+        for route in routes(call, seen.calls, logits, seen.functions):
+            # Between the first and the last link a module may be called elsewhere, too.
+            outer = (route[0][0], route[-1][0])
+            repeated = {one.path: one.calls for one in outer if one.calls > 1}
             if repeated:
                 ruled_out |= {p: f"called {n} times in one forward" for p, n in repeated.items()}
             elif seen.used[route[-1][1].value]:
@@ -234,9 +239,9 @@ def _why_uncalled(path: str, evaluated: Trace) -> str:
     return NEVER_CALLED
 
 
-def _candidate(found: _HeadRoute, evaluated: Trace) -> Candidate:
+def _candidate(found: _HeadRoute, seen: Observations) -> Candidate:
     last, logits = found.route[-1]
-    in_eval = [evaluated.get(call.key) for call, _ in found.route]
+    in_eval = [seen.evaluated.get(call.key) for call, _ in found.route]
     called = all(record is not None for record in in_eval)
     one = 'one logit (for regression: measure="squared")'
     classes = one if logits.shape[1] == 1 else f"logits of {logits.shape[1]} classes"
@@ -250,10 +255,11 @@ def _candidate(found: _HeadRoute, evaluated: Trace) -> Candidate:
     )
     if not same:
         reason += "; returns something else in eval mode: audit the training branch"
+    head, outputs = _links(found.route, seen.functions)
     return candidate(
-        [unwrapped(call.path) for call, _ in found.route],
+        head,
         found.layout,
-        addresses,
+        outputs,
         logits.shape[1],
         reason=reason,
         called_in_eval=called,
@@ -271,6 +277,21 @@ def _why_nothing(seen: Observations) -> str:
     found = [out for out in matrices if seen.alive <= out.modalities]
     stacked = bool(found) and all(rows_of_one_modality(out, seen.names) for out in found)
     return _STACKED if stacked else _NOTHING
+
+
+def _links(route: Route, functions: Activations) -> tuple[list[Link], list[Path]]:
+    """The links of a chain, with functions between the modules, and where each one's output is."""
+    head: list[Link] = []
+    outputs: list[Path] = []
+    before = b""
+    for call, output in route:
+        if head and (name := functions.get((before, call.inputs[0].value))):
+            head.append(ACTIVATIONS[name])
+            outputs.append(())
+        head.append(unwrapped(call.path))
+        outputs.append(output.address)
+        before = output.value
+    return head, outputs
 
 
 def _without_effect(seen: Observations) -> tuple[str, ...]:
