@@ -27,10 +27,10 @@ from ..auditing import (
     seed_everything,
     violations,
 )
-from ..discovery import discover
+from ..discovery import Grouping, call_in, discover_in_call
 from ..distributed import joined, rank, wait_for_all
 from ..errors import InputError
-from ..fusion import Head, locate
+from ..fusion import Head, eval_mode, locate, training_branch
 from ..reporting import visible
 from ..settings import Config
 from .demo import fill_in
@@ -132,14 +132,17 @@ def _parent(file: str | None) -> list[Path]:
 
 def _discover(args: argparse.Namespace, model: nn.Module) -> None:
     """Print the heads of the model, with the first batch as its input."""
-    if args.forward is not None:
-        raise argparse.ArgumentError(None, "--discover calls the model itself, without --forward")
     if args.checkpoint is not None:
         load_checkpoint(model, checkpoints_in(args.checkpoint)[-1], (), weights=args.weights)
     batches, device = call_function(args.data), device_of(model)
     for given in batches if isinstance(batches, Iterable) else ():
-        inputs, keywords = read_batch(model, given, device, _columns(args), checked=True).call
-        discover(model, *((keywords,) if keywords else inputs))
+        own = args.forward is None
+        batch = read_batch(model, given, device, _columns(args), checked=own)
+        call = batch.call
+        if not own:
+            mode = training_branch if args.training_branch else eval_mode
+            call = call_in(import_function(args.forward), model, batch.given, mode)
+        discover_in_call(model, call, Grouping(dict(args.together), args.ignore))
         return
     raise InputError(
         "there is no batch to run the model with",

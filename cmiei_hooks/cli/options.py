@@ -14,8 +14,10 @@ __all__ = [
     "add_arguments",
     "add_head_arguments",
     "add_setting_arguments",
+    "columns",
     "configuration",
     "integer",
+    "keys",
     "make_directory",
     "overrides",
     "pair",
@@ -52,11 +54,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--data", metavar="MODULE:FUNCTION", help="returns batches: inputs, or (inputs, labels)"
     )
     add_head_arguments(model)
-    model.add_argument(
-        "--discover",
-        action="store_true",
-        help="print the heads that the model has, with the first batch as input, and stop",
-    )
     run = parser.add_argument_group("how it is run")
     run.add_argument(
         "--training-branch",
@@ -78,7 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     run.add_argument(
         "--inputs",
-        type=_columns,
+        type=columns,
         metavar="COLUMN[,COLUMN...]",
         help="indices or keys of the columns of a batch that the model is called with, in order",
     )
@@ -147,10 +144,11 @@ def add_head_arguments(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument(
         "--logits",
-        type=_yaml,
-        metavar="YAML",
-        help="which part of the head's return value is the logits: an index or a key; for a chain "
-        "a list with one entry for each link: '[0, null, null]'",
+        type=keys,
+        metavar="KEY[,KEY...]",
+        help="which part of the head's return value is the logits: an index or a key, or several "
+        "that lead inwards: 1,0; for a chain a list with one entry for each link: 0,null,null or "
+        "'[0, null, [1, 0]]'",
     )
     group.add_argument(
         "--names", type=words, metavar="N,N,...", help="names of the modalities: r,n,t"
@@ -280,7 +278,8 @@ def integer(text: str) -> int:
 _MOST_DIGITS = 18
 
 
-def _columns(text: str) -> tuple[int | str, ...]:
+def columns(text: str) -> tuple[int | str, ...]:
+    """``0,image``: indices and keys."""
     return tuple(_place(word) for word in words(text))
 
 
@@ -304,6 +303,13 @@ def widths(text: str) -> list[int | None] | dict[str, int | None]:
 def words(text: str) -> list[str]:
     """``A,B,C``."""
     return [word.strip() for word in text.split(",")]
+
+
+def keys(text: str) -> Any:
+    """One YAML value, or a list of them without brackets: ``1,0`` is ``[1, 0]``."""
+    value = _yaml(text)
+    bare = isinstance(value, str) and "," in value and text.strip()[0] not in "\"'"
+    return [_yaml(word) for word in words(text)] if bare else value
 
 
 def _yaml(text: str) -> Any:

@@ -3,26 +3,34 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from torch import nn
 
-from ..fusion import eval_mode, training_branch
-from .attribution import ModuleCall, attribute, effect_of_edit
-from .inputs import Inputs, bare_model, read_inputs
+from ..fusion import Call, eval_mode, training_branch
+from .attribution import AttributedTensor, ModuleCall, attribute, effect_of_edit
+from .functions import Activations, activations_between, calls_around_functions
+from .input_names import Grouping, Word
+from .inputs import Inputs, bare_model, call_of, read_inputs
 from .ranking import Observations, rank_candidates
 from .report import DiscoverReport
 from .routes import Hop, consumes, possible_logits
-from .trace import Edit, Trace, trace
+from .trace import Edit, Key, Trace, trace
 
-__all__ = ["discover"]
+__all__ = ["discover", "discover_in_call"]
 
 _MOST_EDITS = 48
 """The largest number of outputs that are tested for being logits; each test runs the model once."""
 
 
-def discover(model: nn.Module, *inputs: Any) -> DiscoverReport:
+def discover(
+    model: nn.Module,
+    *args: Any,
+    inputs: Mapping[str, Word | Sequence[Word]] | None = None,
+    ignore: Sequence[Word] = (),
+) -> DiscoverReport:
     """Find the heads that ``attach`` could take, and print them as lines to paste, best first.
 
     The model runs in its training branch, with nothing random in ``torch.nn``: once for each
@@ -34,9 +42,16 @@ def discover(model: nn.Module, *inputs: Any) -> DiscoverReport:
 
     Args:
         model: as for ``attach``. If it holds lazy modules, call it once first.
-        *inputs: what the model is called with, or one dict of keywords. Every tensor ``[B, ...]``
-            of two or more axes in them counts as a modality. Pass a real batch of sixteen or more
-            samples: a feature that is 0 in the whole batch seems to belong to no modality.
+        *args: what the model is called with, or one dict of keywords. Every tensor ``[B, ...]``
+            of two or more axes in them counts as a modality, except masks of 0 and 1, positions,
+            and whole numbers that are equal in all samples; the report says what is left out.
+            Pass a real batch of sixteen or more samples: a feature that is 0 in the whole batch
+            seems to belong to no modality.
+        inputs: inputs that are one modality together, by the name of the modality:
+            ``{"text": ["input_ids", "attention_mask"]}``. An input is named by its keyword, its
+            parameter in ``forward``, its key in a dict, or its position; a dict or list of tensors
+            by one word. Inputs that are not mentioned are found as usual.
+        ignore: inputs that are not modalities, named in the same way.
 
     Returns:
         Candidates, what is ruled out, and notes. ``report.attach(**settings)`` attaches to the best
@@ -44,22 +59,35 @@ def discover(model: nn.Module, *inputs: Any) -> DiscoverReport:
 
     Raises:
         HeadError: this is not a model, or it holds lazy modules that have never been called.
-        InputError: fewer than two modalities, or the model cannot be called with these inputs.
+        InputError: fewer than two modalities, the model cannot be called with these inputs, or
+            there is no input of a name in ``inputs`` or ``ignore``.
 
     Example:
         >>> handle = cmiei_hooks.discover(model, images, texts).attach(warmup_steps=1000)
     """
+    call = call_of(bare_model(model), args)
+    return discover_in_call(model, call, Grouping(inputs or {}, ignore))
+
+
+def discover_in_call(
+    model: nn.Module, call: Call, grouping: Grouping | None = None
+) -> DiscoverReport:
+    """``discover`` with a call of the model, as it was seen.
+
+    Raises:
+        HeadError, InputError: as ``discover``.
+    """
     given, model = model, bare_model(model)
-    known = read_inputs(model, inputs)
+    known = read_inputs(model, call, grouping)
     base, again = (trace(model, known.fresh(), training_branch) for _ in range(2))
-    permuted = [
-        trace(model, known.permuted(m), training_branch) for m in range(len(known.addresses))
-    ]
+    permuted = [trace(model, known.permuted(m), training_branch) for m in range(len(known.names))]
     calls = attribute(base, again, permuted)
     ends, used = _tested_ends(model, known, calls, base, again)
     evaluated, notes = _evaluated(model, known)
+    notes = (*known.notes, *notes)
+    uncalled, functions = _uncalled(model, base), _functions(model, known, calls)
     report = rank_candidates(
-        Observations(calls, evaluated, known.names, ends, used, _uncalled(model, base), notes)
+        Observations(calls, evaluated, known.names, ends, used, uncalled, functions, notes)
     )
     report.print()
     return replace(report, _model=weakref.ref(given))
@@ -70,19 +98,43 @@ def _tested_ends(
 ) -> tuple[list[Hop], dict[bytes, bool]]:
     """Outputs that may be logits, and for each whether what the model returns depends on it.
 
-    Each is changed in one run: if a module computes features from it, it is not logits.
+    Each is changed in one run: if a module computes features from it, it is not logits. Of a call
+    whose output is discarded, the other outputs are tested too.
     """
     class_names = {path: type(module).__name__ for path, module in model.named_modules()}
-    ends = possible_logits(calls, class_names, known.batch)
+    # Augmentation inside the model may double the batch; modalities may be stacked on its axis.
+    rows = {times * known.batch for times in (1, 2, len(known.names))}
+    ends = possible_logits(calls, class_names, rows)
     ends.sort(key=lambda end: (-len(end[1].modalities), -end[0].end))
     consumers = {call.key for call in calls if call.path and consumes(call, class_names)}
     used: dict[bytes, bool] = {}
-    for call, output in ends[:_MOST_EDITS]:
+
+    def effect(call: ModuleCall, output: AttributedTensor) -> tuple[set[Key], bool]:
         edited = trace(model, known.fresh(), training_branch, Edit(call.key, output.address))
-        reached, returned = effect_of_edit(base, again, edited)
+        return effect_of_edit(base, again, edited)
+
+    for call, output in ends[:_MOST_EDITS]:
+        reached, returned = effect(call, output)
         if not reached & consumers:
             used[output.value] = returned
-    return [end for end in ends if end[1].value in used], used
+    tested = [end for end in ends if end[1].value in used]
+    partly = [call for call, output in tested if not used[output.value]]
+    others = [(call, out) for call in partly for out in call.outputs if out.floating]
+    for call, output in others[:_MOST_EDITS]:
+        if output.value not in used:
+            used[output.value] = effect(call, output)[1]
+    return tested, used
+
+
+def _functions(model: nn.Module, known: Inputs, calls: list[ModuleCall]) -> Activations:
+    """The functions between modules: one more run, if there may be any."""
+    root = next(call for call in calls if not call.path)
+    everyone = frozenset(range(len(known.names)))
+    alive = frozenset().union(*(out.modalities for out in root.outputs)) or everyone
+    if not (keys := calls_around_functions(calls, alive)):
+        return {}
+    kept = trace(model, known.fresh(), training_branch, keep=keys)
+    return activations_between(calls, alive, kept)
 
 
 def _evaluated(model: nn.Module, known: Inputs) -> tuple[Trace, tuple[str, ...]]:

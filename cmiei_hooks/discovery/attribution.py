@@ -36,7 +36,9 @@ class AttributedTensor:
     noisy: bool
     """Whether it differs between two runs with the same inputs."""
     columns: Mapping[int, tuple[ModalitySet, ...]]
-    """For each axis, the modalities that change each column."""
+    """For each axis (-1; 1 from three axes on), the modalities that change each column."""
+    rows: tuple[ModalitySet, ...]
+    """The modalities that change each row; a tensor of one axis has one number in a row."""
     value: bytes
     """Equal for two tensors that are equal in every run."""
 
@@ -148,7 +150,8 @@ def _attributed_tensor(
     values = [array("d", p.columns[-1].tolist()).tobytes() if p else b"" for p in (one, *permuted)]
     value = repr(one.shape).encode() + b"".join(values)
     noisy = noise > _GROSS * one.scale
-    return AttributedTensor(one.address, one.shape, one.floating, noisy, columns, value)
+    rows = columns.pop(0)
+    return AttributedTensor(one.address, one.shape, one.floating, noisy, columns, rows, value)
 
 
 def _noise(one: Fingerprint, again: Fingerprint | None) -> float:

@@ -11,7 +11,7 @@ from torch import nn
 from ..errors import CMIEIError
 from ..fusion import Path, call_tensors, training_branch
 from .attribution import ModalitySet, attribute
-from .inputs import bare_model, read_inputs
+from .inputs import bare_model, call_of, read_inputs
 from .layout import Layout, find_layout
 from .trace import trace
 
@@ -44,8 +44,8 @@ def attribute_head_input(
     bare = bare_model(model)
     path = next((path for path, module in bare.named_modules() if module is head), None)
     try:
-        known = read_inputs(bare, inputs)
-        calls = [known.fresh(), known.fresh(), *map(known.permuted, range(len(known.addresses)))]
+        known = read_inputs(bare, call_of(bare, inputs))
+        calls = [known.fresh(), known.fresh(), *map(known.permuted, range(len(known.names)))]
         runs = [trace(bare, call, training_branch, paths=[path or ""]) for call in calls]
     except CMIEIError:
         return None
@@ -55,7 +55,8 @@ def attribute_head_input(
     if path is None or len(found) != 1 or any(tensor.noisy for tensor in found[0].inputs):
         return None
     columns = {tensor.address: tensor.columns for tensor in found[0].inputs}
-    masks = _masks(columns, [x.is_floating_point() for x in _given(known.call, known.addresses)])
+    given = dict(call_tensors(known.call))
+    masks = _masks(columns, [given[group[0]].is_floating_point() for group in known.groups])
     columns = {
         address: {axis: tuple(one - masks for one in sets) for axis, sets in axes.items()}
         for address, axes in columns.items()
@@ -63,11 +64,6 @@ def attribute_head_input(
     alive = frozenset().union(*(one for axes in columns.values() for one in axes[-1]))
     layout = find_layout(found[0], known.names, alive, {}) if not masks else None
     return HeadInput(known.names, columns, layout if isinstance(layout, Layout) else None)
-
-
-def _given(call: Any, addresses: Sequence[Path]) -> list[Any]:
-    tensors = dict(call_tensors(call))
-    return [tensors[address] for address in addresses]
 
 
 def _masks(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,8 +23,10 @@ from ..fusion import (
     refuse_non_module,
     with_values,
 )
+from .input_names import Grouping, InputNames
+from .not_modalities import why_no_modality
 
-__all__ = ["Inputs", "bare_model", "read_inputs"]
+__all__ = ["Inputs", "bare_model", "call_of", "read_inputs"]
 
 
 def bare_model(model: nn.Module) -> nn.Module:
@@ -48,10 +48,13 @@ class Inputs:
     """A call of the model, and where its arguments hold each modality."""
 
     call: Call
-    addresses: tuple[Path, ...]
+    groups: tuple[tuple[Path, ...], ...]
+    """For each modality, its tensors."""
     names: tuple[str, ...]
-    """One for each address, taken from the keywords, keys or parameters of ``forward``."""
+    """One for each modality: the user's, or the keyword, key or parameter of ``forward``."""
     batch: int
+    notes: tuple[str, ...] = ()
+    """What is not counted as a modality, and why."""
 
     def fresh(self) -> Call:
         """The call with a copy of every tensor, since a model may write into its inputs."""
@@ -60,40 +63,17 @@ class Inputs:
 
     def permuted(self, modality: int) -> Call:
         """The call with the rows of one modality permuted: each sample gets another one's."""
-        address = self.addresses[modality]
-        new = _permuted(dict(call_tensors(self.call))[address])
-        return with_values(self.fresh(), {address: new})
+        given = dict(call_tensors(self.call))
+        new = {address: _permuted(given[address]) for address in self.groups[modality]}
+        return with_values(self.fresh(), new)
 
 
-def read_inputs(model: nn.Module, inputs: Sequence[Any]) -> Inputs:
-    """Find the modalities among ``inputs``: tensors ``[B, ...]`` of two or more axes, B >= 2.
-
-    A single mapping is passed as keywords if ``forward`` has these, else as one argument. A tensor
-    of whole numbers whose rows are all equal, such as a mask of ones, is not a modality.
+def call_of(model: nn.Module, inputs: Sequence[Any]) -> Call:
+    """How the model is called: a single mapping holds keywords if ``forward`` has these.
 
     Raises:
-        InputError: the model cannot be called with these inputs, or fewer than two are modalities.
+        InputError: ``forward`` does not take these inputs.
     """
-    call = _call(model, inputs)
-    found = [(at, x) for at, x in call_tensors(call) if x.dim() >= 2]
-    batch = found[0][1].shape[0] if found else 0
-    addresses = [
-        at
-        for at, x in found
-        if x.shape[0] == batch >= 2 and x.numel() and not torch.equal(_permuted(x), x)
-    ]
-    if len(addresses) < 2:
-        raise InputError(
-            "the inputs of the model do not hold two modalities",
-            got=_described(call),
-            expected="one tensor [B, ...] for each modality, with two or more axes and samples",
-            remedy="pass a batch whose samples differ; if the model takes all modalities in one "
-            "tensor, choose head= and splits= yourself and check them with cmiei_hooks.verify",
-        )
-    return Inputs(call, tuple(addresses), _names(model, addresses), batch)
-
-
-def _call(model: nn.Module, inputs: Sequence[Any]) -> Call:
     if len(inputs) == 1 and isinstance(inputs[0], Mapping):
         by_keyword = call_of_mapping(model.forward, inputs[0])
         if by_keyword[1]:
@@ -111,6 +91,59 @@ def _call(model: nn.Module, inputs: Sequence[Any]) -> Call:
     return call
 
 
+def read_inputs(model: nn.Module, call: Call, grouping: Grouping | None = None) -> Inputs:
+    """Find the modalities among the arguments: tensors ``[B, ...]`` of two or more axes, B >= 2.
+
+    Masks of 0 and 1, positions, and whole numbers that are equal in all samples are not modalities
+    unless the user names them.
+
+    Raises:
+        InputError: fewer than two are modalities, or the user names an input that there is not.
+    """
+    given, known = dict(call_tensors(call)), InputNames(model, call)
+    chosen, ignored = (grouping or Grouping({}, ())).addresses(known)
+    named = [*ignored, *(at for group in chosen.values() for at in group)]
+    batch = next((len(x) for at, x in given.items() if x.dim() >= 2 and at not in ignored), 0)
+    _refuse_without_rows({known.names[at]: given[at] for at in named if at not in ignored}, batch)
+    others = {known.names[at]: "ignored, as you asked" for at in ignored}
+    others |= dict.fromkeys(known.absent, "None")
+    groups = {group[0]: (name, tuple(group)) for name, group in chosen.items()}
+    for at, x in given.items():
+        if at in named or x.dim() < 2:
+            continue
+        if why := why_no_modality(x, known.names[at], batch):
+            others[known.names[at]] = why
+        else:
+            groups[at] = known.names[at], (at,)
+    notes = (f"not counted as a modality: {_listed(others)}",) if others else ()
+    if len(groups) < 2 or batch < 2:
+        raise InputError(
+            "the inputs of the model do not hold two modalities",
+            got="; ".join((_described(call), *notes)),
+            expected="one tensor [B, ...] for each modality, with two or more axes and samples",
+            remedy="pass a batch whose samples differ; if the model takes all modalities in one "
+            "tensor, choose head= and splits= yourself and check them with cmiei_hooks.verify",
+        )
+    ordered = [groups[at] for at in given if at in groups]
+    names, addresses = zip(*ordered, strict=True)
+    return Inputs(call, addresses, names, batch, notes)
+
+
+def _listed(others: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} ({why})" for name, why in others.items())
+
+
+def _refuse_without_rows(chosen: Mapping[str, Tensor], batch: int) -> None:
+    wrong = [name for name, x in chosen.items() if not x.dim() or len(x) != batch]
+    if wrong:
+        raise InputError(
+            "an input of a modality does not have one row for each sample",
+            got=", ".join(f"{name} {list(chosen[name].shape)}" for name in wrong),
+            expected=f"{batch} rows",
+            remedy="leave it out of inputs=, or name it in ignore=",
+        )
+
+
 def _permuted(x: Tensor) -> Tensor:
     rolled = x.roll(1, 0)
     if not torch.equal(rolled, x) or not x.is_floating_point():
@@ -118,33 +151,6 @@ def _permuted(x: Tensor) -> Tensor:
     # All samples are equal, as in torch.zeros(...): add noise, drawn from a private generator.
     noise = torch.rand(x.shape, generator=torch.Generator().manual_seed(0))
     return x + noise.to(x)
-
-
-def _names(model: nn.Module, addresses: Sequence[Path]) -> tuple[str, ...]:
-    parameters = [
-        parameter.name
-        for parameter in inspect.signature(model.forward).parameters.values()
-        if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
-    ]
-
-    def root(key: Any) -> str:
-        if isinstance(key, str):
-            return key
-        return parameters[key] if key < len(parameters) else f"m{key}"
-
-    def short(at: Path) -> str:
-        if len(at) == 1:
-            return root(at[0])
-        return at[-1] if isinstance(at[-1], str) else f"{long(at[:-1])}{at[-1]}"
-
-    def long(at: Path) -> str:
-        return "_".join([root(at[0]), *map(str, at[1:])])
-
-    shorts = [short(at) for at in addresses]
-    count = Counter(shorts)
-    return tuple(
-        name if count[name] == 1 else long(at) for name, at in zip(shorts, addresses, strict=True)
-    )
 
 
 def _described(call: Call) -> str:

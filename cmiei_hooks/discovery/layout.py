@@ -10,7 +10,7 @@ from typing import Any
 
 from .attribution import AttributedTensor, ModalitySet, ModuleCall
 
-__all__ = ["Layout", "Widths", "find_layout", "listed"]
+__all__ = ["Layout", "Widths", "find_layout", "listed", "rows_of_one_modality"]
 
 Widths = Mapping[ModalitySet, Set[int]]
 """The widths that the features of each set of modalities had when a module returned them."""
@@ -102,6 +102,8 @@ def _one_tensor(
         return "its input is not a tensor [B, D] of features"
     if len(tensor.address) > 1 or tensor is not call.inputs[0]:
         return "the tensor with the modalities is not its first argument"
+    if stacked := rows_of_one_modality(tensor, names):
+        return stacked
     found: Layout | str = ""
     for axis in sorted(tensor.columns):
         segments = _segments(tensor.columns[axis])
@@ -109,6 +111,19 @@ def _one_tensor(
         if isinstance(found, Layout):
             return found
     return found or _mixed({tensor.modalities}, names)
+
+
+def rows_of_one_modality(tensor: AttributedTensor, names: Sequence[str]) -> str:
+    """What is seen if the modalities are stacked on the batch axis; empty if they are not."""
+    segments = [segment for segment in _segments(tensor.rows) if segment.modalities]
+    sets = {segment.modalities for segment in segments}
+    if len(sets) < 2 or any(len(one) > 1 for one in sets):
+        return ""
+    found = f"each modality has rows of its own in its input, {list(tensor.shape)}"
+    if len(segments) == len(sets):
+        ranges = [f"{_name(s.modalities, names)} {s.start}-{s.stop}" for s in segments]
+        found += f": {' | '.join(ranges)}"
+    return f"{found}. They are stacked on the batch axis, and no row combines them"
 
 
 def _on_axis(

@@ -6,10 +6,12 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ..fusion import unwrapped
+from ..fusion import Path, unwrapped
 from .attribution import ModalitySet, ModuleCall
-from .layout import Layout, Widths, find_layout, listed
-from .report import Candidate, DiscoverReport, RuledOut, candidate
+from .candidate import Candidate, Link, candidate
+from .functions import ACTIVATIONS, Activations
+from .layout import Layout, Widths, find_layout, listed, rows_of_one_modality
+from .report import NEVER_CALLED, DiscoverReport, RuledOut
 from .routes import Hop, Route, routes
 from .trace import Key, Trace
 
@@ -31,6 +33,8 @@ class Observations:
     """For each of these outputs, whether what the model returns depends on it."""
     uncalled: Sequence[str]
     """Linear modules that the training branch never calls."""
+    functions: Activations
+    """Functions that the model applies between modules."""
     notes: tuple[str, ...] = ()
 
     @property
@@ -89,8 +93,14 @@ _NOTHING = (
     "modules only. If functions in the model's forward do this, move everything from the "
     "concatenation to the logits into one nn.Module and name it as the head"
 )
-_TRAINING_BRANCH = (
-    "to audit a head that is not called in eval mode: cmiei diagnose --training-branch"
+_APART = (
+    "no candidate: each of the tensors that the model returns depends on one modality alone, so "
+    "the influence of several on one prediction cannot be compared"
+)
+_STACKED = (
+    "no candidate: the modalities are stacked on the batch axis, and no module receives those of "
+    "one sample together. There is no prediction that depends on several of them, so their "
+    "influence on it cannot be compared"
 )
 
 _Layouts = Mapping[Key, Layout | str | None]
@@ -112,11 +122,9 @@ def rank_candidates(seen: Observations) -> DiscoverReport:
         ruled_out |= _dead_ends(seen, layouts)
     ruled_out |= {path: _why_uncalled(path, seen.evaluated) for path in seen.uncalled}
     notes = (*seen.notes, *(_noise(seen) or _without_effect(seen)))
-    candidates = tuple(_candidate(one, seen.evaluated) for one in found)
+    candidates = tuple(_candidate(one, seen) for one in found)
     if not found:
-        notes += (_NOTHING,)
-    elif not all(one.called_in_eval for one in candidates):
-        notes += (_TRAINING_BRANCH,)
+        notes += (_why_nothing(seen),)
     return DiscoverReport(
         candidates,
         tuple(RuledOut(unwrapped(path), why) for path, why in ruled_out.items()),
@@ -133,8 +141,10 @@ def _head_routes(seen: Observations, layouts: _Layouts) -> tuple[list[_HeadRoute
         layout = layouts.get(call.key)
         if not isinstance(layout, Layout):
             continue
-        for route in routes(call, seen.calls, logits):
-            repeated = {one.path: one.calls for one, _ in route if one.calls > 1}
+        for route in routes(call, seen.calls, logits, seen.functions):
+            # Between the first and the last link a module may be called elsewhere, too.
+            outer = (route[0][0], route[-1][0])
+            repeated = {one.path: one.calls for one in outer if one.calls > 1}
             if repeated:
                 ruled_out |= {p: f"called {n} times in one forward" for p, n in repeated.items()}
             elif seen.used[route[-1][1].value]:
@@ -185,10 +195,21 @@ def _other_ends(
             discarded[call.path] = _discarded(call, seen.used)
         elif not seen.alive <= output.modalities:
             reached = [seen.names[m] for m in sorted(output.modalities)]
-            reasons[call.path] = f"depends only on {listed(reached)}"
+            only = f"depends only on {listed(reached)}"
+            reasons[call.path] = _one_by_one(call.path, seen) or only
         elif isinstance(layout, str):
             reasons[call.path] = layout
     return discarded | reasons
+
+
+def _one_by_one(path: str, seen: Observations) -> str:
+    """What is seen if a module is called once for each modality; empty if it is not."""
+    calls = [call for call in seen.calls if call.path == path]
+    sets = [frozenset().union(*(x.modalities for x in call.inputs)) for call in calls]
+    if len(calls) < 2 or any(len(one) != 1 for one in sets) or len(set(sets)) < len(sets):
+        return ""
+    reached = [seen.names[m] for one in sets for m in one]
+    return f"called once for each of {listed(reached)}: it never receives them together"
 
 
 def _discarded(call: ModuleCall, used: Mapping[bytes, bool]) -> str:
@@ -215,12 +236,12 @@ def _dead_ends(seen: Observations, layouts: _Layouts) -> dict[str, str]:
 def _why_uncalled(path: str, evaluated: Trace) -> str:
     if (path, 0) in evaluated:
         return "called in eval mode only"
-    return "never called as a module in training (unused, or a function uses its weight)"
+    return NEVER_CALLED
 
 
-def _candidate(found: _HeadRoute, evaluated: Trace) -> Candidate:
+def _candidate(found: _HeadRoute, seen: Observations) -> Candidate:
     last, logits = found.route[-1]
-    in_eval = [evaluated.get(call.key) for call, _ in found.route]
+    in_eval = [seen.evaluated.get(call.key) for call, _ in found.route]
     called = all(record is not None for record in in_eval)
     one = 'one logit (for regression: measure="squared")'
     classes = one if logits.shape[1] == 1 else f"logits of {logits.shape[1]} classes"
@@ -228,20 +249,49 @@ def _candidate(found: _HeadRoute, evaluated: Trace) -> Candidate:
     if found.holds_backbone:
         reason += "; receives the inputs of the model: each estimate runs all of it again"
     addresses = [output.address for _, output in found.route]
-    same = [
+    same = not called or all(
         record is None or address in {out.address for out in record.outputs}
         for record, address in zip(in_eval, addresses, strict=True)
-    ]
-    if called and not all(same):
+    )
+    if not same:
         reason += "; returns something else in eval mode: audit the training branch"
+    head, outputs = _links(found.route, seen.functions)
     return candidate(
-        [unwrapped(call.path) for call, _ in found.route],
+        head,
         found.layout,
-        addresses,
+        outputs,
         logits.shape[1],
         reason=reason,
         called_in_eval=called,
+        same_in_eval=same,
     )
+
+
+def _why_nothing(seen: Observations) -> str:
+    """What the model does with its modalities, if no module can be the head."""
+    returned = [out for out in seen.root.outputs if out.modalities]
+    if returned and all(len(out.modalities) < 2 for out in returned):
+        return _APART
+    ends = [out for _, out in seen.ends if seen.used[out.value]]
+    matrices = [out for out in (*ends, *returned) if len(out.shape) >= 2]
+    found = [out for out in matrices if seen.alive <= out.modalities]
+    stacked = bool(found) and all(rows_of_one_modality(out, seen.names) for out in found)
+    return _STACKED if stacked else _NOTHING
+
+
+def _links(route: Route, functions: Activations) -> tuple[list[Link], list[Path]]:
+    """The links of a chain, with functions between the modules, and where each one's output is."""
+    head: list[Link] = []
+    outputs: list[Path] = []
+    before = b""
+    for call, output in route:
+        if head and (name := functions.get((before, call.inputs[0].value))):
+            head.append(ACTIVATIONS[name])
+            outputs.append(())
+        head.append(unwrapped(call.path))
+        outputs.append(output.address)
+        before = output.value
+    return head, outputs
 
 
 def _without_effect(seen: Observations) -> tuple[str, ...]:

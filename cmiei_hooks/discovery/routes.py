@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from .attribution import AttributedTensor, ModuleCall
+from .functions import Activations
 
 __all__ = ["Hop", "Route", "consumes", "possible_logits", "routes"]
 
@@ -22,7 +23,7 @@ _SCORING = ("Softmax", "LogSoftmax", "Sigmoid", "Loss")
 
 
 def possible_logits(
-    calls: Sequence[ModuleCall], class_names: Mapping[str, str], batch: int
+    calls: Sequence[ModuleCall], class_names: Mapping[str, str], rows: Collection[int]
 ) -> list[Hop]:
     """Outputs ``[B, C]`` that no later module receives unchanged, with the outermost call of each.
 
@@ -32,13 +33,11 @@ def possible_logits(
     Args:
         calls: in the order in which they begin.
         class_names: of the module at each path.
-        batch: B.
+        rows: how many they may have: B, or more if the model stacks its inputs.
     """
     found: dict[bytes, Hop] = {}
     for call in calls:
         for output in call.outputs:
-            # Augmentation inside the model may double the batch.
-            rows = (batch, 2 * batch)
             two_axes = len(output.shape) == 2 and output.shape[0] in rows and output.floating
             candidate = call.path and two_axes and "Norm" not in class_names[call.path]
             if candidate and not _consumed(call, output, calls, class_names):
@@ -47,9 +46,16 @@ def possible_logits(
 
 
 def routes(
-    start: ModuleCall, calls: Sequence[ModuleCall], logits: Collection[bytes], before: Route = ()
+    start: ModuleCall,
+    calls: Sequence[ModuleCall],
+    logits: Collection[bytes],
+    functions: Activations,
+    before: Route = (),
 ) -> Iterator[Route]:
-    """Every route from a call to logits on which each module receives only the last output."""
+    """Every route from a call to logits on which each module receives only the last output.
+
+    The output may go through one of the functions on its way.
+    """
     if len(before) == _LONGEST:
         return
     for output in start.outputs:
@@ -57,20 +63,25 @@ def routes(
         if output.value in logits:
             yield route
         else:
-            for call in _receivers(start, output, calls):
-                yield from routes(call, calls, logits, route)
+            for call in _receivers(start, output, calls, functions):
+                yield from routes(call, calls, logits, functions, route)
 
 
 def _receivers(
-    giver: ModuleCall, output: AttributedTensor, calls: Sequence[ModuleCall]
+    giver: ModuleCall,
+    output: AttributedTensor,
+    calls: Sequence[ModuleCall],
+    functions: Activations,
 ) -> list[ModuleCall]:
     """Calls with this tensor alone; none after a receiver that returned it unchanged (dropout)."""
     receivers: list[ModuleCall] = []
     for call in calls:
-        receives = call.one_argument and call.inputs[0].value == output.value and call.path
-        if receives and call.start > giver.end:
+        if not (call.one_argument and call.path and call.start > giver.end):
+            continue
+        received = call.inputs[0].value
+        if received == output.value or (output.value, received) in functions:
             passed_on = any(
-                any(out.value == output.value for out in other.outputs) and other.end < call.start
+                any(out.value == received for out in other.outputs) and other.end < call.start
                 for other in receivers
             )
             if not passed_on and not any(call.inside(other) for other in receivers):

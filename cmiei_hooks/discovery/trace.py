@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -15,7 +15,17 @@ from ..counterfactual import isolated
 from ..fusion import Call, Path, call_tensors, replaced, tensors
 from ..training import paused
 
-__all__ = ["CallRecord", "Edit", "Fingerprint", "Key", "Trace", "device_of", "fingerprint", "trace"]
+__all__ = [
+    "CallRecord",
+    "Edit",
+    "Fingerprint",
+    "Key",
+    "Trace",
+    "Values",
+    "device_of",
+    "fingerprint",
+    "trace",
+]
 
 Key = tuple[str, int]
 """The path of a module, and which of its calls it is (from 0)."""
@@ -29,10 +39,14 @@ class Fingerprint:
     shape: tuple[int, ...]
     floating: bool
     columns: Mapping[int, Tensor]
-    """For each axis, float64 ``[width]``: one number for each column. The axes are -1, and 1 for
-    tensors of three or more axes."""
+    """For each axis, float64 ``[width]``: one number for each column, or row. The axes are -1, 0,
+    and 1 for tensors of three or more axes."""
     scale: float
     """The order of magnitude of these numbers; differences are compared with it."""
+
+
+Values = dict[tuple[str, Path], Tensor]
+"""Copies of tensors that a call received ("inputs") and returned ("outputs"), if they are kept."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +60,7 @@ class CallRecord:
     outputs: tuple[Fingerprint, ...]
     one_argument: bool
     """Whether the only argument is one tensor."""
+    values: Values = field(default_factory=dict)
 
 
 Trace = dict[Key, CallRecord]
@@ -65,6 +80,7 @@ def trace(
     mode: Callable[[nn.Module], AbstractContextManager[None]],
     edit: Edit | None = None,
     paths: Collection[str] | None = None,
+    keep: Collection[Key] = (),
 ) -> Trace:
     """Run the model once, record the calls of its modules, and leave the model as it was.
 
@@ -76,8 +92,9 @@ def trace(
         mode: ``eval_mode``, ``training_mode`` or ``training_branch``.
         edit: an output to change on the way.
         paths: of the modules to record; None: all.
+        keep: the calls whose tensors are copied, too.
     """
-    recorder = _Recorder()
+    recorder = _Recorder(keep)
     args, kwargs = call
     with (
         isolated(model, device_of(model, call)),
@@ -138,17 +155,21 @@ def _editing(edit: Edit) -> Callable[..., Any]:
 class _Recorder:
     """Collects the calls of one run."""
 
-    def __init__(self) -> None:
+    def __init__(self, keep: Collection[Key]) -> None:
         self.trace: Trace = {}
+        self._keep = frozenset(keep)
         self._clock = 0
         self._calls: Counter[str] = Counter()
-        self._open: list[tuple[Key, int, tuple[Fingerprint, ...], bool]] = []
+        self._open: list[tuple[Key, int, tuple[Fingerprint, ...], bool, Values]] = []
 
     def before(self, path: str) -> Callable[..., None]:
         def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            received = tuple(fingerprint(x, at) for at, x in call_tensors((args, kwargs)))
+            given = list(call_tensors((args, kwargs)))
+            received = tuple(fingerprint(x, at) for at, x in given)
+            key = path, self._calls[path]
             one = not kwargs and len(args) == 1 and isinstance(args[0], Tensor)
-            self._open.append(((path, self._calls[path]), self._tick(), received, one))
+            kept = self._copies(key, "inputs", given)
+            self._open.append((key, self._tick(), received, one, kept))
             self._calls[path] += 1
 
         return hook
@@ -157,13 +178,20 @@ class _Recorder:
         def hook(_: nn.Module, __: Any, returned: Any) -> None:
             # A call that raised an exception which the model caught never ends: drop it here.
             while self._open:
-                key, start, received, one = self._open.pop()
+                key, start, received, one, kept = self._open.pop()
                 if key[0] == path:
-                    outputs = tuple(fingerprint(x, at) for at, x in tensors(returned))
-                    self.trace[key] = CallRecord(start, self._tick(), received, outputs, one)
+                    given = list(tensors(returned))
+                    outputs = tuple(fingerprint(x, at) for at, x in given)
+                    kept |= self._copies(key, "outputs", given)
+                    self.trace[key] = CallRecord(start, self._tick(), received, outputs, one, kept)
                     return
 
         return hook
+
+    def _copies(self, key: Key, side: str, given: list[tuple[Path, Tensor]]) -> Values:
+        if key not in self._keep:
+            return {}
+        return {(side, at): x.detach().clone() for at, x in given}
 
     def _tick(self) -> int:
         self._clock += 1
@@ -184,7 +212,7 @@ def fingerprint(x: Tensor, address: Path = ()) -> Fingerprint:
     values = values.nan_to_num(0.0, 1.0, -1.0)
     if values.dim() < 2:
         values = values.reshape(-1, 1)
-    axes = (-1,) if values.dim() == 2 else (-1, 1)
+    axes = (-1, 0) if values.dim() == 2 else (-1, 0, 1)
     columns = {axis: _sums(values, axis).cpu() for axis in axes}
     scale = _sums(values.abs(), -1).max().item() if values.numel() else 0.0
     return Fingerprint(address, tuple(x.shape), floating, columns, scale)

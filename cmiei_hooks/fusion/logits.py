@@ -13,43 +13,63 @@ from .arguments import describe
 
 __all__ = ["Output", "Outputs", "outputs_of", "read_logits", "read_part", "read_tensor"]
 
-Output = int | str | Callable[[Any], Tensor] | None
-"""Which part of a return value: an index, a key or attribute, a function of it, all of it."""
+Key = int | str
+"""An index, a key of a mapping, or the name of an attribute."""
 
-Outputs = Output | Sequence[Output]
-"""One Output for the last link of a chain, or one for each link."""
+Output = Key | tuple[Key, ...] | Callable[[Any], Tensor] | None
+"""Which part of a return value: a key, several keys that lead inwards one after the other, a
+function of it, or None for all of it."""
+
+Outputs = Output | Sequence[Output | Sequence[Key]]
+"""What users pass. One module: an Output. A chain: an Output for its last link, or a list with one
+for each link."""
 
 
 def outputs_of(output: Outputs, names: Sequence[str]) -> tuple[Output, ...]:
     """One Output for each link of a chain.
 
+    For one module, a list of indices and keys leads to the logits: ``[1, 0]`` is item 0 of item 1.
+    For a chain, a list has one entry for each link, which may be such a list itself.
+
     Raises:
         OutputError: an entry cannot be one, or there is not one for each link.
     """
-    outputs: tuple[Output, ...]
-    if isinstance(output, Sequence) and not isinstance(output, str):
-        outputs = tuple(output)
+    several = _is_list(output)
+    if several and (len(names) > 1 or not all(map(_is_key, output))):  # type: ignore[arg-type]  # `several`
+        entries: list[Any] = list(output)  # type: ignore[arg-type]  # `several` says that it is a list
     else:
-        outputs = (None,) * (len(names) - 1) + (output,)
-    if len(outputs) != len(names):
+        entries = [None] * (len(names) - 1) + [output]
+    if len(entries) != len(names):
         raise OutputError(
             "output= needs one entry for each link of the chain",
-            got=f"{len(outputs)} entries for {len(names)} links {list(names)}",
-            expected="an index, a key, a function or None for each",
+            got=f"{len(entries)} entries for {len(names)} links {list(names)}",
+            expected="an index, a key, a list of these, a function or None for each",
             remedy="None stands for the whole return value; one value that is not a list is "
             "meant for the last link",
         )
-    for one in outputs:
-        if isinstance(one, bool) or not (
-            one is None or isinstance(one, (int, str)) or callable(one)
-        ):
-            raise OutputError(
-                "output= cannot say which part of the return value is the logits",
-                got=repr(one),
-                expected="an index, a key or attribute, or a function of the return value",
-                remedy="leave it out if the head returns the logits alone",
-            )
-    return outputs
+    return tuple(map(_output_of, entries))
+
+
+def _output_of(entry: Any) -> Output:
+    if _is_list(entry) and len(entry) and all(map(_is_key, entry)):
+        return tuple(entry) if len(entry) > 1 else entry[0]
+    if entry is None or _is_key(entry) or callable(entry):
+        return entry  # type: ignore[no-any-return]  # checked above
+    raise OutputError(
+        "output= cannot say which part of the return value is the logits",
+        got=repr(entry),
+        expected="an index, a key or attribute, a list of these, or a function of the return value",
+        remedy="leave it out if the head returns the logits alone",
+    )
+
+
+def _is_list(value: object) -> bool:
+    # OmegaConf's list is a Sequence of its own.
+    return isinstance(value, Sequence) and not isinstance(value, str)
+
+
+def _is_key(value: object) -> bool:
+    return isinstance(value, (int, str)) and not isinstance(value, bool)
 
 
 def read_logits(
@@ -140,28 +160,32 @@ def read_tensor(returned: Any, output: Output, link: str) -> Tensor:
 
 
 def read_part(returned: Any, output: Output) -> Any:
-    """The part itself, of any type.
+    """The part itself, of any type; a tensor on the way to it is taken for it.
 
     Raises:
         OutputError: the return value has no such part.
     """
-    # Many modules return (features, loss) in training and the features alone in eval mode.
-    bare = isinstance(returned, Tensor) and isinstance(output, (int, str))
-    if output is None or bare:
+    if output is None:
         return returned
+    part = returned
     try:
         if callable(output):
             return output(returned)
-        if isinstance(output, str) and not isinstance(returned, Mapping):
-            return getattr(returned, output)
-        return returned[output]
+        for key in output if isinstance(output, tuple) else (output,):
+            # Many modules return (features, loss) in training and the features alone in eval mode.
+            if isinstance(part, Tensor):
+                break
+            named = isinstance(key, str) and not isinstance(part, Mapping)
+            part = getattr(part, str(key)) if named else part[key]
     except Exception as error:  # a function of the user's can raise anything
         if isinstance(error, torch.cuda.OutOfMemoryError):
             raise
-        what = "that output= finds" if callable(output) else repr(output)
+        words = list(output) if isinstance(output, tuple) else output
+        what = "that output= finds" if callable(output) else repr(words)
         raise OutputError(
             f"the head's return value has no part {what}",
             got=f"{describe(returned)}: {type(error).__name__}: {error}",
             expected="an index, a key, an attribute, or a function of the return value",
             remedy="pass as output= what finds the logits in it",
         ) from error
+    return part

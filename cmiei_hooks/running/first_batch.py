@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import Any
 
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
-from ..discovery import DiscoverReport, bare_model, discover
+from ..discovery import DiscoverReport, discover_in_call
 from ..distributed import rank
-from ..errors import CMIEIError, InputError
+from ..errors import CMIEIError
 from .search import Modules, TrainingCalls
 
 __all__ = ["FirstBatch"]
@@ -52,7 +51,7 @@ class FirstBatch(TrainingCalls):
         if rank() != 0:
             raise _Stop(0)
         try:
-            self.report = discover(module, *_inputs(module, args, kwargs))
+            self.report = discover_in_call(module, (args, kwargs))
         except CMIEIError as error:
             self.error = self.error or error
         if self.report is not None or self.count >= _MOST_TRIES:
@@ -60,22 +59,3 @@ class FirstBatch(TrainingCalls):
         self._tried.add(module)
         self.look_inside(module)
         self.start()
-
-
-def _inputs(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
-    if not kwargs:
-        return args
-    try:
-        bound = inspect.signature(bare_model(module).forward).bind(*args, **kwargs)
-    except TypeError as error:
-        raise InputError(
-            "the arguments of the model have no names",
-            got=str(error),
-            expected="arguments that fit the signature of forward",
-            remedy="run cmiei_hooks.discover(model, *inputs) in Python",
-        ) from error
-    named = dict(bound.arguments)
-    for name, parameter in inspect.signature(bare_model(module).forward).parameters.items():
-        if parameter.kind is parameter.VAR_KEYWORD:
-            named |= named.pop(name, {})
-    return (named,)

@@ -75,8 +75,9 @@ def attach(
             (``"rgb"``), or a block ``(start, stop)`` of the first tensor on ``dim``. It overrides
             ``SPLITS`` of a configuration.
         dim: the axis on which the modalities are concatenated.
-        output: which part of the head's return value is the logits: an index, a key, a function;
-            for a chain, that of the last link, or a list with one entry for each link.
+        output: which part of the head's return value is the logits: an index, a key, a function,
+            or a list of indices and keys that leads inwards; for a chain, that of the last link, or
+            a list with one entry for each link.
         config: a Config or anything that ``Config.load`` takes. Without it the tool is enabled;
             with it, it obeys ``ENABLED`` (False: nothing is registered). Its ``HEAD``, ``SPLITS``
             and ``NAMES`` are used where the arguments are not given.

@@ -6,6 +6,7 @@ import errno
 import io
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -78,6 +79,13 @@ def records():
 
 def forward(model, batch):
     return model(batch["views"], batch["label"].float())
+
+def in_training_only(model, batch):
+    if model.training:
+        return forward(model, batch)
+
+def parts(model, batch):
+    return model.audio(batch[0])
 
 def no_model():
     return 3
@@ -526,8 +534,53 @@ def test_discover_prints_a_line_that_attaches(project, capsys):
     assert main(options[:-1]) == 2
     assert "missing --data" in capsys.readouterr().err
     known = [*options, "their_code:parted_loader"]
-    assert main([*known, "--forward", "their_code:forward"]) == 2
     assert main([*known, "--checkpoint", "worst.pth"]) == 3
+
+
+def test_discover_runs_what_forward_calls(project, capsys):
+    """``TwoInputs`` calls its fusion in training only, and needs its labels there."""
+    options = ["diagnose", "--discover", "--model", "their_code:two_inputs"]
+    options += ["--data", "their_code:records", "--forward", "their_code:forward"]
+    for more in ([], ["--training-branch"]):
+        assert main([*options, *more]) == 0
+        printed = capsys.readouterr().out.splitlines()
+        line = next(line for line in printed if line.startswith("# cmiei diagnose "))
+        assert "--head fusion,out --modalities" in line
+        assert "--measure bernoulli --training-branch" in line
+    # The options that it prints are those that an audit needs.
+    words = shlex.split(line.removeprefix("# cmiei diagnose "))
+    torch.save(__import__("their_code").two_inputs().state_dict(), "two.pth")
+    audit = [*options[:1], *options[2:], "--checkpoint", "two.pth", *words, "--output", "two"]
+    assert main(audit) == 0
+    assert read(project, "two")["n_samples"] == 10
+
+
+def test_discover_runs_forward_in_the_branch_that_is_named(project, capsys):
+    options = ["diagnose", "--discover", "--model", "their_code:two_inputs"]
+    options += ["--data", "their_code:records", "--forward", "their_code:in_training_only"]
+    assert main([*options, "--training-branch"]) == 0
+    assert main(options) == 3
+    assert "does not call the model" in capsys.readouterr().err
+
+
+@pytest.mark.negative_control
+def test_a_forward_that_calls_a_part_of_the_model_is_refused(project, capsys, golden):
+    options = ["diagnose", "--discover", "--model", "their_code:parted", "--data"]
+    options += ["their_code:parted_loader", "--forward", "their_code:parts"]
+    assert main(options) == 3
+    golden(capsys.readouterr().err)
+
+
+def test_discover_groups_and_ignores_inputs(project, capsys):
+    options = ["diagnose", "--discover", "--model", "their_code:parted", "--data"]
+    options += ["their_code:parted_loader"]
+    assert main([*options, "--together", "sound=a", "--ignore", "2"]) == 3
+    assert "the model gets no input 2" in capsys.readouterr().err
+    assert main([*options, "--together", "sound=a", "--together", "vision=1"]) == 0
+    assert "--splits sound=4,vision=3" in capsys.readouterr().out
+    assert main([*options, "--ignore", "v"]) == 3
+    assert main(arguments(ignore="v")) == 2
+    assert main(arguments(together="sound=a")) == 2
 
 
 def test_drop_is_handed_on(project):

@@ -6,7 +6,7 @@ import argparse
 
 import pytest
 
-from cmiei_hooks.cli.options import widths
+from cmiei_hooks.cli.options import keys, widths
 
 
 @pytest.mark.parametrize(
@@ -31,3 +31,19 @@ def test_widths_with_and_without_names(text, found):
 def test_what_is_neither_is_refused(text):
     with pytest.raises(argparse.ArgumentTypeError):
         widths(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("2", 2),
+        ("logits", "logits"),
+        ("1,0,1", [1, 0, 1]),
+        ("extra, all,0", ["extra", "all", 0]),
+        ("[0, null, [1, 0]]", [0, None, [1, 0]]),
+        ("0,null", [0, None]),
+        ('"a,b"', "a,b"),
+    ],
+)
+def test_keys_that_lead_inwards_need_no_brackets(text, found):
+    assert keys(text) == found

@@ -241,7 +241,7 @@ def test_discover_prints_the_lines_and_stops_at_the_first_batch(tmp_path):
     (tmp_path / "train.py").write_text(scripts.PLAIN)
     done = execute([*COMMAND, "--discover", "--", "train.py"], tmp_path)
     assert done.code == 0, done.err
-    assert done.out[-1].startswith('cmiei_hooks.attach(model, head="classifier", splits=[4, 3]')
+    assert done.out[-2].startswith('cmiei_hooks.attach(model, head="classifier", splits=[4, 3]')
     assert not any(line.startswith("epoch 0") for line in done.out)
     assert not (tmp_path / "weights.pt").exists()
 
@@ -265,7 +265,7 @@ def test_discover_looks_into_a_model_whose_batch_it_cannot_read(tmp_path):
     (tmp_path / "train.py").write_text(script.replace("model(a, v)", "model(lambda: (a, v))"))
     done = execute([*COMMAND, "--discover", "--", "train.py"], tmp_path)
     assert done.code == 0, done.err
-    assert done.out[-1].startswith('cmiei_hooks.attach(model, head="classifier", splits=[4, 3]')
+    assert done.out[-2].startswith('cmiei_hooks.attach(model, head="classifier", splits=[4, 3]')
 
 
 def test_discover_of_a_script_without_training_is_refused(tmp_path, golden):

@@ -56,16 +56,17 @@ def test_concatenation_of_tokens():
     assert best(report) == expected
 
 
-def test_a_text_and_its_mask_count_as_one(golden):
-    class WithMask(ReID):
-        def forward(self, r, text, mask):
-            text = text * mask.unsqueeze(-1)
+def test_a_text_and_its_segments_count_as_one(golden):
+    class WithSegments(ReID):
+        def forward(self, r, text, segments):
+            text = text * segments.unsqueeze(-1)
             return self.classifier(torch.cat(self.encode(r, text[:, 0], text.mean(1)), -1))
 
-    mask = (torch.rand(B, 5) > 0.3).long()
-    mask[:, 0] = torch.tensor([0, 1] * 4)
-    report = discover(WithMask(), torch.randn(B, 6), torch.randn(B, 5, 6), mask)
-    assert best(report) == {"head": "classifier", "splits": [4, 8], "names": ["r", "text+mask"]}
+    segments = torch.randint(0, 3, (B, 5))
+    segments[:, 0] = torch.tensor([1, 2] * 4)
+    report = discover(WithSegments(), torch.randn(B, 6), torch.randn(B, 5, 6), segments)
+    expected = {"head": "classifier", "splits": [4, 8], "names": ["r", "text+segments"]}
+    assert best(report) == expected
     golden(prose(report))
 
 
@@ -131,6 +132,64 @@ def test_modalities_that_share_a_backbone_by_the_batch_axis():
     assert [c.arguments for c in report.candidates] == [expected]
 
 
+class StackedToTheEnd(ReID):
+    """Visible-infrared re-identification: one backbone and one classifier for all images."""
+
+    def __init__(self, relu: bool = False) -> None:
+        super().__init__()
+        self.backbone = nn.Linear(6, 12)
+        self.relu = nn.ReLU() if relu else nn.Identity()
+        self.bottleneck = nn.BatchNorm1d(12)
+
+    def forward(self, *images):
+        feature = self.relu(self.backbone(torch.cat(images)))
+        return self.classifier(self.bottleneck(feature)), feature
+
+
+@pytest.mark.parametrize("count", [2, 3])
+@pytest.mark.parametrize("relu", [False, True])  # dead features look like blocks
+def test_modalities_that_are_stacked_up_to_the_logits_are_said(count, relu, golden):
+    report = discover(StackedToTheEnd(relu), *inputs(count))
+    assert not report.candidates
+    golden(prose(report))
+
+
+def test_rows_that_alternate_are_of_one_modality_each(golden):
+    class Alternate(StackedToTheEnd):
+        def forward(self, r, n):
+            return super().forward(torch.stack([r, n], 1).flatten(0, 1))
+
+    report = discover(Alternate(), *inputs(2))
+    assert not report.candidates
+    golden(prose(report))
+
+
+@pytest.mark.negative_control
+def test_rows_that_are_combined_later_are_not_said_to_stay_apart():
+    class Halves(StackedToTheEnd):
+        def forward(self, *images):
+            one, other = super().forward(*images)[0].chunk(2)
+            return one * other
+
+    report = discover(Halves(), *inputs(2))
+    assert not report.candidates
+    assert not any("stacked on the batch axis" in note for note in report.notes)
+
+
+def test_a_classifier_that_is_called_for_each_modality_is_said(golden):
+    class OneByOne(ReID):
+        def __init__(self) -> None:
+            super().__init__()
+            self.backbone, self.classifier = nn.Linear(6, 4), nn.Linear(4, C)
+
+        def forward(self, *images):
+            return [self.classifier(self.backbone(x)) for x in images]
+
+    report = discover(OneByOne(), *inputs())
+    assert not report.candidates
+    golden(prose(report))
+
+
 def test_ragged_blocks_ask_for_a_larger_batch(golden):
     class Ragged(ReID):
         def forward(self, r, n, t):
@@ -143,7 +202,7 @@ def test_ragged_blocks_ask_for_a_larger_batch(golden):
     golden(reasons(report)["classifier"])
 
 
-def test_a_mask_at_the_fusion_is_left_as_it_is(golden):
+def test_integers_at_the_fusion_are_left_as_they_are(golden):
     class Attends(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -163,6 +222,7 @@ def test_a_mask_at_the_fusion_is_left_as_it_is(golden):
 
     mask = torch.ones(B, 5, dtype=torch.long)
     mask[::2, 3:] = 0
+    mask[:, 0] = torch.arange(B) % 2 + 2
     report = discover(Model(), *inputs(2, 5, 6), mask)
     assert best(report) == {
         "head": "fusion",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from fusion_models import SPLITS, C, Experts, ReID, best, inputs, prose, with_head
 from torch import nn
@@ -130,7 +131,8 @@ def test_a_model_that_is_random_says_so(golden):
     golden(prose(report))
 
 
-def test_one_of_several_outputs_that_is_discarded(golden):
+@pytest.mark.parametrize("kept", [0, None])
+def test_outputs_that_are_discarded_are_counted(kept, golden):
     class Pair(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -146,7 +148,8 @@ def test_one_of_several_outputs_that_is_discarded(golden):
 
         def forward(self, r, n, t):
             feature = torch.cat(self.encode(r, n, t), -1)
-            return self.classifier(feature), self.pair(feature)[0]
+            pair = self.pair(feature)
+            return self.classifier(feature) if kept is None else (self.classifier(feature), pair[0])
 
     report = discover(Discards(), *inputs())
     assert [c.head for c in report.candidates] == [("classifier",)]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import copy
 import gc
 import pickle
+import shlex
 import weakref
 from dataclasses import dataclass
 
@@ -28,7 +30,10 @@ from torch import Tensor, nn
 
 import cmiei_hooks
 from cmiei_hooks import discover
+from cmiei_hooks.cli.options import add_arguments, configuration
+from cmiei_hooks.discovery import Candidate
 from cmiei_hooks.errors import ConfigError, HeadError
+from cmiei_hooks.fusion import parse_modalities, read_logits
 
 
 def test_one_logit_asks_for_its_measure():
@@ -77,16 +82,57 @@ class Nested(nn.Linear):
         return Output([x.tanh()], {"all": [super().forward(x)]})
 
 
-def test_logits_deep_in_an_output_are_read_by_a_function():
-    report = discover(with_head(Nested(12, C)), *inputs())
+def test_logits_deep_in_an_output_are_read_by_their_keys():
+    model, given = with_head(Nested(12, C)), inputs()
+    report = discover(model, *given)
     (found,) = [c for c in report.candidates if "extra" in c.line]
-    assert found.line.endswith('output=lambda out: out.extra["all"][0])')
-    written = eval(found.line.partition("output=")[2][:-1])
+    assert found.line.endswith('output=["extra", "all", 0])')
+    assert found.options == "--head classifier --splits r=4,n=3,t=5 --logits extra,all,0"
     returned = Nested(12, C)(torch.randn(B, 12))
-    assert written(returned) is found.output[0](returned) is returned.extra["all"][0]
+    assert read_logits(returned, found.output[0], B) is returned.extra["all"][0]
+    with cmiei_hooks.attach(model, **found.arguments, warmup_steps=9, log=False) as handle:
+        model(*given)
+        assert handle.last.influence.shape == (B, 3)
 
 
-def test_modules_that_are_never_called_share_one_row(golden, capsys):
+@pytest.mark.parametrize(("build", "given"), MODELS)
+def test_the_options_mean_the_same_as_the_line(build, given, capsys):
+    report = discover(build(), *given())
+    printed = capsys.readouterr().out.splitlines()
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    for found in report.candidates:
+        assert f"# cmiei diagnose {found.options}" in printed
+        args = parser.parse_args(shlex.split(found.options))
+        expected = {"splits": None, "modalities": None, "dim": -1, "output": None, "measure": None}
+        expected |= found.arguments
+        config = configuration(args)
+        head = list(config.head) if isinstance(config.head, tuple) else config.head
+        assert head == expected["head"]
+        assert (args.modalities is None) is (found.modalities is None)
+        if found.modalities:
+            assert parse_modalities(args.modalities) == parse_modalities(found.modalities)
+        if found.splits:
+            assert (config.splits, config.names) == (found.splits, found.names)
+        assert (args.dim, args.logits) == (expected["dim"], expected["output"])
+        assert args.measure == expected["measure"]
+        assert args.training_branch is not found.called_in_eval
+
+
+def test_options_quote_what_a_shell_and_yaml_would_read_otherwise():
+    names = {"no": 0, "my text": 1, "r": [(0, 2), (4, 6)]}
+    found = Candidate(("a b",), None, names, tuple(names), -1, (("x,y", 1),), 2, "", True)
+    args = argparse.ArgumentParser()
+    add_arguments(args)
+    read = args.parse_args(shlex.split(found.options))
+    assert read.head == ["a b"]
+    assert read.modalities == {"no": 0, "my text": 1, "r": [[0, 2], [4, 6]]}
+    assert read.logits == ["x,y", 1]
+    commas = Candidate(("a",), (1, 2), None, ("x,y", "z"), -1, (None,), 2, "", True)
+    assert commas.options == "--head a --splits 1,2"
+
+
+def test_modules_that_are_never_called_share_one_line(golden, capsys):
     model = ReID()
     model.unused = nn.ModuleList([nn.Linear(2, 2) for _ in range(9)])
     report = discover(model, *inputs())

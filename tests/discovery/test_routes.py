@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from fusion_models import SPLITS, B, Bottleneck, C, Mixed, ReID, best, inputs, prose, reasons
 from heads import FusionMLP
-from torch import nn
+from torch import Tensor, nn
 
 from cmiei_hooks import discover
+from cmiei_hooks.discovery.functions import ACTIVATIONS
 
 
 @pytest.mark.parametrize("middle", [nn.Identity(), nn.Dropout(0.5), nn.ReLU()])
@@ -53,19 +56,64 @@ def test_a_module_with_another_argument_ends_a_route(golden):
     golden(prose(report))
 
 
-def test_a_function_between_the_fusion_and_the_logits_is_said(golden):
-    class Between(ReID):
-        def __init__(self) -> None:
-            super().__init__()
-            self.mix = nn.Linear(12, 12)
+class Between(ReID):
+    """Functions between the Linears; the first Linear mixes."""
 
-        def forward(self, r, n, t):
-            return self.classifier(self.mix(torch.cat(self.encode(r, n, t), -1)).tanh())
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.mix, self.deep, self.function = nn.Linear(12, 12), nn.Linear(12, 9), function
+        self.classifier = nn.Linear(9, C)
 
-    report = discover(Between(), *inputs())
+    def forward(self, r, n, t):
+        hidden = self.function(self.mix(torch.cat(self.encode(r, n, t), -1)))
+        return self.classifier(torch.relu(self.deep(hidden)))
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_functions_between_modules_are_links(name):
+    function = eval(name)
+    report = discover(Between(function), *inputs())
+    (found,) = report.candidates
+    head = ["mix", function, "deep", torch.relu, "classifier"]
+    assert found.arguments == {"head": head, **SPLITS}
+    text = f'head=["mix", {name}, "deep", torch.relu, "classifier"]'
+    assert found.line.startswith(f"cmiei_hooks.attach(model, {text}, splits=")
+    assert f"--head mix,{name},deep,torch.relu,classifier " in found.options
+
+
+def test_an_activation_in_place_is_a_link():
+    report = discover(Between(lambda x: nn.functional.relu(x, inplace=True)), *inputs())
+    assert report.candidates[0].links == ("mix", "torch.relu", "deep", "torch.relu", "classifier")
+
+
+@pytest.mark.negative_control
+def test_the_links_compute_what_the_model_returns():
+    """Again by hand, in float64."""
+    model, xs = Between(torch.tanh).double(), [x.double() for x in inputs()]
+    (found,) = discover(model, *xs).candidates
+    value = torch.cat(model.encode(*xs), -1)
+    for link in found.head:
+        value = model.get_submodule(link)(value) if isinstance(link, str) else link(value)
+    torch.testing.assert_close(value, model(*xs))
+
+
+def test_another_function_between_the_fusion_and_the_logits_is_said(golden):
+    report = discover(Between(torch.sin), *inputs())
     assert not report.candidates
     assert set(reasons(report)) == {"mix", "classifier"}
     golden(prose(report))
+
+
+def test_a_module_that_is_used_in_several_places_is_a_link():
+    class Shared(Between):
+        def __init__(self) -> None:
+            super().__init__(nn.ReLU())
+
+        def encode(self, *xs):
+            return [self.function(x) for x in super().encode(*xs)]
+
+    (found,) = discover(Shared(), *inputs()).candidates
+    assert found.links == ("mix", "function", "deep", "torch.relu", "classifier")
 
 
 def test_a_loss_or_probabilities_behind_the_logits_do_not_hide_them():

@@ -85,6 +85,33 @@ def test_one_output_is_that_of_the_last_link():
     assert outputs_of(len, ["a", "b"]) == (None, len)
 
 
+def test_a_list_of_keys_leads_inwards():
+    assert outputs_of([1, 0], ["a"]) == ((1, 0),)
+    assert outputs_of([1], ["a"]) == outputs_of([[1]], ["a"]) == (1,)
+    assert outputs_of([["extra", 0]], ["a"]) == (("extra", 0),)
+    assert outputs_of([None], ["a"]) == (None,)
+    # A list for a chain has one entry for each link.
+    assert outputs_of([1, 0], ["a", "b"]) == (1, 0)
+    assert outputs_of([None, ["extra", 0]], ["a", "b"]) == (None, ("extra", 0))
+
+
+def test_the_logits_are_read_inside_containers():
+    returned = {"all": [(1.0, LOGITS)], "loss": 0.5}
+    assert read_logits(returned, ("all", 0, 1), len(LOGITS)) is LOGITS
+    assert read_logits(SimpleNamespace(deep=[LOGITS]), ("deep", 0), len(LOGITS)) is LOGITS
+    # In eval mode a module may return less around them.
+    assert read_logits({"all": LOGITS}, ("all", 0, 1), len(LOGITS)) is LOGITS
+
+
+def test_a_path_that_leads_nowhere_is_refused(golden):
+    with pytest.raises(CMIEIError) as error:
+        read_logits({"all": [1.0]}, ("all", 3), len(LOGITS))
+    golden(error.value)
+    with pytest.raises(CMIEIError) as error:
+        outputs_of([1, True], ["a"])
+    golden(error.value)
+
+
 @pytest.mark.parametrize("output", [[0], True, [None, 1.5]])
 def test_an_output_that_says_nothing_is_refused(output, golden):
     with pytest.raises(CMIEIError) as error:

@@ -1,0 +1,170 @@
+"""One way to attach that ``discover`` has found, as arguments, Python and command-line options."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from ..fusion import Field, Output, Path
+from .functions import ACTIVATIONS
+from .layout import Layout
+
+__all__ = ["Candidate", "Link", "candidate"]
+
+
+Link = str | Callable[[Tensor], Tensor]
+"""The name of a module, or a function between two modules."""
+
+_FUNCTION_NAMES = {function: name for name, function in ACTIVATIONS.items()}
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One way to attach, as arguments, as a line of Python and as options of ``cmiei diagnose``."""
+
+    head: tuple[Link, ...]
+    """One module, or a chain, which may contain functions."""
+    splits: tuple[int, ...] | None
+    modalities: dict[str, Any] | None
+    """Instead of splits: positions, keywords, keys, indices or blocks."""
+    names: tuple[str, ...]
+    dim: int
+    output: tuple[Output, ...]
+    """One for each module of the head."""
+    classes: int
+    """The width of the logits; for 1 the line passes ``measure="bernoulli"``."""
+    reason: str
+    called_in_eval: bool
+    """If False, an audit needs the training branch."""
+    same_in_eval: bool = True
+    """If False, it returns something else in eval mode, and an audit needs the training branch."""
+
+    @property
+    def links(self) -> tuple[str, ...]:
+        """The names of the modules and functions of the head."""
+        return tuple(one if isinstance(one, str) else _FUNCTION_NAMES[one] for one in self.head)
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The keyword arguments of ``attach`` that differ from the defaults."""
+        arguments: dict[str, Any] = {
+            "head": self.head[0] if len(self.head) == 1 else list(self.head)
+        }
+        if self.splits is None:
+            arguments["modalities"] = self.modalities
+        else:
+            arguments |= {"splits": list(self.splits), "names": list(self.names)}
+        if self.dim != -1:
+            arguments["dim"] = self.dim
+        if any(one is not None for one in self.output):
+            outputs = [list(one) if isinstance(one, tuple) else one for one in self.output]
+            arguments["output"] = outputs[0] if len(outputs) == 1 else outputs
+        if self.classes == 1:
+            arguments["measure"] = "bernoulli"
+        return arguments
+
+    @property
+    def line(self) -> str:
+        """A line of Python that attaches here, if ``model`` is the model."""
+        given = [f"{key}={_python(value)}" for key, value in self.arguments.items()]
+        return f"cmiei_hooks.attach({', '.join(['model', *given])})"
+
+    @property
+    def options(self) -> str:
+        """The same as options of ``cmiei diagnose``, with quotes for a shell."""
+        words = ["--head", ",".join(self.links)]
+        if self.splits is not None:
+            words += ["--splits", _splits(self.names, self.splits)]
+        given = {
+            "--modalities": self.modalities,
+            "--dim": self.arguments.get("dim"),
+            "--logits": self.arguments.get("output"),
+            "--measure": self.arguments.get("measure"),
+        }
+        for option, value in given.items():
+            words += [] if value is None else [option, _yaml(value)]
+        if not (self.called_in_eval and self.same_in_eval):
+            words.append("--training-branch")
+        return shlex.join(words)
+
+
+def candidate(
+    head: Sequence[Link],
+    layout: Layout,
+    outputs: Sequence[Path],
+    classes: int,
+    *,
+    reason: str,
+    called_in_eval: bool,
+    same_in_eval: bool,
+) -> Candidate:
+    """A candidate whose ``output`` is an index, a key or several that lead to the logits."""
+    return Candidate(
+        tuple(head),
+        layout.splits,
+        layout.modalities,
+        layout.names,
+        layout.dim,
+        tuple(map(_output, outputs)),
+        classes,
+        reason,
+        called_in_eval,
+        same_in_eval,
+    )
+
+
+def _output(address: Path) -> Output:
+    keys = tuple(str(key) if isinstance(key, Field) else key for key in address)
+    if len(keys) > 1:
+        return keys
+    return keys[0] if keys else None
+
+
+def _splits(names: Sequence[str], widths: Sequence[int]) -> str:
+    # A comma ends a name, and blanks around it are lost: such names are left out.
+    plain = all("," not in name and name == name.strip() for name in names)
+    words = [f"{n}={w}" for n, w in zip(names, widths, strict=True)] if plain else map(str, widths)
+    return ",".join(words)
+
+
+def _yaml(value: Any) -> str:
+    """The value as YAML; a list of plain words needs no brackets on the command line."""
+    if isinstance(value, list) and not any(isinstance(one, (list, dict)) for one in value):
+        words = [_flow(one) for one in value]
+        if len(words) > 1 and not any("," in word or '"' in word for word in words):
+            return ",".join(words)
+    return _flow(value)
+
+
+def _flow(value: Any) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{_flow(k)}: {_flow(v)}" for k, v in value.items()) + "}"
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(map(_flow, value))}]"
+    if isinstance(value, str) and not (value.isidentifier() and value.lower() not in _NOT_WORDS):
+        return json.dumps(value, ensure_ascii=False)
+    return str(value)
+
+
+_NOT_WORDS = {"null", "true", "false", "yes", "no", "on", "off"}
+"""What YAML reads as something else than a word."""
+
+
+def _python(value: Any) -> str:
+    """The value as Python source, with double quotes."""
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False)
+    if isinstance(value, list):
+        return f"[{', '.join(map(_python, value))}]"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_python(k)}: {_python(v)}" for k, v in value.items()) + "}"
+    if callable(value):
+        return _FUNCTION_NAMES[value]
+    return repr(value)
