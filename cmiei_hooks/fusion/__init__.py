@@ -6,6 +6,7 @@ The rooms above find the head, read its calls and make new ones through this roo
 
 from .arguments import call_of_mapping, describe, refuse_misfit
 from .captured_call import Captured, Change
+from .function_link import FunctionLink
 from .head import Head, locate, unwrapped
 from .head_argument import HeadLike, head_names
 from .hookability import drop_compiled_code, why_never_called
@@ -29,6 +30,7 @@ __all__ = [
     "Captured",
     "Change",
     "Field",
+    "FunctionLink",
     "Head",
     "HeadLike",
     "MissingModalityError",

@@ -15,6 +15,7 @@ from ..counterfactual import compare_output, isolated, larger_head
 from ..discovery import device_of
 from ..errors import CMIEIError
 from ..fusion import (
+    FunctionLink,
     HeadLike,
     Outputs,
     call_of_mapping,
@@ -96,7 +97,10 @@ def verify(
     except CMIEIError as error:
         checks.append(Check("head found", False, one_line(error)))
     else:
-        kinds = " -> ".join(type(link).__name__ for link in found.links)
+        kinds = " -> ".join(
+            "function" if isinstance(link, FunctionLink) else type(link).__name__
+            for link in found.links
+        )
         checks.append(Check("head found", True, f"{found.name}: {kinds}"))
         checks += _dry_run(model, inputs, HeadProbe(found), loss)
     report = VerifyReport(tuple(checks))
