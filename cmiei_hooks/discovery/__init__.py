@@ -5,6 +5,7 @@ every module's input and output change.
 """
 
 from .api import discover
+from .head_calls import modalities_apart
 from .head_input import HeadInput, attribute_head_input
 from .inputs import bare_model
 from .layout import listed
@@ -21,4 +22,5 @@ __all__ = [
     "device_of",
     "discover",
     "listed",
+    "modalities_apart",
 ]

@@ -13,6 +13,7 @@ from .hookability import drop_compiled_code, why_never_called
 from .logits import Output, Outputs, read_logits, read_part, read_tensor
 from .modalities import default_names, parse_modalities
 from .module_mode import eval_mode, training_branch, training_mode
+from .one_modality_a_row import one_modality_a_row
 from .partition import MissingModalityError, Partition
 from .probabilities import ends_in_probabilities, looks_like_probabilities
 from .pytree import Call, Field, Path, call_tensors, mapped, replaced, tensors, with_values
@@ -51,6 +52,7 @@ __all__ = [
     "looks_like_probabilities",
     "mapped",
     "nested",
+    "one_modality_a_row",
     "parse_modalities",
     "read_logits",
     "read_part",

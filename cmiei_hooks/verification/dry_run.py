@@ -29,6 +29,7 @@ from ..settings import Config, ConfigSource, refuse_both
 from ..training import PreHook, paused
 from .columns import check_columns
 from .gradients import gradient_share, is_used
+from .meeting import check_meeting
 from .probe import HeadProbe, one_line
 from .report import Check, VerifyReport
 
@@ -156,8 +157,11 @@ def _dry_run(
             for hook in hooks:
                 hook.remove()
     captured = probe.captured
-    columns = [] if captured is None else check_columns(model, inputs, probe.head, captured)
-    return [_called(probe), order, *probe.checks, *columns, *effects]
+    where = []
+    if captured is not None:
+        where = check_meeting(model, inputs, probe.head, captured, probe.calls)
+        where = where or check_columns(model, inputs, probe.head, captured)
+    return [_called(probe), order, *probe.checks, *where, *effects]
 
 
 def _called(probe: HeadProbe) -> Check:
