@@ -251,6 +251,35 @@ class Tokens(nn.Module):
         return self.pool(torch.cat(self.backbone(x)[0], 1)).logits
 
 
+class Masked(nn.Module):
+    """Attends to the tokens that are not padding, and classifies the mean of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attend = nn.MultiheadAttention(D, 2, batch_first=True)
+        self.out = nn.Linear(D, CLASSES)
+
+    def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        mixed = self.attend(tokens, tokens, tokens, key_padding_mask=mask)[0]
+        return self.out((tokens + mixed).masked_fill(mask[..., None], 0.0).sum(1))
+
+
+class PaddedText(nn.Module):
+    """As ViLT: a text of any length, padded, in front of image tokens; a mask of both."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = Backbone(2)
+        self.encoder = Masked()
+
+    def forward(self, x: Tensor) -> Tensor:
+        text, image = self.backbone(x)[0]
+        longest = 2 + int(x.sum() > 0)  # from batch to batch
+        mask = torch.zeros(len(x), longest + 3, dtype=torch.bool)
+        mask[::2, 1:longest] = True
+        return self.encoder(torch.cat([text[:, :longest], image], 1), mask=mask)
+
+
 def thirds(x: Tensor) -> list[list[Tensor]]:
     return [[x[:, :D]], [x[:, D : 2 * D]], [x[:, 2 * D :]]]
 
@@ -379,6 +408,12 @@ SHAPES = {
         lambda m, x: m.out(
             F.leaky_relu(m.layer_3(F.gelu(m.layer_2(m.layer_1(x).relu()))), negative_slope=0.2)
         ),
+    ),
+    "padded text, then image tokens": Shape(
+        PaddedText,
+        {"head": "encoder", "splits": {"text": None, "image": 3}, "dim": 1},
+        lambda x, mask: [[x[:, :-3]], [x[:, -3:]]],
+        lambda m, x, mask: m.encoder(x, mask),
     ),
     "tokens, a dataclass": Shape(
         Tokens,
