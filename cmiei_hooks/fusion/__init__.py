@@ -4,6 +4,7 @@ output is the logits.
 The rooms above find the head, read its calls and make new ones through this room.
 """
 
+from .apart import one_modality_a_row
 from .arguments import call_of_mapping, describe, refuse_misfit
 from .captured_call import Captured, Change
 from .function_link import FunctionLink
@@ -13,7 +14,6 @@ from .hookability import drop_compiled_code, why_never_called
 from .logits import Output, Outputs, read_logits, read_part, read_tensor
 from .modalities import default_names, parse_modalities
 from .module_mode import eval_mode, training_branch, training_mode
-from .one_modality_a_row import one_modality_a_row
 from .partition import MissingModalityError, Partition
 from .probabilities import ends_in_probabilities, looks_like_probabilities
 from .pytree import Call, Field, Path, call_tensors, mapped, replaced, tensors, with_values

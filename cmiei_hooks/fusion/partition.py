@@ -10,11 +10,11 @@ from typing import Any
 from torch import Tensor
 
 from ..errors import InputError, SplitsError
+from .apart import on_the_batch_axis
 from .arguments import describe, first_tensors, resolve
 from .captured_call import Captured, Slice
 from .concatenation import find_concatenation
 from .modalities import Location, Split
-from .one_modality_a_row import on_the_batch_axis
 from .pytree import Call, Path, value_at
 from .tensor_kinds import refuse_kind
 

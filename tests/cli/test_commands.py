@@ -435,6 +435,11 @@ def test_a_chain_with_a_function_on_the_command_line(project, capsys):
     assert "does not give the logits" in capsys.readouterr().err
 
 
+def test_the_batch_axis_is_refused_on_the_command_line(project, capsys):
+    assert main(arguments(dim="0")) == 3
+    assert "modalities on the batch axis have no influence" in capsys.readouterr().err
+
+
 def test_saved_features_give_the_same_with_the_head_alone(project):
     chain = {"head": "encode,classifier", "splits": "", "modalities": "{a: [[0, 4]], v: [[4, 6]]}"}
     for name, where in (("single", {}), ("chain", {"names": "", **chain})):

@@ -18,7 +18,7 @@ from torch.utils.checkpoint import checkpoint
 
 import cmiei_hooks
 from cmiei_hooks import CMIEIError, Config, audit, verify
-from cmiei_hooks.fusion import head_names, locate
+from cmiei_hooks.fusion import FunctionLink, head_names, locate
 
 WIDTH = sum(WIDTHS)
 ALWAYS = {"k": 1, "warmup_epochs": 0, "abs_thr": 0.0, "rel_thr": 0.0, "log": False}
@@ -263,6 +263,19 @@ def test_a_function_with_dropout_and_buffers_is_silent():
 def test_the_buffers_of_a_function_would_move_if_nobody_looked_for_them(monkeypatch):
     monkeypatch.setattr("cmiei_hooks.fusion.function_link._modules_of", lambda function: ())
     assert "buffer 0 norm.num_batches_tracked" in state_differs()
+
+
+def test_the_modules_that_a_function_may_run_are_found():
+    norm = nn.BatchNorm1d(9)
+    for function in (
+        norm.forward,
+        partial(F.linear, norm),
+        lambda y: 2 * norm(y),
+        partial(norm.forward),
+    ):
+        assert FunctionLink(function).used == (norm,)
+        assert not list(FunctionLink(function).children())
+    assert FunctionLink(torch.relu).used == ()
 
 
 @pytest.mark.parametrize("reentrant", [True, False])
