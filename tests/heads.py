@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812  # as everybody calls it
 
 D, CLASSES, BATCH = 4, 5, 8
 """Width of one modality's features."""
@@ -202,6 +204,24 @@ class FusionMLP(nn.Module):
         return self.head(self.fusion_mlp(features))
 
 
+class Functional(nn.Module):
+    """As Self-MM: functions between the Linears, and one ReLU that several parts share."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = Backbone()
+        self.relu = nn.ReLU()
+        self.layer_1 = nn.Linear(3 * D, 9)
+        self.layer_2 = nn.Linear(9, 7)
+        self.layer_3 = nn.Linear(7, 6)
+        self.out = nn.Linear(6, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        fused = torch.cat([self.relu(f + 1) for f in self.backbone(x)[1]], -1)
+        hidden = F.gelu(self.layer_2(self.relu(self.layer_1(fused))))
+        return self.out(F.leaky_relu(self.layer_3(hidden), 0.2, inplace=True))
+
+
 @dataclass
 class Answer:
     loss: Tensor
@@ -229,6 +249,35 @@ class Tokens(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.pool(torch.cat(self.backbone(x)[0], 1)).logits
+
+
+class Masked(nn.Module):
+    """Attends to the tokens that are not padding, and classifies the mean of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attend = nn.MultiheadAttention(D, 2, batch_first=True)
+        self.out = nn.Linear(D, CLASSES)
+
+    def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        mixed = self.attend(tokens, tokens, tokens, key_padding_mask=mask)[0]
+        return self.out((tokens + mixed).masked_fill(mask[..., None], 0.0).sum(1))
+
+
+class PaddedText(nn.Module):
+    """As ViLT: a text of any length, padded, in front of image tokens; a mask of both."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = Backbone(2)
+        self.encoder = Masked()
+
+    def forward(self, x: Tensor) -> Tensor:
+        text, image = self.backbone(x)[0]
+        longest = 2 + int(x.sum() > 0)  # from batch to batch
+        mask = torch.zeros(len(x), longest + 3, dtype=torch.bool)
+        mask[::2, 1:longest] = True
+        return self.encoder(torch.cat([text[:, :longest], image], 1), mask=mask)
 
 
 def thirds(x: Tensor) -> list[list[Tensor]]:
@@ -340,6 +389,31 @@ SHAPES = {
         {"head": ["fusion_mlp", "head"], "splits": [D, D]},
         lambda x: [[x[:, :D]], [x[:, D:]]],
         lambda m, x: m.head(m.fusion_mlp(x)),
+    ),
+    "functions between Linears": Shape(
+        Functional,
+        {
+            "head": [
+                "layer_1",
+                "relu",
+                "layer_2",
+                F.gelu,
+                "layer_3",
+                partial(F.leaky_relu, negative_slope=0.2),
+                "out",
+            ],
+            "splits": {"r": D, "n": D, "t": D},
+        },
+        thirds,
+        lambda m, x: m.out(
+            F.leaky_relu(m.layer_3(F.gelu(m.layer_2(m.layer_1(x).relu()))), negative_slope=0.2)
+        ),
+    ),
+    "padded text, then image tokens": Shape(
+        PaddedText,
+        {"head": "encoder", "splits": {"text": None, "image": 3}, "dim": 1},
+        lambda x, mask: [[x[:, :-3]], [x[:, -3:]]],
+        lambda m, x, mask: m.encoder(x, mask),
     ),
     "tokens, a dataclass": Shape(
         Tokens,

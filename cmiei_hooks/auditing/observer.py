@@ -14,8 +14,17 @@ import torch
 from torch import Tensor, nn
 
 from ..counterfactual import ChainCheck, expectation
+from ..discovery import modalities_apart
 from ..errors import HeadError, InputError
-from ..fusion import Captured, Head, Path, call_tensors
+from ..fusion import (
+    Captured,
+    Head,
+    Path,
+    call_tensors,
+    eval_mode,
+    one_modality_a_row,
+    training_branch,
+)
 from .batches import Batch
 from .collected import Collected
 from .model_output import run_and_compare
@@ -64,7 +73,9 @@ class Observer:
         self.number, self.with_null = 0, True
         """The number of the batch, and whether the null is measured on it."""
         self.batch: Batch | None = None
-        self._calls = self._bytes = 0
+        self._calls = self._bytes = self._rows = 0
+        self._deaf = False
+        """During runs of the model that are not part of the audit."""
         self._waiting: list[_Waiting] = []
         self._reference: Reference | None = None
 
@@ -94,8 +105,12 @@ class Observer:
             again = partial(self._run_again, run)
             try:
                 self.found.hidden = run_and_compare(self.model, self.head, run, again, told=told)
+                self._refuse_apart(batch)
             except HeadError:
                 self._forget()  # of this head there is nothing to report
+                raise
+            except InputError:
+                self._refuse_apart(batch)  # perhaps the cause
                 raise
         if self._calls == calls or self.check.missing:
             names = self.head.names
@@ -105,6 +120,30 @@ class Observer:
         if full and self._reference is None:
             self.found.first = sum(len(one.logits.usable) for one in self._waiting)
             self.settle(everywhere=False)
+
+    def _refuse_apart(self, batch: Batch) -> None:
+        """Refuse a head that receives one modality in each call, or in each row.
+
+        Raises:
+            HeadError: it does, as far as the inputs of the model can be told apart.
+        """
+        args, kwargs = batch.call
+        samples = {len(x) for _, x in call_tensors(batch.call) if x.dim()}
+        usual = self._calls < 2 and self._rows in samples
+        if usual or self.options.forward is not None or (args and kwargs):
+            return
+        self._deaf = True
+        found = modalities_apart(
+            self.model,
+            args or (kwargs,),
+            self.head.first,
+            len(self.head.partition.names),
+            training_branch if self.options.in_training_branch else eval_mode,
+        )
+        self._deaf = False
+        if found:
+            otherwise = "if each input holds all modalities (two views), pass forward= (--forward)"
+            raise one_modality_a_row(self.head.names[0], found, otherwise)
 
     def _run_again(self, run: Callable[[], None]) -> None:
         """Run the first batch again after an error."""
@@ -116,7 +155,10 @@ class Observer:
 
     def __call__(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """The hook."""
+        if self._deaf:
+            return
         captured = self.head.partition.read(args, kwargs)
+        self._rows = captured.batch
         saved = save_call(
             captured,
             batch=self.number,

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.autograd.graph import Node
 
-__all__ = ["ancestors", "layers_between"]
+__all__ = ["ancestors", "ancestors_of", "layers_between"]
 
 _LAYERS = re.compile("(Addm|Mm|Mv|B?addbmm|Bmm|Convolution|Linear|MkldnnLinear|_?Trilinear)")
 """How the autograd nodes of layers begin that multiply their input by weights."""
@@ -24,8 +24,13 @@ _MOST_HOPS = 4
 
 def ancestors(tensor: Tensor, stop_at_layers: bool) -> Iterator[Node]:
     """Every node of the graph from which a tensor was computed."""
+    return ancestors_of(tensor.grad_fn, stop_at_layers)
+
+
+def ancestors_of(start: Node | None, stop_at_layers: bool = False) -> Iterator[Node]:
+    """A node and every node before it."""
     seen: set[Node] = set()
-    waiting = [tensor.grad_fn]
+    waiting = [start]
     while waiting:
         node = waiting.pop()
         if node is None or node in seen:

@@ -117,8 +117,8 @@ class ChainCheck:
             got="; ".join(dict.fromkeys(self._found)),
             expected="the same logits: between the links, the model only passes the tensor on",
             remedy="something between the links (an activation, dropout or other random numbers, "
-            "scaling, another input, a hook of yours on a link) is not part of the chain: name a "
-            "module that contains it, or fewer links",
+            "scaling, another input, a hook of yours on a link) is not part of the chain: put a "
+            "function in its place (torch.relu), name a module that contains it, or fewer links",
         )
         self.close()
         raise self.refusal

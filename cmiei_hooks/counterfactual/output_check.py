@@ -19,6 +19,7 @@ from ..errors import CMIEIError
 from ..fusion import Head, common_module, mapped, read_part, replaced, tensors, unwrapped
 from .autograd_graph import ancestors, layers_between
 from .isolation import not_recorded
+from .separate_encoders import separate_encoders
 
 __all__ = [
     "HeadOutput",
@@ -188,6 +189,8 @@ class OutputCheck:
         self._gradient = self._graph_began = False
         self.result: OutputComparison | None = None
         """None until the model has returned from a forward in which the head was called."""
+        self.encoders: tuple[str, ...] = ()
+        """The encoders that the calls of the head follow, if each follows one of its own."""
         self.paused = False
         """During a dry run of the model nothing is compared."""
         self._hooks: list[RemovableHandle] = []
@@ -255,6 +258,8 @@ class OutputCheck:
         if not self._outputs:
             return None
         self.result = compare_output(self._outputs, returned, model)
+        if self._head is not None and len(self._outputs) == len(self._head.partition.names):
+            self.encoders = separate_encoders([one.node for one in self._outputs], model)
         self.close()
         return mapped(returned, Tensor.detach) if self._graph_began else None
 

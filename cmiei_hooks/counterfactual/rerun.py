@@ -15,6 +15,7 @@ from ..fusion import (
     Call,
     Captured,
     Change,
+    FunctionLink,
     Head,
     describe,
     read_logits,
@@ -109,10 +110,13 @@ def _run_later(name: str, link: nn.Module, features: Tensor) -> Any:
         return link.forward(*args)
     except torch.cuda.OutOfMemoryError:
         raise
-    except (TypeError, RuntimeError) as error:
+    except Exception as error:
+        # A module of the model's raises what it raises; a function was only named by the user.
+        if not isinstance(error, (TypeError, RuntimeError)) and not isinstance(link, FunctionLink):
+            raise
         raise HeadError(
             f"the link {name!r} cannot be called with what the link before it returns",
-            got=f"{describe(features)}: {type(error).__name__}: {str(error).splitlines()[0]}",
+            got=f"{describe(features)}: {f'{type(error).__name__}: {error}'.splitlines()[0]}",
             expected="links of which each takes the tensor of the one before, and nothing else",
             remedy="what the model does between them (another argument, a reshape) is not part of "
             "the chain: name a module that contains it, or fewer links",

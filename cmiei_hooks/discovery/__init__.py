@@ -6,6 +6,7 @@ every module's input and output change.
 
 from .api import discover, discover_in_call
 from .candidate import Candidate
+from .head_calls import modalities_apart
 from .head_input import HeadInput, attribute_head_input
 from .input_names import Grouping
 from .inputs import bare_model
@@ -27,4 +28,5 @@ __all__ = [
     "discover",
     "discover_in_call",
     "listed",
+    "modalities_apart",
 ]

@@ -4,8 +4,10 @@ output is the logits.
 The rooms above find the head, read its calls and make new ones through this room.
 """
 
+from .apart import one_modality_a_row
 from .arguments import call_of_mapping, describe, refuse_misfit
 from .captured_call import Captured, Change, Slice
+from .function_link import FunctionLink
 from .head import Head, locate, unwrapped
 from .head_argument import HeadLike, head_names
 from .hookability import drop_compiled_code, why_never_called
@@ -31,6 +33,7 @@ __all__ = [
     "Captured",
     "Change",
     "Field",
+    "FunctionLink",
     "Head",
     "HeadLike",
     "LastCall",
@@ -53,6 +56,7 @@ __all__ = [
     "looks_like_probabilities",
     "mapped",
     "nested",
+    "one_modality_a_row",
     "parse_modalities",
     "read_logits",
     "read_part",

@@ -12,10 +12,12 @@ from torch import nn
 from .._torch import WRAPPERS, original
 from ..errors import HeadError, SplitsError, did_you_mean
 from ..settings import Config
+from .function_link import FunctionLink, FunctionName, torch_function
 from .logits import Output, Outputs, outputs_of
 from .modalities import default_names, parse_modalities
 from .partition import Partition
 from .refusals import (
+    refuse_function_at_an_end,
     refuse_nested_links,
     refuse_non_module,
     refuse_unhookable,
@@ -34,7 +36,7 @@ class Head:
     """A fusion head: captured and rewritten at the first link, logits from the last."""
 
     names: tuple[str, ...]
-    """The paths of the links."""
+    """The paths of the links; the name of a function."""
     links: tuple[nn.Module, ...]
     partition: Partition
     outputs: tuple[Output, ...]
@@ -57,10 +59,17 @@ class Head:
         """The link that returns the logits."""
         return self.links[-1]
 
+    @property
+    def modules(self) -> tuple[tuple[str, nn.Module], ...]:
+        """The links that are modules of the model, with their names: all but functions."""
+        links = zip(self.names, self.links, strict=True)
+        return tuple(one for one in links if not isinstance(one[1], FunctionLink))
+
     @cached_property
     def whole(self) -> nn.Module:
-        """All links as one module; it is never called."""
-        return self.first if len(self.links) == 1 else nn.ModuleList(self.links)
+        """All that a run of the head may change, as one module; it is never called."""
+        used = [m for link in self.links if isinstance(link, FunctionLink) for m in link.used]
+        return self.first if len(self.links) == 1 else nn.ModuleList([*self.links, *used])
 
 
 def locate(
@@ -89,9 +98,7 @@ def locate(
     names = (config.head,) if isinstance(config.head, str) else config.head
     outputs = outputs_of(output, names)
     partition = _partition(model, config, modalities, dim)
-    links = tuple(
-        find_head(model, name, partition.width if name is names[0] else None) for name in names
-    )
+    links = tuple(_link(model, names, i, partition.width) for i in range(len(names)))
     refuse_nested_links(names, links)
     refuse_wrong_width(links[0], names[0], partition)
     parameters, optional = _parameters(links[0])
@@ -123,6 +130,19 @@ def _partition(model: nn.Module, config: Config, modalities: object, dim: int) -
             f"{suggested_heads(dict(model.named_modules()))}",
         )
     return Partition(config.splits, config.names or default_names(len(config.splits)), dim)
+
+
+def _link(model: nn.Module, names: tuple[str, ...], i: int, width: int | None) -> nn.Module:
+    """The module of that name, or else the function."""
+    name = names[i]
+    if isinstance(name, FunctionName):
+        function = name.function
+    elif module_named(model, name) is None and (found := torch_function(name)) is not None:
+        function = found
+    else:
+        return find_head(model, name, width if i == 0 else None)
+    refuse_function_at_an_end(names, i)
+    return FunctionLink(function)
 
 
 def find_head(model: nn.Module, name: str, width: int | None) -> nn.Module:
@@ -169,6 +189,9 @@ def _unknown(name: str, modules: dict[str, nn.Module], width: int | None) -> Hea
     guess = did_you_mean(name, [path for path in modules if path and not inside_adapter(path)])
     if "," in name:
         guess = f"a chain is a list: {[part.strip() for part in name.split(',')]}"
+    function = f"torch.nn.functional.{name.removeprefix('torch.')}"
+    if torch_function(function):
+        guess = f"a function between two modules of a chain is named {function!r}"
     fits = f"modules with in_features {width}: {suggested_heads(modules, width)}"
     return HeadError(
         f"the model has no module named {name!r}",

@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from ..errors import InputError, SplitsError
+from .apart import on_the_batch_axis
 from .arguments import describe, first_tensors, resolve
 from .captured_call import Captured, Slice
 from .concatenation import find_concatenation
@@ -44,13 +45,15 @@ class Partition:
     """Those whose default is None: a modality that is not passed is missing."""
 
     def __post_init__(self) -> None:
-        if isinstance(self.dim, bool) or not isinstance(self.dim, int) or self.dim == 0:
+        if isinstance(self.dim, bool) or not isinstance(self.dim, int):
             raise SplitsError(
-                "modalities cannot be concatenated on this axis",
+                "dim is not an axis",
                 got=f"dim={self.dim!r}",
-                expected="the axis of the features, such as -1",
-                remedy="axis 0 is the batch; leave dim out if the last axis is meant",
+                expected="the number of an axis of the features, such as -1",
+                remedy="leave dim out if the last axis is meant",
             )
+        if self.dim == 0:
+            raise on_the_batch_axis("dim=0")
 
     @property
     def widths(self) -> tuple[int | None, ...] | None:
@@ -211,6 +214,8 @@ class Partition:
         features: Tensor = value_at(call, path)
         refuse_kind(features, "the input of the head")
         axes = features.dim()
+        if axes >= 2 and self.dim == -axes:
+            raise on_the_batch_axis(f"dim={self.dim} for shape {list(features.shape)}")
         if axes >= 2 and not -axes < self.dim < axes:
             raise SplitsError(
                 "the input of the head has no such axis",

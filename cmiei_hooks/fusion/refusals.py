@@ -14,12 +14,14 @@ from torch import nn
 from .._torch import normalisations
 from ..errors import CMIEIError, HeadError, OutputError, SplitsError
 from ..measures import least_logits
+from .function_link import FunctionLink
 from .logits import Output
 from .partition import Partition
 
 __all__ = [
     "nested",
     "refuse_cuda_graph",
+    "refuse_function_at_an_end",
     "refuse_lazy",
     "refuse_nested_links",
     "refuse_non_module",
@@ -156,14 +158,47 @@ def _replicated(got: str) -> HeadError:
     )
 
 
+def refuse_function_at_an_end(names: Sequence[str], i: int) -> None:
+    """Refuse a function as the first or the last link of a chain: it cannot be hooked.
+
+    Raises:
+        HeadError: it is.
+    """
+    if 0 < i < len(names) - 1:
+        return
+    first = i == 0
+    remedy = "name the module that receives the modalities"
+    if first and len(names) > 1:
+        remedy = f"leave it out, and begin with {names[1]!r}: the features are captured behind it"
+    elif not first:
+        remedy = "leave it out, and pass it as output=, a function of what the last module returns"
+    raise HeadError(
+        f"a function cannot be the {'first' if first else 'last'} link of a chain",
+        got=f"{names[i]} in {list(map(str, names))}",
+        expected="a module, on which hooks can be registered; functions stand between modules",
+        remedy=remedy,
+    )
+
+
 def refuse_nested_links(names: Sequence[str], links: Sequence[nn.Module]) -> None:
     """Refuse links of a chain that cannot be run while the first one is being called.
 
+    A module that the model uses in several places may be several links, but not the first: the
+    modalities are captured where it is called.
+
     Raises:
-        HeadError: a link contains another one, or is lazy.
+        HeadError: a link contains another one, is the first one again, or is lazy.
     """
     for i, (name, link) in enumerate(zip(names, links, strict=True)):
-        inside = [n for n, other in zip(names[:i], links, strict=False) if nested(link, other)]
+        if isinstance(link, FunctionLink):
+            continue
+        inside = [
+            before
+            for j, (before, other) in enumerate(zip(names[:i], links, strict=False))
+            if not isinstance(other, FunctionLink)
+            and nested(link, other)
+            and (link is not other or j == 0)
+        ]
         if inside:
             raise HeadError(
                 "the links of a chain must follow one another",

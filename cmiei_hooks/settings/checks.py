@@ -114,8 +114,10 @@ def _module(value: Any) -> str | tuple[str, ...] | None:
         return value
     links = list(value) if isinstance(value, Sequence) and not isinstance(value, bytes) else []
     named = all(isinstance(link, str) for link in links)
-    if not links or not named or len(set(links)) < len(links):
+    if not links or not named:
         raise CheckError("take the names from model.named_modules()")
+    if links[0] in links[1:]:
+        raise CheckError("begin the chain with a module that comes in it once")
     return links[0] if len(links) == 1 else tuple(links)
 
 
@@ -151,8 +153,8 @@ def _names(value: Any) -> tuple[str, ...] | None:
 
 BOOLEAN = Allowed("True or False", _boolean)
 MODULE = Allowed(
-    "the name of a module, such as 'classifier', or the different names of a chain, "
-    "such as ['bottleneck', 'classifier']",
+    "the name of a module, such as 'classifier', or the names of a chain, such as "
+    "['bottleneck', 'classifier']; between modules also functions, such as 'torch.relu'",
     _module,
 )
 WIDTHS = Allowed(

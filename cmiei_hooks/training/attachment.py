@@ -57,8 +57,9 @@ def attach(
         model: any module, also one in DDP or compiled.
         head: the fusion head, as its name in ``model.named_modules()`` or as the module itself
             (``model.classifier``); or a list of several modules that run one after the other (a
-            chain): captured at the first, logits ``[B, C]`` from the last. Between them the model
-            must only pass the tensor on; the first step checks it.
+            chain): captured at the first, logits ``[B, C]`` from the last. Functions may stand
+            between them (``["l1", torch.relu, "l2"]``). Otherwise the model must only pass the
+            tensor on between them; the first step checks it.
         splits: widths of the modalities, in the order of their concatenation, if the first tensor
             that the head receives (as an argument, or inside of one) is their concatenation
             ``[B, ..., sum(splits)]``: a list, or a dict that names them (``{"audio": 32, "video":
@@ -151,7 +152,9 @@ def _refuse_idle(config: Config) -> None:
 def _refuse_second(model: nn.Module, head: Head) -> None:
     """Refuse a second attachment to a head, and one inside another, which would count re-runs."""
     for path, hook in active_hooks(model):
-        for name, link in zip(head.names, head.links, strict=True):
+        for name, link in head.modules:
+            if _is_between(link, head) and link not in hook.links[:1]:
+                continue
             if any(link is other for other in hook.links):
                 problem = f"C-MIEI is already attached to the head {name!r}"
             elif any(nested(link, other) for other in hook.links):
@@ -164,6 +167,12 @@ def _refuse_second(model: nn.Module, head: Head) -> None:
                 expected="one attachment for each head",
                 remedy="call remove() on the first handle, or keep using it",
             )
+
+
+def _is_between(link: nn.Module, head: Head) -> bool:
+    """Whether it is a step without state in a chain, such as a ReLU that many parts share."""
+    state = (link.parameters(), link.buffers(), link.children())
+    return link is not head.first and not any(True for one in state for _ in one)
 
 
 def _disabled(config: Config, sinks: list[Sink], modalities: object) -> Handle:

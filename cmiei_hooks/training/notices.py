@@ -11,7 +11,7 @@ from .._torch import WRAPPERS, registry, version
 from ..counterfactual import ChainCheck, OutputComparison, larger_head
 from ..errors import CMIEIWarning
 from ..functional import cap
-from ..fusion import Head, MissingModalityError, why_never_called
+from ..fusion import Head, MissingModalityError, one_modality_a_row, why_never_called
 from ..settings import Config
 from .schedule import Schedule
 from .statistics import Statistics
@@ -25,8 +25,7 @@ class Notices:
     def __init__(self, model: nn.Module, head: Head) -> None:
         self._model, self._head = weakref.ref(model), head
         self._calls = self._calls_in_epoch = self._without_gradient = 0
-        links = zip(head.names, head.links, strict=True)
-        self._paths = [_path(model, link, name) for name, link in links]
+        self._paths = [_path(model, link, name) for name, link in head.modules]
         self._epoch_begun = False
         self._versions = _versions(model)
         self._given: set[str] = set()
@@ -103,7 +102,7 @@ class Notices:
         model = self._model()
         if model is None:
             return
-        for name, link, path in zip(self._head.names, self._head.links, self._paths, strict=True):
+        for (name, link), path in zip(self._head.modules, self._paths, strict=True):
             problem = _moved(model, path, link)
             if problem is not None and not (only_trained and _untrained(model, path, link)):
                 self._warn(
@@ -123,9 +122,18 @@ class Notices:
             "after that tool has changed the model",
         )
 
-    def check_output(self, found: OutputComparison) -> None:
-        """Warn about a head whose logits are not those of the model, or are probabilities."""
+    def check_output(self, found: OutputComparison, encoders: tuple[str, ...] = ()) -> None:
+        """Warn about a head whose logits are not those of the model, or are probabilities.
+
+        Also of one that is called once for each modality: each call follows an encoder of its own.
+        """
         model = self._model()
+        if encoders:
+            calls = ", ".join(f"call {i} follows {name!r}" for i, name in enumerate(encoders, 1))
+            got = f"one forward of the model calls it {len(encoders)} times, and {calls}"
+            otherwise = "if each call receives all modalities of a sample, ignore this warning"
+            error = one_modality_a_row(self._head.names[0], got, otherwise)
+            self._warn("apart", f"{error.problem}: {error.got}. Remedy: {error.remedy}")
         if found.sigmoid and self._head.measure != "squared":
             measure = "" if self._head.measure == "bernoulli" else ", measure='bernoulli'"
             self._warn(

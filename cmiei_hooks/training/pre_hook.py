@@ -57,7 +57,7 @@ class PreHook:
     @property
     def links(self) -> tuple[nn.Module, ...]:
         """The modules of the head; none if the hook does nothing."""
-        return () if self._step is None else self._step.head.links
+        return () if self._step is None else tuple(link for _, link in self._step.head.modules)
 
     def pause(self, paused: bool) -> None:
         """Stop acting for a dry run of the model, or go on after it."""

@@ -142,7 +142,7 @@ class Step:
             self.begin_epoch(epoch)
         self.notices.check_epoch(self.schedule)
         if self.output.result is not None:
-            self.notices.check_output(self.output.result)
+            self.notices.check_output(self.output.result, self.output.encoders)
         return self._advance(args, kwargs)
 
     def _advance(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
@@ -298,7 +298,7 @@ class Step:
         _open.discard(self)
         try:
             if self.output.result is not None:
-                self.notices.check_output(self.output.result)
+                self.notices.check_output(self.output.result, self.output.encoders)
             self.notices.check_probabilities(self._probabilities)
             self.notices.training_ends(self.journal.statistics, self.chain)
             self.journal.close()

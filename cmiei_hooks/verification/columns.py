@@ -22,7 +22,7 @@ _Sets = list[frozenset[int]]
 def check_columns(
     model: nn.Module, inputs: Sequence[Any], head: Head, captured: Captured
 ) -> list[Check]:
-    """One check; none if it is unknown which input is which modality.
+    """One check. It is ok, and says why, if it is unknown which input is which modality.
 
     Args:
         model: as it is called.
@@ -31,32 +31,102 @@ def check_columns(
         captured: a call of the head.
     """
     seen = attribute_head_input(model, inputs, head.first)
-    own = seen and _own_columns(seen, captured)
-    if not seen or not own:
-        return []
-    names, widths = head.partition.names, head.partition.widths
+    own = None if isinstance(seen, str) else _own_columns(seen, captured)
+    if isinstance(seen, str):
+        found, ok = f"not checked: {seen}", True
+    elif own is None:
+        found, ok = "not checked: the columns of their axis are not followed", True
+    else:
+        found, ok = _compared(seen, head, own)
+    return [Check(_NAME, ok, found)]
+
+
+def _compared(seen: HeadInput, head: Head, own: list[_Sets]) -> tuple[str, bool]:
+    """What was found, and whether it is right."""
+    names = head.partition.names
+    first = _first_of_each_group(own, len(names))
+    own = [[frozenset(first[m] for m in one) for one in sets] for sets in own]
     alive = frozenset().union(*(one for axes in seen.columns.values() for one in axes[-1]))
-    if len(alive) != len(names):
-        return []
+    alive = frozenset(first.get(m, m) for m in alive)
     changed_by = [frozenset().union(*sets) for sets in own]
+    if len(alive) < len(names):
+        which = listed([seen.names[m] for m in sorted(alive)]) or "no input"
+        return f"not checked: only {which} of the model's inputs can be told apart", True
+    if len(alive) > len(names):
+        return _several_inputs_each(seen, names, own, changed_by)
     mixed = [m for m, sets in enumerate(own) if any(len(one) > 1 for one in sets)]
     if mixed:
-        return [Check(_NAME, False, _mixed_columns(seen, names, changed_by, mixed))]
+        return _mixed_columns(seen, names, changed_by, mixed), False
     told = [one for one in changed_by if one]
     if any(len(one) > 1 for one in told) or len(set(told)) < len(told):
-        return [Check(_NAME, False, _wrong_columns(seen, names, changed_by))]
+        return _wrong_columns(seen, names, changed_by), False
+    return _named(seen, head, changed_by, alive)
+
+
+def _named(
+    seen: HeadInput, head: Head, changed_by: Sequence[frozenset[int]], alive: frozenset[int]
+) -> tuple[str, bool]:
+    """Each modality holds the columns of one input: is it the one of that name?"""
+    names = head.partition.names
     pairs = [(n, seen.names[min(one)]) for n, one in zip(names, changed_by, strict=True) if one]
-    found = ", ".join(f"{name}: {given}" for name, given in pairs)
     swapped = [(name, given) for name, given in pairs if name != given]
-    if swapped and set(names) == {seen.names[m] for m in alive}:
-        text = ", ".join(f"{name!r} holds the columns of {given!r}" for name, given in swapped)
-        order = [given for _, given in pairs]
-        remedy = ""
-        if len(order) == len(names):
-            given = dict(zip(order, head.partition.plain, strict=True))
-            remedy = f"; pass modalities={given}" if widths is None else f"; pass names={order}"
-        return [Check(_NAME, False, f"the names are in another order: {text}{remedy}")]
-    return [Check(_NAME, True, found)]
+    if not swapped or set(names) != {seen.names[m] for m in alive}:
+        return ", ".join(f"{name}: {given}" for name, given in pairs), True
+    text = ", ".join(f"{name!r} holds the columns of {given!r}" for name, given in swapped)
+    order = [given for _, given in pairs]
+    remedy = ""
+    if len(order) == len(names):
+        given = dict(zip(order, head.partition.plain, strict=True))
+        of_tensors = head.partition.widths is None
+        remedy = f"; pass modalities={given}" if of_tensors else f"; pass names={order}"
+    return f"the names are in another order: {text}{remedy}", False
+
+
+def _first_of_each_group(own: Sequence[_Sets], modalities: int) -> dict[int, int]:
+    """For each input the first of those that only occur together, as ids and positions do.
+
+    Itself, if fewer would be left than there are modalities: where the modalities are mixed, all
+    inputs occur together.
+    """
+    sets = {one for group in own for one in group}
+    inputs = frozenset().union(*sets)
+    first = {
+        m: min(k for k in inputs if all((k in one) == (m in one) for one in sets)) for m in inputs
+    }
+    enough = len(set(first.values())) >= modalities
+    return first if enough else {m: m for m in inputs}
+
+
+def _several_inputs_each(
+    seen: HeadInput,
+    names: Sequence[str],
+    own: Sequence[_Sets],
+    changed_by: Sequence[frozenset[int]],
+) -> tuple[str, bool]:
+    """There are more inputs than modalities: each input may reach one modality, or all of them."""
+    told = [one for one in changed_by if one]
+    if not told:
+        return "not checked: every column belongs to several modalities", True
+    common = frozenset.intersection(*told)
+    rest = [one - common for one in told]
+    # An input that reaches all of them is a context, unless some columns are its own.
+    with_others = all(one - common for sets in own for one in sets)
+    if with_others and sum(map(len, rest)) == len(frozenset().union(*rest)):
+        found = ", ".join(
+            f"{name}: {_said(seen, one - common)}"
+            for name, one in zip(names, changed_by, strict=True)
+            if one
+        )
+        reaches = "reaches" if len(common) == 1 else "reach"
+        found += f"; {_said(seen, common)} {reaches} all of them" if common else ""
+        return found, True
+    mixed = [
+        m
+        for m, sets in enumerate(own)
+        if any(len(s) > 1 and s & o for s in sets for k, o in enumerate(changed_by) if k != m)
+    ]
+    text = _wrong_columns(seen, names, changed_by)
+    return _mixed_columns(seen, names, changed_by, mixed) if mixed else text, False
 
 
 def _own_columns(seen: HeadInput, captured: Captured) -> list[_Sets] | None:

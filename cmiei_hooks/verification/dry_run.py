@@ -15,6 +15,7 @@ from ..counterfactual import compare_output, isolated, larger_head
 from ..discovery import device_of
 from ..errors import CMIEIError
 from ..fusion import (
+    FunctionLink,
     HeadLike,
     Outputs,
     call_of_mapping,
@@ -28,6 +29,7 @@ from ..settings import Config, ConfigSource, refuse_both
 from ..training import PreHook, paused
 from .columns import check_columns
 from .gradients import gradient_share, is_used
+from .meeting import check_meeting
 from .probe import HeadProbe, one_line
 from .report import Check, VerifyReport
 
@@ -96,7 +98,10 @@ def verify(
     except CMIEIError as error:
         checks.append(Check("head found", False, one_line(error)))
     else:
-        kinds = " -> ".join(type(link).__name__ for link in found.links)
+        kinds = " -> ".join(
+            "function" if isinstance(link, FunctionLink) else type(link).__name__
+            for link in found.links
+        )
         checks.append(Check("head found", True, f"{found.name}: {kinds}"))
         checks += _dry_run(model, inputs, HeadProbe(found), loss)
     report = VerifyReport(tuple(checks))
@@ -152,8 +157,11 @@ def _dry_run(
             for hook in hooks:
                 hook.remove()
     captured = probe.captured
-    columns = [] if captured is None else check_columns(model, inputs, probe.head, captured)
-    return [_called(probe), order, *probe.checks, *columns, *effects]
+    where = []
+    if captured is not None:
+        where = check_meeting(model, inputs, probe.head, captured, probe.calls)
+        where = where or check_columns(model, inputs, probe.head, captured)
+    return [_called(probe), order, *probe.checks, *where, *effects]
 
 
 def _called(probe: HeadProbe) -> Check:

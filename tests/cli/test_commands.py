@@ -45,6 +45,17 @@ class Parted(nn.Module):
 def parted():
     return Parted()
 
+class Functional(Parted):
+    def __init__(self):
+        super().__init__()
+        self.out = nn.Linear(3, 4)
+    def forward(self, a, v):
+        return self.out(super().forward(a, v).relu())
+
+def functional():
+    torch.manual_seed(0)
+    return Functional()
+
 def parted_loader():
     return [(torch.randn(8, 6), torch.randn(8, 5), torch.zeros(8, dtype=torch.long))]
 
@@ -413,6 +424,28 @@ def test_the_factory_may_take_arguments_and_the_loader_may_be_limited(project):
     options = arguments(model="their_code:sized", checkpoint="four.pth", limit="5")
     assert main([*options, "--model-args", "outputs=4"]) == 0
     assert read(project)["n_samples"] == 5
+
+
+def test_a_chain_with_a_function_on_the_command_line(project, capsys):
+    import their_code
+
+    torch.save(their_code.functional().state_dict(), "f.pth")
+    where = {"model": "their_code:functional", "checkpoint": "f.pth"}
+    where["data"] = "their_code:parted_loader"
+    options = arguments(**where, head="classifier,torch.relu,out", splits="4,3")
+    assert main([*options, "--save-features", "kept.pt"]) == 0
+    assert main([*options, "--features", "kept.pt", "--output", "again"]) == 0
+    one, two = read(project), read(project, "again")
+    assert one["influence"] == two["influence"]
+    assert one["influence"]["audio"]["mean"] > 0
+    assert one["environment"]["config"]["HEAD"] == ["classifier", "torch.relu", "out"]
+    assert main(arguments(**where, head="classifier,torch.tanh,out", splits="4,3")) == 3
+    assert "does not give the logits" in capsys.readouterr().err
+
+
+def test_the_batch_axis_is_refused_on_the_command_line(project, capsys):
+    assert main(arguments(dim="0")) == 3
+    assert "modalities on the batch axis have no influence" in capsys.readouterr().err
 
 
 def test_saved_features_give_the_same_with_the_head_alone(project):

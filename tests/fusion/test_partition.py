@@ -197,6 +197,12 @@ def test_an_axis_that_is_not_there(golden):
     golden(error.value)
 
 
+def test_the_batch_axis_counted_from_the_end(golden):
+    with pytest.raises(CMIEIError) as error:
+        Partition((2, 2), ("a", "b"), -2).read((T,), {})
+    golden(error.value)
+
+
 @pytest.mark.parametrize("dim", [0, True, "last", 1.0])
 def test_the_batch_axis_cannot_be_split(dim, golden):
     with pytest.raises(CMIEIError) as error:

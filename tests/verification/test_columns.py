@@ -20,6 +20,14 @@ def check(model: nn.Module, *given, **where) -> Check | None:
     return next((check for check in report.checks if check.name == NAME), None)
 
 
+def not_checked(model: nn.Module, *given, **where) -> str:
+    found = check(model, *given, **where)
+    assert found is not None
+    assert found.ok
+    assert found.found.startswith("not checked: ")
+    return found.found
+
+
 def said(model: nn.Module, *given, **where) -> str:
     found = check(model, *given, **where)
     assert found is not None
@@ -173,16 +181,120 @@ class FailsInTheTrainingBranch(ReID):
         return super().forward(r, n, t)
 
 
-def test_what_cannot_be_told_is_not_a_no():
+def test_what_cannot_be_told_is_not_a_no(golden):
     random = Random()
     random.generator = torch.Generator()
     wrong = {"head": "classifier", "splits": [3, 4, 5]}
-    assert check(OneInput(), *inputs(1), **wrong) is None
-    assert check(Twice(), *inputs(), **wrong) is None
-    assert check(random, *inputs(), **wrong) is None
-    assert check(FailsInTheTrainingBranch(), *inputs(), **wrong) is None
-    two = {"head": "classifier", "splits": [7, 5]}  # two of the inputs may be one modality
-    assert check(ReID(), *inputs(), **two) is None
+    golden(not_checked(OneInput(), *inputs(1), **wrong))
+    golden(not_checked(Twice(), *inputs(), **wrong))
+    golden(not_checked(random, *inputs(), **wrong))
+    golden(not_checked(FailsInTheTrainingBranch(), *inputs(), **wrong))
+
+
+class Pair(nn.Module):
+    """Two inputs hold three modalities."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ab, self.c = nn.Linear(6, 8), nn.Linear(6, 4)
+        self.classifier = nn.Linear(12, C)
+
+    def forward(self, ab: Tensor, c: Tensor) -> Tensor:
+        return self.classifier(torch.cat([self.ab(ab), self.c(c)], -1))
+
+
+def test_fewer_inputs_than_modalities_are_not_a_no(golden):
+    golden(not_checked(Pair(), *inputs(2), head="classifier", splits=[4, 4, 4]))
+
+
+def test_a_modality_may_be_several_inputs(golden):
+    where = {"head": "classifier", "names": ["rn", "t"]}
+    found = check(ReID(), *inputs(), **where, splits=[7, 5])
+    assert found.ok
+    golden(found.found)
+    golden(said(ReID(), *inputs(), **where, splits=[5, 7]))
+    golden(said(Attention(), *inputs(), head="classifier", names=["r", "nt"], splits=[4, 8]))
+
+
+class Conditioned(ReID):
+    """A context that reaches all modalities."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.context = nn.Linear(6, 12)
+
+    def forward(self, r: Tensor, n: Tensor, t: Tensor, context: Tensor) -> object:
+        features = torch.cat(self.encode(r, n, t), -1)
+        return self.classifier(features * self.context(context))
+
+
+def test_an_input_that_reaches_all_modalities_is_said_and_no_mixture(golden):
+    found = check(Conditioned(), *inputs(4), **HEAD)
+    assert found.ok
+    golden(found.found)
+
+
+class Fused(nn.Module):
+    """As MISA: a text with its mask, images, and a transformer over all of them before the head."""
+
+    def __init__(self, mixes: bool = True) -> None:
+        super().__init__()
+        self.words, self.places = nn.Embedding(30, 8), nn.Embedding(30, 8)
+        self.image = nn.Linear(6, 8)
+        self.mix = nn.TransformerEncoderLayer(8, 2, 16) if mixes else nn.Identity()
+        self.classifier = nn.Linear(16, C)
+
+    def forward(self, ids: Tensor, places: Tensor, mask: Tensor, image: Tensor) -> Tensor:
+        text = ((self.words(ids) + self.places(places)) * mask[..., None]).mean(1)
+        both = self.mix(torch.stack([text, self.image(image).mean(1)]))
+        return self.classifier(torch.cat(list(both), -1))
+
+
+def text_and_image() -> list[Tensor]:
+    mask = torch.ones(B, 5, dtype=torch.long)
+    mask[::2, 3:] = 0
+    return [*(torch.randint(30, (B, 5)) for _ in "ip"), mask, torch.randn(B, 4, 6)]
+
+
+TEXT = {"head": "classifier", "splits": {"text": 8, "image": 8}}
+
+
+def test_a_text_with_positions_and_a_mask_is_one_modality(golden):
+    found = check(Fused(mixes=False), *text_and_image(), **TEXT)
+    assert found.ok
+    golden(found.found)
+
+
+def test_token_ids_that_are_mixed_with_images_before_the_head(golden):
+    golden(said(Fused(), *text_and_image(), **TEXT))
+
+
+@pytest.mark.negative_control
+def test_token_ids_would_be_taken_for_a_mask_of_the_images(monkeypatch):
+    monkeypatch.setattr("cmiei_hooks.discovery.head_input._is_binary", lambda x: True)
+    not_checked(Fused(), *text_and_image(), **TEXT)
+
+
+class CrossModal(nn.Module):
+    """As MulT: every modality attends to the others."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attend = nn.ModuleDict({m: nn.MultiheadAttention(6, 2, dropout=0.1) for m in "lav"})
+        self.proj1, self.proj2, self.out = nn.Linear(18, 18), nn.Linear(18, 18), nn.Linear(18, C)
+
+    def forward(self, l: Tensor, a: Tensor, v: Tensor) -> Tensor:  # noqa: E741  # as in MulT
+        given = {"l": l, "a": a, "v": v}
+        last = []
+        for m, x in given.items():
+            others = torch.cat([y for n, y in given.items() if n != m], 1).transpose(0, 1)
+            last.append(self.attend[m](x.transpose(0, 1), others, others)[0][-1])
+        fused = torch.cat(last, 1)
+        return self.out(self.proj2(torch.relu(self.proj1(fused))) + fused)
+
+
+def test_cross_modal_attention_before_the_head(golden):
+    golden(said(CrossModal(), *inputs(3, 5, 6), head="out", splits=[6, 6, 6]))
 
 
 def test_columns_that_nothing_changes_are_no_reason_to_say_no():
