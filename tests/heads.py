@@ -348,3 +348,95 @@ SHAPES = {
         lambda m, x: m.pool(x).logits,
     ),
 }
+
+
+class Decisions(nn.Module):
+    """Late fusion: each modality has a classifier, and their logits are combined.
+
+    Args:
+        combine: what the model makes of the list of logits.
+        shared: one classifier for all modalities.
+    """
+
+    def __init__(self, combine: Callable[[list[Tensor]], Tensor], *, shared: bool = False) -> None:
+        super().__init__()
+        self.backbone = Backbone(2)
+        self.clf_rgb = nn.Sequential(nn.BatchNorm1d(D), nn.Dropout(0.3), nn.Linear(D, CLASSES))
+        self.clf_depth = self.clf_rgb if shared else nn.Linear(D, CLASSES)
+        self.combine = combine
+
+    def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        rgb, depth = self.backbone(x)[1]
+        logits = [self.clf_rgb(rgb), self.clf_depth(depth)]
+        return self.combine(logits), logits
+
+
+class Encoders(nn.Module):
+    """Late fusion of whole encoders: the branches receive the input of the model."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rgb = nn.Sequential(nn.Flatten(), nn.Linear(18, 6), nn.Tanh(), nn.Linear(6, CLASSES))
+        self.depth = nn.Sequential(nn.Flatten(), nn.Linear(18, CLASSES))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.rgb(x) + self.depth(x)
+
+
+def gated(logits: list[Tensor]) -> Tensor:
+    """As QMF: each decision counts by its energy."""
+    weights = torch.stack([z.logsumexp(1, keepdim=True) for z in logits]).softmax(0)
+    return (weights * torch.stack(logits)).sum(0)
+
+
+def added(logits: list[Tensor]) -> Tensor:
+    return logits[0] + logits[1]
+
+
+def averaged(logits: list[Tensor]) -> Tensor:
+    return (logits[0] + logits[1]) / 2
+
+
+@dataclass(frozen=True)
+class BranchShape:
+    """Late fusion: a branch for each modality."""
+
+    make: Callable[[], nn.Module]
+    where: dict[str, Any]
+    """As ``attach`` is told."""
+    combine: Callable[[list[Tensor]], Tensor]
+    """By hand: the logits of the model from those of its branches."""
+    own_heads: bool = True
+    """Whether the branches receive features; else their logits are substituted."""
+
+    @property
+    def branches(self) -> list[str]:
+        return list(self.where["head"].values())
+
+
+BRANCHES = {"rgb": "clf_rgb", "depth": "clf_depth"}
+
+BRANCH_SHAPES = {
+    "sum": BranchShape(
+        lambda: Decisions(added), {"head": BRANCHES, "combine": "sum"}, lambda z: z[0] + z[1]
+    ),
+    "mean": BranchShape(
+        lambda: Decisions(averaged),
+        {"head": BRANCHES, "combine": "mean"},
+        lambda z: 0.5 * (z[0] + z[1]),
+    ),
+    "gated sum": BranchShape(
+        lambda: Decisions(gated), {"head": BRANCHES, "combine": gated}, lambda z: gated(z)
+    ),
+    "one classifier for all": BranchShape(
+        lambda: Decisions(added, shared=True),
+        {"head": {"rgb": "clf_rgb", "depth": "clf_rgb"}, "combine": "sum"},
+        lambda z: z[0] + z[1],
+    ),
+    "whole encoders": BranchShape(
+        Encoders,
+        {"head": {"rgb": "rgb", "depth": "depth"}, "combine": "sum"},
+        lambda z: z[0] + z[1],
+        own_heads=False,
+    ),
+}

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..counterfactual import ChainCheck, expectation
+from ..counterfactual import BranchCalls, ChainCheck, expectation
 from ..errors import HeadError, InputError
 from ..fusion import Captured, Head, Path, call_tensors
 from .batches import Batch
@@ -72,12 +72,15 @@ class Observer:
     def listening(self) -> Iterator[None]:
         """Inside, the calls of the head are observed."""
         self.check = ChainCheck(self.head, self.model)
+        branches = BranchCalls(self.head, self.model) if self.head.branches else None
         handle = self.head.first.register_forward_pre_hook(self, with_kwargs=True)
         try:
             yield
         finally:
             handle.remove()
             self.check.close()
+            if branches is not None:
+                branches.close()
 
     def watch(self, batch: Batch, run: Callable[[], None]) -> None:
         """Run one batch; the head must be called in it.

@@ -4,6 +4,7 @@
 """
 
 from .batch_axis import batch_axis_error, find_batch_axis, possible_batch_axes
+from .branch_calls import BranchCalls, BranchHook
 from .chain_check import ChainCheck, expectation
 from .hook_check import of_this_package
 from .influence import BASELINES, estimate
@@ -22,6 +23,8 @@ from .rerun import reruns, run_links
 
 __all__ = [
     "BASELINES",
+    "BranchCalls",
+    "BranchHook",
     "ChainCheck",
     "HeadOutput",
     "OutputCheck",

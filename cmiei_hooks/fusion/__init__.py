@@ -5,7 +5,8 @@ The rooms above find the head, read its calls and make new ones through this roo
 """
 
 from .arguments import call_of_mapping, describe, refuse_misfit
-from .captured_call import Captured, Change
+from .branches import Branch, Combination, Combine
+from .captured_call import Captured, Change, Slice
 from .head import Head, locate, unwrapped
 from .head_argument import HeadLike, head_names
 from .hookability import drop_compiled_code, why_never_called
@@ -14,7 +15,16 @@ from .modalities import default_names, parse_modalities
 from .module_mode import eval_mode, training_branch, training_mode
 from .partition import MissingModalityError, Partition
 from .probabilities import ends_in_probabilities, looks_like_probabilities
-from .pytree import Call, Field, Path, call_tensors, mapped, replaced, tensors, with_values
+from .pytree import (
+    Call,
+    Field,
+    Path,
+    call_tensors,
+    mapped,
+    replaced,
+    tensors,
+    with_values,
+)
 from .refusals import (
     nested,
     refuse_lazy,
@@ -22,12 +32,15 @@ from .refusals import (
     refuse_replica,
 )
 from .suggestions import common_module, suggested_heads
-from .tensor_kinds import refuse_weights
+from .tensor_kinds import refuse_kind, refuse_weights
 
 __all__ = [
+    "Branch",
     "Call",
     "Captured",
     "Change",
+    "Combination",
+    "Combine",
     "Field",
     "Head",
     "HeadLike",
@@ -36,6 +49,7 @@ __all__ = [
     "Outputs",
     "Partition",
     "Path",
+    "Slice",
     "call_of_mapping",
     "call_tensors",
     "common_module",
@@ -53,6 +67,7 @@ __all__ = [
     "read_logits",
     "read_part",
     "read_tensor",
+    "refuse_kind",
     "refuse_lazy",
     "refuse_misfit",
     "refuse_non_module",

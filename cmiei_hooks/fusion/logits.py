@@ -20,7 +20,7 @@ Outputs = Output | Sequence[Output]
 """One Output for the last link of a chain, or one for each link."""
 
 
-def outputs_of(output: Outputs, names: Sequence[str]) -> tuple[Output, ...]:
+def outputs_of(output: Outputs, names: Collection[str]) -> tuple[Output, ...]:
     """One Output for each link of a chain.
 
     Raises:

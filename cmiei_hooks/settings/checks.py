@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,27 +96,41 @@ def _as_number(text: str, real: float) -> str:
     return f"YAML reads {text} as text: write {written}"
 
 
-def choice(*allowed: str) -> Allowed:
-    """One of several words."""
+def choice(*allowed: str, optional: bool = False) -> Allowed:
+    """One of several words; with ``optional`` also None."""
 
-    def convert(value: Any) -> str:
+    def convert(value: Any) -> str | None:
+        if value is None and optional:
+            return None
         if not isinstance(value, str):
             raise CheckError
         if value not in allowed:
             raise CheckError(did_you_mean(value, allowed))
         return str(value)
 
-    return Allowed("one of " + ", ".join(map(repr, allowed)), convert, words=allowed)
+    expected = "one of " + ", ".join(map(repr, allowed)) + (" or null" if optional else "")
+    return Allowed(expected, convert, words=allowed)
 
 
-def _module(value: Any) -> str | tuple[str, ...] | None:
+def _module(value: Any) -> str | tuple[str, ...] | dict[str, str] | None:
     if value is None or isinstance(value, str):
         return value
+    if isinstance(value, Mapping):
+        return _branches(value)
     links = list(value) if isinstance(value, Sequence) and not isinstance(value, bytes) else []
     named = all(isinstance(link, str) for link in links)
     if not links or not named or len(set(links)) < len(links):
         raise CheckError("take the names from model.named_modules()")
     return links[0] if len(links) == 1 else tuple(links)
+
+
+def _branches(value: Mapping[Any, Any]) -> dict[str, str]:
+    if any(isinstance(name, bool) for name in value):
+        raise CheckError("YAML reads yes, no, on and off as truth values: put the name in quotes")
+    named = all(isinstance(name, str) and name for pair in value.items() for name in pair)
+    if len(value) < 2 or not named:
+        raise CheckError("name two or more modalities, and for each the module of its logits")
+    return dict(value)
 
 
 def _is_list(value: Any) -> bool:
@@ -151,8 +165,9 @@ def _names(value: Any) -> tuple[str, ...] | None:
 
 BOOLEAN = Allowed("True or False", _boolean)
 MODULE = Allowed(
-    "the name of a module, such as 'classifier', or the different names of a chain, "
-    "such as ['bottleneck', 'classifier']",
+    "the name of a module, such as 'classifier'; the different names of a chain, such as "
+    "['bottleneck', 'classifier']; or a branch for each modality, such as {'rgb': 'clf_rgb', "
+    "'depth': 'clf_depth'}",
     _module,
 )
 WIDTHS = Allowed(

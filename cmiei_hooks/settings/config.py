@@ -122,11 +122,17 @@ class Config:
         "Take batch-level decisions and prototypes from the batches of all ranks. The mean of "
         "`DROP mean` is still that of the rank.",
     )
-    head: str | tuple[str, ...] | None = setting(
+    head: str | tuple[str, ...] | Mapping[str, str] | None = setting(
         None,
         MODULE,
-        "Name of the fusion head in `model.named_modules()`, or the names of a chain. Used when "
-        "`attach` is called without `head`.",
+        "Name of the fusion head in `model.named_modules()`, or the names of a chain; where each "
+        "modality has logits of its own, a mapping of the modalities and their branches. Used "
+        "when `attach` is called without `head`.",
+    )
+    combine: str | None = setting(
+        None,
+        choice("sum", "mean", optional=True),
+        "How the model combines the logits of its branches, if `HEAD` is a mapping.",
     )
     splits: tuple[int | None, ...] | None = setting(
         None,

@@ -25,8 +25,7 @@ class Notices:
     def __init__(self, model: nn.Module, head: Head) -> None:
         self._model, self._head = weakref.ref(model), head
         self._calls = self._calls_in_epoch = self._without_gradient = 0
-        links = zip(head.names, head.links, strict=True)
-        self._paths = [_path(model, link, name) for name, link in links]
+        self._paths = [_path(model, link, name) for name, link in head.modules]
         self._epoch_begun = False
         self._versions = _versions(model)
         self._given: set[str] = set()
@@ -103,7 +102,7 @@ class Notices:
         model = self._model()
         if model is None:
             return
-        for name, link, path in zip(self._head.names, self._head.links, self._paths, strict=True):
+        for (name, link), path in zip(self._head.modules, self._paths, strict=True):
             problem = _moved(model, path, link)
             if problem is not None and not (only_trained and _untrained(model, path, link)):
                 self._warn(
@@ -196,7 +195,7 @@ class Notices:
         self.check_head()
         if "head" in self._given:
             return  # that is the cause
-        message = why_never_called(self._head.names[0], self._head.first, self._model())
+        message = why_never_called(*self._head.modules[0], self._model())
         if self._without_gradient:
             message += f". It was called {self._without_gradient} times in training mode without "
             message += "gradient, which does not count as training"

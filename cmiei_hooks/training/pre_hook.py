@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from .._torch import exporting, forward_hooks, pre_hooks
-from ..counterfactual import of_this_package
+from ..counterfactual import BranchHook, of_this_package
 from ..fusion import Call, refuse_replica
 from .step import Step
 
@@ -53,9 +53,9 @@ class PreHook:
         return self._run(args, kwargs)
 
     @property
-    def links(self) -> tuple[nn.Module, ...]:
+    def modules(self) -> tuple[nn.Module, ...]:
         """The modules of the head; none if the hook does nothing."""
-        return () if self._step is None else self._step.head.links
+        return () if self._step is None else tuple(m for _, m in self._step.head.modules)
 
     def pause(self, paused: bool) -> None:
         """Stop acting for a dry run of the model, or go on after it."""
@@ -78,10 +78,10 @@ class PreHook:
 
 def strip(model: nn.Module) -> None:
     """End the attachments of a model, and remove every hook of this package, inert ones too."""
+    for _, active in active_hooks(model):
+        active.end()
     for module in model.modules():
         for hook in (*pre_hooks(module), *forward_hooks(module)):
-            if isinstance(hook.call, PreHook):
-                hook.call.end()
             if of_this_package(hook.call):
                 _remove(module, hook.key)
 
@@ -95,12 +95,16 @@ def _remove(module: nn.Module, number: int) -> None:
 
 def active_hooks(model: nn.Module) -> list[tuple[str, PreHook]]:
     """The attachments of a model, with the paths of the modules they are registered on."""
-    return [
-        (path, hook.call)
-        for path, module in model.named_modules()
-        for hook in pre_hooks(module)
-        if isinstance(hook.call, PreHook) and hook.call.links
-    ]
+    found: dict[int, tuple[str, PreHook]] = {}
+    for path, module in model.named_modules():
+        calls = [hook.call for hook in pre_hooks(module)]
+        # The hook of a head of branches is on no module of the model.
+        of_branches = [c.calls.head for c in calls if isinstance(c, BranchHook) and c.calls]
+        calls += [hook.call for head in of_branches for hook in pre_hooks(head.first)]
+        for call in calls:
+            if isinstance(call, PreHook) and call.modules:
+                found.setdefault(id(call), (path, call))
+    return list(found.values())
 
 
 @contextmanager

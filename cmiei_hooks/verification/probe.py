@@ -76,6 +76,8 @@ class HeadProbe:
             return None
         if self.calls == 1 and not self._check(captured):
             return None
+        if self.head.branches:
+            return None  # the model has combined their logits already
         copies = captured.copies()
         self.features += captured.tensors.values()
         self.handed += copies.values()
@@ -95,6 +97,8 @@ class HeadProbe:
             self.checks.append(self._compare(self.logits, returned))
         self.checks += _probabilities(self.head, returned, self.logits)
         self.returned = returned
+        if self.head.branches:
+            self.features = self.handed = [returned]
 
     def _check(self, captured: Captured) -> bool:
         """Check the first call; whether it can be measured."""
