@@ -231,6 +231,23 @@ class Tokens(nn.Module):
         return self.pool(torch.cat(self.backbone(x)[0], 1)).logits
 
 
+class TextAndImage(nn.Module):
+    """Fused by products, as tensor fusion is: no smaller module holds the two modalities apart."""
+
+    def __init__(self, text: nn.Module) -> None:
+        super().__init__()
+        self.text, self.image = text, nn.Linear(6, D)
+        self.norm, self.dropout = nn.BatchNorm1d(D), nn.Dropout(0.2)
+        self.out = nn.Linear(D, CLASSES)
+
+    def forward(self, text: Tensor, image: Tensor) -> Tensor:
+        text = self.text(text).mean(1) + 1
+        return self.out(self.dropout(self.norm(text * self.image(image))))
+
+
+PAD = 9
+
+
 def thirds(x: Tensor) -> list[list[Tensor]]:
     return [[x[:, :D]], [x[:, D : 2 * D]], [x[:, 2 * D :]]]
 
@@ -255,6 +272,10 @@ class Shape:
     """By hand: the logits from a model and the arguments of the first link."""
     eval_mode: bool = True
     """Whether the head is called in eval mode."""
+    batch: Callable[[], tuple[Tensor, ...]] = lambda: (torch.randn(BATCH, 3, 6),)
+    """What the model is called with."""
+    fill: int = 0
+    """What takes the place of token ids."""
 
 
 SHAPES = {
@@ -347,6 +368,25 @@ SHAPES = {
         lambda x: [[x[:, :3]], [x[:, 3:6]], [x[:, 6:]]],
         lambda m, x: m.pool(x).logits,
     ),
+    "the whole model": Shape(
+        lambda: TextAndImage(nn.Linear(6, D)),
+        {"head": "", "modalities": {"text": 0, "image": 1}},
+        lambda text, image: [[text], [image]],
+        lambda m, text, image: m(text, image),
+        batch=lambda: (torch.randn(BATCH, 3, 6), torch.randn(BATCH, 6)),
+    ),
+    "the whole model, token ids": Shape(
+        lambda: TextAndImage(nn.Embedding(10, D)),
+        {
+            "head": "",
+            "modalities": {"text": "text", "image": "image"},
+            "fill": {"text": PAD},
+        },
+        lambda text, image: [[text], [image]],
+        lambda m, text, image: m(text, image),
+        batch=lambda: (torch.randint(PAD, (BATCH, 3)), torch.randn(BATCH, 6)),
+        fill=PAD,
+    ),
 }
 
 
@@ -426,7 +466,7 @@ BRANCH_SHAPES = {
         lambda z: 0.5 * (z[0] + z[1]),
     ),
     "gated sum": BranchShape(
-        lambda: Decisions(gated), {"head": BRANCHES, "combine": gated}, lambda z: gated(z)
+        lambda: Decisions(gated), {"head": BRANCHES, "combine": gated}, gated
     ),
     "one classifier for all": BranchShape(
         lambda: Decisions(added, shared=True),

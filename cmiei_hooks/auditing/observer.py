@@ -193,7 +193,7 @@ class Observer:
             unknown = torch.full_like(samples.influence, math.nan)
             values = samples.baselines | {"mean": unknown, "permuted": unknown}
             return dataclasses.replace(samples, baselines=values)
-        mean = reference.mean(captured)
+        mean = _with_fill(captured, reference.mean(captured))
         if samples is None:
             samples = self._observed(captured, one.saved, mean)
         instead = {"zero": None, "mean": mean, "permuted": reference.other(captured, others)}
@@ -216,6 +216,16 @@ class Observer:
             drop=drop,
         )
         return dataclasses.replace(samples, label=saved.label, group=saved.group)
+
+
+def _with_fill(captured: Captured, mean: Mapping[Path, Tensor]) -> dict[Path, Tensor]:
+    """The mean of all samples; of whole numbers there is none, but a fill value."""
+    found = dict(mean)
+    for m, group in enumerate(captured.groups):
+        for path in (one.path for one in group):
+            if not mean[path].is_floating_point():
+                found[path] = captured.filled(mean[path], m)
+    return found
 
 
 def _refuse_lengths(saved: SavedCall, samples: int) -> None:

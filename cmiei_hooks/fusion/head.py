@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 from .._torch import WRAPPERS, original
 from ..errors import HeadError, SplitsError, did_you_mean
@@ -57,7 +58,7 @@ class Head:
     @property
     def name(self) -> str:
         """The name of the head, of a chain with arrows."""
-        return " -> ".join(self.names)
+        return " -> ".join(name or "the whole model" for name in self.names)
 
     @property
     def first(self) -> nn.Module:
@@ -107,7 +108,7 @@ def locate(
         raise _not_branches(combine, config.head)
     names = (config.head,) if isinstance(config.head, str) else config.head
     outputs = outputs_of(output, names)
-    partition = _partition(model, config, modalities, dim)
+    partition = _filled(_partition(model, config, modalities, dim), config.fill)
     links = tuple(
         find_head(model, name, partition.width if name is names[0] else None) for name in names
     )
@@ -151,6 +152,7 @@ def _refuse_places(config: Config, modalities: object, dim: int) -> None:
         "names": config.names,
         "modalities": modalities,
         "dim": None if dim == -1 else dim,
+        "fill": config.fill,
     }
     if told := {name: value for name, value in given.items() if value is not None}:
         raise SplitsError(
@@ -196,6 +198,18 @@ def _partition(model: nn.Module, config: Config, modalities: object, dim: int) -
     return Partition(config.splits, config.names or default_names(len(config.splits)), dim)
 
 
+def _filled(partition: Partition, fill: Mapping[str, int] | None) -> Partition:
+    unknown = [name for name in fill or () if name not in partition.names]
+    if unknown:
+        raise SplitsError(
+            f"fill= names no modality {unknown[0]!r}",
+            got=repr(dict(fill or {})),
+            expected=f"some of {list(partition.names)}",
+            remedy=did_you_mean(unknown[0], partition.names) or "correct its name",
+        )
+    return replace(partition, fill=dict(fill or {}))
+
+
 def find_head(model: nn.Module, name: str, width: int | None) -> nn.Module:
     """The module of that name, as in ``model.named_modules()``; wrappers may be left out of it.
 
@@ -209,6 +223,8 @@ def find_head(model: nn.Module, name: str, width: int | None) -> nn.Module:
     if found is None:
         paths = model.named_modules(remove_duplicate=False)
         raise _unknown(name, {unwrapped(path): module for path, module in paths}, width)
+    if name == "" and isinstance(found, DistributedDataParallel):
+        found = found.module  # its own forward talks to the other ranks
     # A compiled submodule is called through its wrapper, and its hooks are those of the original.
     head = original(found)
     refuse_unhookable(model, name, head)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
 from typing import Any
 
@@ -15,7 +15,7 @@ from .captured_call import Captured, Slice
 from .concatenation import find_concatenation
 from .modalities import Location, Split
 from .pytree import Call, Path, value_at
-from .tensor_kinds import refuse_kind
+from .tensor_kinds import holds_whole_numbers, refuse_kind
 
 __all__ = ["MissingModalityError", "Partition"]
 
@@ -42,6 +42,8 @@ class Partition:
     """The names of the parameters of the head's ``forward``."""
     optional: frozenset[str] = frozenset()
     """Those whose default is None: a modality that is not passed is missing."""
+    fill: Mapping[str, int] = field(default_factory=dict)
+    """By the name of a modality, what takes the place of whole numbers (token ids) in it."""
 
     def __post_init__(self) -> None:
         if isinstance(self.dim, bool) or not isinstance(self.dim, int) or self.dim == 0:
@@ -130,7 +132,8 @@ class Partition:
         tensors = {one.path: value_at(call, one.path) for group in groups for one in group}
         self._check_batch(call, tensors, groups)
         self._check_apart(groups)
-        return Captured(call, tensors, groups, self.dim)
+        self._check_fill(tensors, groups)
+        return Captured(call, tensors, groups, self.dim, tuple(map(self.fill.get, self.names)))
 
     def _locations(self, call: Call, path: Path) -> Sequence[tuple[Location, ...]]:
         """The locations of each modality, widths as blocks."""
@@ -179,7 +182,17 @@ class Partition:
                 expected="a floating-point tensor [B, ...]",
                 remedy=_WHERE,
             )
-        refuse_kind(value, f"the modality {name!r}")
+        if not holds_whole_numbers(value):
+            refuse_kind(value, f"the modality {name!r}")
+        elif name not in self.fill:
+            raise InputError(
+                f"the modality {name!r} is whole numbers, of which there is no mean",
+                got=describe(value),
+                expected="a floating-point tensor [B, ...], or a value that takes their place",
+                remedy=f"for token ids name their pad id, fill={{{name!r}: 0}}: it takes the place "
+                "of the modality where this is dropped or substituted; or name a head that "
+                "receives the output of the embedding",
+            )
         return path
 
     def _block(self, call: Call, path: Path, block: tuple[int, int], name: str) -> Slice:
@@ -272,6 +285,19 @@ class Partition:
             expected="[B, ...] with the same B",
             remedy="name a head whose inputs all have the batch on their first axis",
         )
+
+    def _check_fill(
+        self, tensors: Mapping[Path, Tensor], groups: Sequence[tuple[Slice, ...]]
+    ) -> None:
+        for name, group in zip(self.names, groups, strict=True):
+            if name in self.fill and all(tensors[one.path].is_floating_point() for one in group):
+                raise InputError(
+                    f"the modality {name!r} has a fill value and is no whole numbers",
+                    got=f"fill {dict(self.fill)}; "
+                    + ", ".join(describe(tensors[one.path]) for one in group),
+                    expected="token ids, or other whole numbers",
+                    remedy=f"leave {name!r} out of fill=: features become the baseline (DROP)",
+                )
 
     def _check_apart(self, groups: Sequence[tuple[Slice, ...]]) -> None:
         for m, group in enumerate(groups):

@@ -15,6 +15,7 @@ from .yaml import is_number
 
 __all__ = [
     "BOOLEAN",
+    "FILL",
     "MODULE",
     "NAMES",
     "WIDTHS",
@@ -163,6 +164,19 @@ def _names(value: Any) -> tuple[str, ...] | None:
     return tuple(names)
 
 
+def _fill(value: Any) -> dict[str, int] | None:
+    if value is None:
+        return None
+    if not isinstance(value, Mapping) or not value:
+        raise CheckError("name the modality and its pad id: {'text': 0}")
+    if any(isinstance(name, bool) for name in value):
+        raise CheckError("YAML reads yes, no, on and off as truth values: put the name in quotes")
+    whole = all(not isinstance(v, bool) and hasattr(v, "__index__") for v in value.values())
+    if not whole or not all(isinstance(name, str) and name for name in value):
+        raise CheckError("the value is a whole number, such as a pad id")
+    return {name: operator.index(number) for name, number in value.items()}
+
+
 BOOLEAN = Allowed("True or False", _boolean)
 MODULE = Allowed(
     "the name of a module, such as 'classifier'; the different names of a chain, such as "
@@ -176,6 +190,7 @@ WIDTHS = Allowed(
     _widths,
     SplitsError,
 )
+FILL = Allowed("a whole number for one or more modalities, such as {'text': 0}", _fill)
 NAMES = Allowed("non-empty names, all different, such as [r, n, t]", _names, SplitsError)
 
 

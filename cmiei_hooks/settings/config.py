@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 from ..errors import CMIEIError, ConfigError, SplitsError, did_you_mean, relative_needs_samples
 from ..units import UNITS
-from .checks import BOOLEAN, MODULE, NAMES, WIDTHS, choice, integer, number
+from .checks import BOOLEAN, FILL, MODULE, NAMES, WIDTHS, choice, integer, number
 from .section import find_section
 from .setting import checked, refusal, setting
 from .yaml import LinedDict, read_yaml
@@ -145,6 +145,13 @@ class Config:
         None,
         NAMES,
         "Names of the modalities, as in the log. `null`: r, n, t for three, else m0, m1, ...",
+    )
+
+    fill: Mapping[str, int] | None = setting(
+        None,
+        FILL,
+        "What takes the place of a modality that is whole numbers (token ids) where it is dropped "
+        "or substituted, such as its pad id: `{text: 0}`.",
     )
 
     def __post_init__(self) -> None:

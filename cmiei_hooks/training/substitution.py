@@ -48,6 +48,8 @@ def substituted(
 ) -> dict[Path, Tensor]:
     """The tensors of a call in which the chosen modality of each sample is mean plus noise.
 
+    Whole numbers become the fill value of their modality.
+
     Args:
         captured: the call.
         chosen: int64 ``[B]``, the index of a modality, -1 for none.
@@ -59,6 +61,10 @@ def substituted(
     for m in range(len(captured.groups)):
         originals = captured.views(captured.tensors, m)
         for view, original in zip(captured.views(tensors, m), originals, strict=True):
+            if not view.is_floating_point():
+                rows = (chosen == m).view(-1, *[1] * (view.dim() - 1))
+                view.copy_(captured.filled(view, m).where(rows, view))
+                continue
             prototype = batch_mean(original, over_ranks)
             view.copy_(blend(view, chosen == m, prototype, config.sigma, generator))
     return tensors
