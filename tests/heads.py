@@ -465,9 +465,7 @@ BRANCH_SHAPES = {
         {"head": BRANCHES, "combine": "mean"},
         lambda z: 0.5 * (z[0] + z[1]),
     ),
-    "gated sum": BranchShape(
-        lambda: Decisions(gated), {"head": BRANCHES, "combine": gated}, gated
-    ),
+    "gated sum": BranchShape(lambda: Decisions(gated), {"head": BRANCHES, "combine": gated}, gated),
     "one classifier for all": BranchShape(
         lambda: Decisions(added, shared=True),
         {"head": {"rgb": "clf_rgb", "depth": "clf_rgb"}, "combine": "sum"},

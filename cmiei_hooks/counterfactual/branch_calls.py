@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from .._torch import exporting, forward_hooks, is_fake, original, pre_hooks, transform
+from .._torch import exporting, forward_hooks, in_backward, is_fake, original, pre_hooks, transform
 from ..errors import CMIEIError, InputError
 from ..fusion import Call, Captured, Combination, Head, Path, refuse_replica, replaced, tensors
 from .branch_rerun import BranchCall, branch_inputs, check_branch, logits_in, logits_of_branches
@@ -51,6 +51,8 @@ class BranchCalls:
         """The calls in this forward, by the identity of the module."""
         self._depth = 0
         """How many of the modules that contain all branches are being called."""
+        self._begun = False
+        """Whether a forward began since; ``cmiei run`` attaches when one is already going on."""
         self._checked = not acts
         """Whether it is known that the branches can be run again."""
         self._complete = False
@@ -95,6 +97,7 @@ class BranchCalls:
         return not self._hooks or (self._training and not module.training) or exporting()
 
     def _begin(self, module: nn.Module, args: Any, kwargs: Any) -> None:
+        self._begun = True
         if not self._depth:
             self._given = {}
             if self._refusal is not None:
@@ -104,16 +107,18 @@ class BranchCalls:
     def _begin_branch(self, module: nn.Module, args: Any, kwargs: Any) -> None:
         if all(branch.module is not module for branch in self.head.branches):
             refuse_replica(module, self.head.branches[0].module)
-        if self._depth:  # else it is computed again by checkpointing, or called by itself
+        # Else it is computed again by checkpointing, or called by itself.
+        if self._depth or not (self._begun or in_backward()):
             call = BranchCall.begun((args, kwargs), keep=self._acts)
             self._given.setdefault(id(module), []).append(call)
 
     def _end_branch(self, module: nn.Module, args: Any, kwargs: Any, returned: Any) -> None:
-        if self._depth and id(module) in self._given:
-            self._given[id(module)][-1].returned = returned
+        calls = self._given.get(id(module))
+        if calls and (self._depth or not (self._begun or in_backward())):
+            calls[-1].returned = returned
 
     def _end(self, number: int, module: nn.Module, args: Any, kwargs: Any, returned: Any) -> Any:
-        outermost, self._depth = self._depth <= 1, max(self._depth - 1, 0)
+        outermost, self._depth = self._depth == 1, max(self._depth - 1, 0)
         given = self._given
         if outermost:
             self._given = {}
