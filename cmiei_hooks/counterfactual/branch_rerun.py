@@ -180,8 +180,8 @@ def check_branch(branch: Branch, call: BranchCall, logits: Tensor) -> None:
     after = [version(tensor) for _, tensor in call_tensors(call.call)]
     if after != call.versions:
         raise InputError(
-            f"the branch {branch.label!r} writes into its input",
-            got=f"{describe(call.call[0])}, changed in its call",
+            f"the input of the branch {branch.label!r} is written into before the model returns",
+            got=f"{describe(call.call[0])}, changed in place",
             expected="a branch that can run again on what it received",
             remedy="leave inplace=True out of its first layer, or set P_MAX 0 to measure only",
         )

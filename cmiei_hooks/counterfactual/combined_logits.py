@@ -84,8 +84,9 @@ def combined_error(name: str, found: Found, others: Mapping[str, bool]) -> HeadE
         f"pass combine={fits!r}, which gives them"
         if fits
         else "pass as combine= a function of the list of the branches' logits that does what the "
-        "model does; if it uses more than these logits (a gate over features), or does not return "
-        "the combined logits in training, take the whole model as the head: head=''"
+        "model does; if that uses more than these logits (a gate over features), take the whole "
+        "model as the head, head='' with modalities=; if the model returns a loss alone, let it "
+        "return its logits, too"
     )
     return HeadError(
         f"{name} does not give the logits that the model returns",

@@ -112,7 +112,7 @@ def branches_of(
     """
     if isinstance(output, str) or not isinstance(output, Sequence):
         output = [output] * len(head)
-    outputs = outputs_of(output, head)
+    outputs = outputs_of(output, head, "branch")
     modules = {name: find(name) for name in head.values()}
     total = Counter(id(modules[name]) for name in head.values())
     seen: Counter[int] = Counter()

@@ -157,9 +157,7 @@ def _refuse_places(config: Config, modalities: object, dim: int) -> None:
     if told := {name: value for name, value in given.items() if value is not None}:
         raise SplitsError(
             "the branches say which modalities there are",
-            got=f"head={dict(config.head)}, "
-            if isinstance(config.head, Mapping)
-            else "" + ", ".join(f"{name} {value!r}" for name, value in told.items()),
+            got=", ".join(f"{name} {value!r}" for name, value in told.items()),
             expected="head={modality: module, ...} and combine= alone",
             remedy=f"leave {', '.join(told)} out",
         )

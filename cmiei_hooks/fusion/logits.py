@@ -20,8 +20,10 @@ Outputs = Output | Sequence[Output]
 """One Output for the last link of a chain, or one for each link."""
 
 
-def outputs_of(output: Outputs, names: Collection[str]) -> tuple[Output, ...]:
-    """One Output for each link of a chain.
+def outputs_of(
+    output: Outputs, names: Collection[str], what: str = "link of the chain"
+) -> tuple[Output, ...]:
+    """One Output for each link of a chain, or for each branch.
 
     Raises:
         OutputError: an entry cannot be one, or there is not one for each link.
@@ -33,11 +35,11 @@ def outputs_of(output: Outputs, names: Collection[str]) -> tuple[Output, ...]:
         outputs = (None,) * (len(names) - 1) + (output,)
     if len(outputs) != len(names):
         raise OutputError(
-            "output= needs one entry for each link of the chain",
-            got=f"{len(outputs)} entries for {len(names)} links {list(names)}",
+            f"output= needs one entry for each {what}",
+            got=f"{len(outputs)} entries for {len(names)}: {list(names)}",
             expected="an index, a key, a function or None for each",
             remedy="None stands for the whole return value; one value that is not a list is "
-            "meant for the last link",
+            "meant for the last link of a chain, and for every branch",
         )
     for one in outputs:
         if isinstance(one, bool) or not (
