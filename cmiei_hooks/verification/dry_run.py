@@ -27,7 +27,7 @@ from ..fusion import (
 )
 from ..settings import Config, ConfigSource, refuse_both
 from ..training import PreHook, paused
-from .columns import check_columns
+from .columns import check_branches, check_columns
 from .gradients import gradient_share, is_used
 from .probe import HeadProbe, one_line
 from .report import Check, VerifyReport
@@ -167,7 +167,9 @@ def _dry_run(
                 calls.close()
     captured = probe.captured
     columns = []
-    if captured is not None and not probe.head.branches:
+    if captured is not None and probe.head.branches:
+        columns = check_branches(model, inputs, probe.head)
+    elif captured is not None:
         columns = check_columns(model, inputs, probe.head, captured)
     return [_called(probe), order, *probe.checks, *columns, *effects]
 

@@ -494,3 +494,32 @@ def test_the_shared_classifier_is_called_in_the_order_of_the_names():
     report = audit(model, [x], head={"rgb": "clf_rgb", "depth": "clf_rgb"}, combine="sum")
     swapped = audit(model, [x], head={"depth": "clf_rgb", "rgb": "clf_rgb"}, combine="sum")
     assert report.influence["rgb"].mean == swapped.influence["depth"].mean
+
+
+class TwoInputs(nn.Module):
+    """A branch for each input, or both for both."""
+
+    def __init__(self, mixed: bool = False) -> None:
+        super().__init__()
+        self.mixed = mixed
+        self.clf_rgb, self.clf_depth = nn.Linear(D, CLASSES), nn.Linear(D, CLASSES)
+
+    def forward(self, rgb: Tensor, depth: Tensor) -> Tensor:
+        both = rgb * depth.sigmoid()
+        return self.clf_rgb(both if self.mixed else rgb) + self.clf_depth(depth)
+
+
+@pytest.mark.parametrize(
+    ("mixed", "head", "said"),
+    [
+        (False, BRANCHES, "rgb: rgb, depth: depth"),
+        (False, {"depth": "clf_rgb", "rgb": "clf_depth"}, "the names are in another order"),
+        (True, BRANCHES, "the modalities are mixed before the branches: rgb receives"),
+    ],
+)
+def test_verify_sees_which_input_reaches_which_branch(mixed, head, said):
+    x = torch.randn(BATCH, D), torch.randn(BATCH, D)
+    report = verify(TwoInputs(mixed), *x, head=head, combine="sum")
+    (check,) = [check for check in report.checks if check.name == "each modality is one input"]
+    assert said in check.found
+    assert check.ok == (said == "rgb: rgb, depth: depth")
