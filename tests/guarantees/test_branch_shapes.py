@@ -9,7 +9,7 @@ from contextlib import contextmanager, nullcontext
 import pytest
 import torch
 from heads import BATCH, BRANCH_SHAPES, SHAPES, BranchShape, Shape
-from silence import PRECISIONS, differences
+from silence import PRECISIONS, STEPS, differences
 from torch import Tensor, nn
 from torch.nn.functional import log_softmax
 
@@ -142,7 +142,7 @@ def trained(
         handle = cmiei_hooks.attach(model, **shape.where, **settings)
     torch.manual_seed(1)
     seen: list[tuple[str, object]] = []
-    for _ in range(4):
+    for _ in range(STEPS):
         given = shape.batch() if isinstance(shape, Shape) else (batch(),)
         optimizer.zero_grad()
         with PRECISIONS[precision]():
@@ -154,7 +154,7 @@ def trained(
         seen += [(n, v.clone()) for n, v in model.state_dict().items()]
         seen += [(f"version {n}", b._version) for n, b in model.named_buffers()]
     if handle is not None:
-        assert handle.step == 4
+        assert handle.step == STEPS
         assert max(handle.metrics().values()) > 0
     return [*seen, ("generator", torch.get_rng_state())]
 
