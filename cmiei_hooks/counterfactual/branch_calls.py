@@ -19,11 +19,12 @@ from torch.utils.hooks import RemovableHandle
 from .._torch import exporting, forward_hooks, in_backward, is_fake, original, pre_hooks, transform
 from ..errors import CMIEIError, InputError
 from ..fusion import Call, Captured, Combination, Head, Path, refuse_replica, replaced, tensors
+from .branch_hook import BranchHook
 from .branch_rerun import BranchCall, branch_inputs, check_branch, logits_in, logits_of_branches
 from .combined_logits import combined_error, find_combined, still_there
 from .isolation import isolated, not_recorded
 
-__all__ = ["BranchCalls", "BranchHook"]
+__all__ = ["BranchCalls"]
 
 Logits = dict[str, Tensor | None]
 """The logits of each branch by its label; None if it was not called."""
@@ -64,11 +65,16 @@ class BranchCalls:
         """The calls of the branches, by their labels, while the hooks of the head run."""
         self._hooks = [*self._watch_branches(), *self._watch_ends(original(model))]
 
+    def _hook(
+        self, run: Callable[..., Any], arguments: int, number: int | None = None
+    ) -> BranchHook:
+        return BranchHook(self.head, self._passes, run, arguments, number)
+
     def _watch_branches(self) -> list[RemovableHandle]:
         hooks = []
         for module in {id(b.module): b.module for b in self.head.branches}.values():
-            before = BranchHook(self, self._begin_branch, 2)
-            after = BranchHook(self, self._end_branch, 3)
+            before = self._hook(self._begin_branch, 2)
+            after = self._hook(self._end_branch, 3)
             hooks.append(module.register_forward_pre_hook(before, with_kwargs=True))
             hooks.append(module.register_forward_hook(after, with_kwargs=True))
         return hooks
@@ -78,8 +84,8 @@ class BranchCalls:
         around = [m for m in model.modules() if branches < {id(inner) for inner in m.modules()}]
         hooks = []
         for number, module in enumerate(around):
-            begin = BranchHook(self, self._begin, 2)
-            end = BranchHook(self, self._end, 3, number)
+            begin = self._hook(self._begin, 2)
+            end = self._hook(self._end, 3, number)
             hooks.append(module.register_forward_pre_hook(begin, with_kwargs=True))
             # After an exception, too: the tensors of the forward must not be kept.
             after = module.register_forward_hook(end, with_kwargs=True, always_call=True)
@@ -92,7 +98,7 @@ class BranchCalls:
             hook.remove()
         self._hooks, self._given, self._now = [], {}, {}
 
-    def passes(self, module: nn.Module) -> bool:
+    def _passes(self, module: nn.Module) -> bool:
         """Whether a call is to be left alone, without a graph break in compiled code."""
         return not self._hooks or (self._training and not module.training) or exporting()
 
@@ -281,32 +287,3 @@ class BranchCalls:
         inputs = branch_inputs(branches, self._now, captured)
         _, given = inputs.call_with(replace(inputs))
         return logits_of_branches(branches, self._now, captured, given, chosen)
-
-
-class BranchHook:
-    """One of the hooks. Copies (deepcopy, pickle) do nothing."""
-
-    def __init__(
-        self,
-        calls: BranchCalls | None = None,
-        run: Callable[..., Any] | None = None,
-        arguments: int = 0,
-        *first: Any,
-    ) -> None:
-        self.calls, self._arguments, self._first = calls, arguments, first
-        # Not traced by Dynamo, as the pre-hook.
-        self._run: Any = run and torch.compiler.disable(run)  # type: ignore[no-untyped-call]  # no types in torch
-
-    def __call__(self, module: nn.Module, *given: Any) -> Any:
-        """The signature of a forward hook or pre-hook registered with ``with_kwargs=True``."""
-        if self.calls is None or self.calls.passes(module):
-            return None
-        if len(given) != self._arguments:
-            return None  # quantisation moves hooks to new modules, without keyword arguments
-        return self._run(*self._first, module, *given)
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> BranchHook:
-        return BranchHook()
-
-    def __reduce__(self) -> tuple[type[BranchHook], tuple[()]]:
-        return BranchHook, ()

@@ -15,6 +15,7 @@ from .._torch import WRAPPERS, original
 from ..errors import HeadError, SplitsError, did_you_mean
 from ..settings import Config
 from .branches import Branch, Combination, Combine, branches_of, combination_name
+from .fill import refuse_unknown_fill
 from .logits import Output, Outputs, outputs_of
 from .modalities import default_names, parse_modalities
 from .partition import Partition
@@ -108,14 +109,16 @@ def locate(
         raise _not_branches(combine, config.head)
     names = (config.head,) if isinstance(config.head, str) else config.head
     outputs = outputs_of(output, names)
-    partition = _filled(_partition(model, config, modalities, dim), config.fill)
+    partition = _partition(model, config, modalities, dim)
+    fill = config.fill or {}
+    refuse_unknown_fill(fill, partition.names)
     links = tuple(
         find_head(model, name, partition.width if name is names[0] else None) for name in names
     )
     refuse_nested_links(names, links)
     refuse_wrong_width(links[0], names[0], partition)
     parameters, optional = _parameters(links[0])
-    partition = replace(partition, parameters=parameters, optional=optional)
+    partition = replace(partition, parameters=parameters, optional=optional, fill=fill)
     head = Head(names, links, partition, outputs, config.drop, config.measure)
     refuse_without_logits(head.last, head.names[-1], head.outputs[-1], head.measure)
     return head
@@ -194,18 +197,6 @@ def _partition(model: nn.Module, config: Config, modalities: object, dim: int) -
             f"{suggested_heads(dict(model.named_modules()))}",
         )
     return Partition(config.splits, config.names or default_names(len(config.splits)), dim)
-
-
-def _filled(partition: Partition, fill: Mapping[str, int] | None) -> Partition:
-    unknown = [name for name in fill or () if name not in partition.names]
-    if unknown:
-        raise SplitsError(
-            f"fill= names no modality {unknown[0]!r}",
-            got=repr(dict(fill or {})),
-            expected=f"some of {list(partition.names)}",
-            remedy=did_you_mean(unknown[0], partition.names) or "correct its name",
-        )
-    return replace(partition, fill=dict(fill or {}))
 
 
 def find_head(model: nn.Module, name: str, width: int | None) -> nn.Module:

@@ -13,6 +13,7 @@ from ..errors import InputError, SplitsError
 from .arguments import describe, first_tensors, resolve
 from .captured_call import Captured, Slice
 from .concatenation import find_concatenation
+from .fill import refuse_needless_fill, refuse_without_fill
 from .modalities import Location, Split
 from .pytree import Call, Path, value_at
 from .tensor_kinds import holds_whole_numbers, refuse_kind
@@ -132,7 +133,8 @@ class Partition:
         tensors = {one.path: value_at(call, one.path) for group in groups for one in group}
         self._check_batch(call, tensors, groups)
         self._check_apart(groups)
-        self._check_fill(tensors, groups)
+        for name, group in zip(self.names, groups, strict=True):
+            refuse_needless_fill(name, [tensors[one.path] for one in group], self.fill)
         return Captured(call, tensors, groups, self.dim, tuple(map(self.fill.get, self.names)))
 
     def _locations(self, call: Call, path: Path) -> Sequence[tuple[Location, ...]]:
@@ -184,15 +186,8 @@ class Partition:
             )
         if not holds_whole_numbers(value):
             refuse_kind(value, f"the modality {name!r}")
-        elif name not in self.fill:
-            raise InputError(
-                f"the modality {name!r} is whole numbers, of which there is no mean",
-                got=describe(value),
-                expected="a floating-point tensor [B, ...], or a value that takes their place",
-                remedy=f"for token ids name their pad id, fill={{{name!r}: 0}}: it takes the place "
-                "of the modality where this is dropped or substituted; or name a head that "
-                "receives the output of the embedding",
-            )
+        else:
+            refuse_without_fill(value, name, self.fill)
         return path
 
     def _block(self, call: Call, path: Path, block: tuple[int, int], name: str) -> Slice:
@@ -285,19 +280,6 @@ class Partition:
             expected="[B, ...] with the same B",
             remedy="name a head whose inputs all have the batch on their first axis",
         )
-
-    def _check_fill(
-        self, tensors: Mapping[Path, Tensor], groups: Sequence[tuple[Slice, ...]]
-    ) -> None:
-        for name, group in zip(self.names, groups, strict=True):
-            if name in self.fill and all(tensors[one.path].is_floating_point() for one in group):
-                raise InputError(
-                    f"the modality {name!r} has a fill value and is no whole numbers",
-                    got=f"fill {dict(self.fill)}; "
-                    + ", ".join(describe(tensors[one.path]) for one in group),
-                    expected="token ids, or other whole numbers",
-                    remedy=f"leave {name!r} out of fill=: features become the baseline (DROP)",
-                )
 
     def _check_apart(self, groups: Sequence[tuple[Slice, ...]]) -> None:
         for m, group in enumerate(groups):

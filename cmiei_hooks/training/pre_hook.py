@@ -99,7 +99,7 @@ def active_hooks(model: nn.Module) -> list[tuple[str, PreHook]]:
     for path, module in model.named_modules():
         calls = [hook.call for hook in pre_hooks(module)]
         # The hook of a head of branches is on no module of the model.
-        of_branches = [c.calls.head for c in calls if isinstance(c, BranchHook) and c.calls]
+        of_branches = [c.head for c in calls if isinstance(c, BranchHook) and c.head]
         calls += [hook.call for head in of_branches for hook in pre_hooks(head.first)]
         for call in calls:
             if isinstance(call, PreHook) and call.modules:
