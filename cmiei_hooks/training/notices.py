@@ -196,6 +196,9 @@ class Notices:
         if "head" in self._given:
             return  # that is the cause
         message = why_never_called(*self._head.modules[0], self._model())
+        if self._head.branches:
+            message += ". Branches are seen where a module of the model calls all of them and "
+            message += "returns their combination: their logits must be combined in a forward"
         if self._without_gradient:
             message += f". It was called {self._without_gradient} times in training mode without "
             message += "gradient, which does not count as training"

@@ -94,16 +94,19 @@ def _remove(module: nn.Module, number: int) -> None:
 
 
 def active_hooks(model: nn.Module) -> list[tuple[str, PreHook]]:
-    """The attachments of a model, with the paths of the modules they are registered on."""
+    """The attachments of a model, with the paths of the modules they are registered on.
+
+    A head of branches has no path; it has its name.
+    """
     found: dict[int, tuple[str, PreHook]] = {}
     for path, module in model.named_modules():
-        calls = [hook.call for hook in pre_hooks(module)]
+        calls = [(path, hook.call) for hook in pre_hooks(module)]
         # The hook of a head of branches is on no module of the model.
-        of_branches = [c.head for c in calls if isinstance(c, BranchHook) and c.head]
-        calls += [hook.call for head in of_branches for hook in pre_hooks(head.first)]
-        for call in calls:
+        heads = [c.head for _, c in calls if isinstance(c, BranchHook) and c.head]
+        calls += [(head.name, hook.call) for head in heads for hook in pre_hooks(head.first)]
+        for where, call in calls:
             if isinstance(call, PreHook) and call.modules:
-                found.setdefault(id(call), (path, call))
+                found[id(call)] = where, call
     return list(found.values())
 
 

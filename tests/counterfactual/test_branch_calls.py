@@ -523,3 +523,14 @@ def test_verify_sees_which_input_reaches_which_branch(mixed, head, said):
     (check,) = [check for check in report.checks if check.name == "each modality is one input"]
     assert said in check.found
     assert check.ok == (said == "rgb: rgb, depth: depth")
+
+
+def test_branches_that_no_forward_combines_are_warned_about():
+    model = Heads()
+    with attach(model, **WHERE, **ALWAYS) as handle:
+        handle.set_epoch(0)
+        rgb, depth = model.features(batch())
+        (model.clf_rgb(rgb) + model.clf_depth(depth)).sum().backward()
+        with pytest.warns(CMIEIWarning, match="must be combined in a forward"):
+            handle.set_epoch(1)
+        assert handle.step == 0
