@@ -137,6 +137,7 @@ def run_again(branch: Branch, call: BranchCall, given: Call) -> Tensor:
 
     It draws the same random numbers (dropout masks) as in its own call.
     """
+    _refuse_sharded(branch)
     refuse_weights(branch.module)
     args, kwargs = given
     device = next(tensor.device for _, tensor in call_tensors(given))
@@ -203,6 +204,18 @@ def check_branch(branch: Branch, call: BranchCall, logits: Tensor) -> None:
         remedy="a forward hook of yours on the branch, or random numbers that torch does not "
         "draw, change them: name a module that contains the hook, or set P_MAX 0 to measure only",
     )
+
+
+def _refuse_sharded(branch: Branch) -> None:
+    if any(hasattr(parameter, "to_local") for parameter in branch.module.parameters()):
+        raise InputError(
+            f"the branch {branch.label!r} has sharded parameters of its own",
+            got=f"{type(branch.module).__name__} with DTensor parameters after its call",
+            expected="parameters that are whole until the model returns: then the branch runs "
+            "again",
+            remedy="shard the module that contains all branches and not each of them, or set "
+            "P_MAX 0 to measure only",
+        )
 
 
 def _without_gradient(branch: Branch) -> CMIEIError:

@@ -534,3 +534,14 @@ def test_branches_that_no_forward_combines_are_warned_about():
         with pytest.warns(CMIEIWarning, match="must be combined in a forward"):
             handle.set_epoch(1)
         assert handle.step == 0
+
+
+def test_a_branch_that_is_sharded_by_itself_is_measured_and_not_substituted(golden):
+    model = Heads()
+    model.clf_depth.weight.to_local = None  # as a DTensor has it
+    with attach(model, **WHERE, **QUIET) as handle:
+        model(batch())
+        assert handle.step == 1
+    with attach(model, **WHERE, **ALWAYS), pytest.raises(InputError) as caught:
+        model(batch())
+    golden(caught.value)
