@@ -78,7 +78,8 @@ def attach(
             the head: ``{name: location}`` or ``{name: [location, ...]}``. A location is an argument
             position or an index of a list argument (``0``), a keyword or a key of a dict argument
             (``"rgb"``), or a block ``(start, stop)`` of the first tensor on ``dim``. It overrides
-            ``SPLITS`` of a configuration.
+            ``SPLITS`` of a configuration. For token ids, name their pad id as well:
+            ``fill={"text": 0}``.
         dim: the axis on which the modalities are concatenated.
         output: which part of the head's return value is the logits: an index, a key, a function;
             for a chain, that of the last link, or a list with one entry for each link; for
@@ -105,6 +106,7 @@ def attach(
     Example:
         >>> attach(model, head="classifier", splits=[512, 512, 512], warmup_steps=1000)
         >>> handle = attach(model, head=model.fusion, splits={"audio": 32, "video": 48})
+        >>> handle = attach(model, head={"rgb": "clf_rgb", "depth": "clf_depth"}, combine="mean")
         >>> for epoch in range(epochs):
         ...     handle.set_epoch(epoch)
         ...     train_one_epoch(model, loader)
