@@ -81,7 +81,11 @@ class BranchCalls:
 
     def _watch_ends(self, model: nn.Module) -> list[RemovableHandle]:
         branches = {id(b.module) for b in self.head.branches}
-        around = [m for m in model.modules() if branches < {id(inner) for inner in m.modules()}]
+        around = [
+            m
+            for m in model.modules()
+            if id(m) not in branches and branches <= {id(inner) for inner in m.modules()}
+        ]
         hooks = []
         for number, module in enumerate(around):
             begin = self._hook(self._begin, 2)
@@ -100,7 +104,9 @@ class BranchCalls:
 
     def _passes(self, module: nn.Module) -> bool:
         """Whether a call is to be left alone, without a graph break in compiled code."""
-        return not self._hooks or (self._training and not module.training) or exporting()
+        evaluated = self._training and not module.training
+        # Inside of a model in training mode, a frozen branch may be in eval mode.
+        return not self._hooks or (evaluated and not self._depth) or exporting()
 
     def _begin(self, module: nn.Module, args: Any, kwargs: Any) -> None:
         self._begun = True

@@ -545,3 +545,12 @@ def test_a_branch_that_is_sharded_by_itself_is_measured_and_not_substituted(gold
     with attach(model, **WHERE, **ALWAYS), pytest.raises(InputError) as caught:
         model(batch())
     golden(caught.value)
+
+
+def test_a_frozen_branch_may_be_in_eval_mode():
+    model = Decisions(added)
+    model.clf_depth.requires_grad_(False).eval()
+    with attach(model, **WHERE, **ALWAYS) as handle:
+        model(batch())[0].sum().backward()
+        assert handle.step == 1
+        assert (handle.last.influence > 0).all()
