@@ -280,6 +280,23 @@ class PaddedText(nn.Module):
         return self.encoder(torch.cat([text[:, :longest], image], 1), mask=mask)
 
 
+class TextAndImage(nn.Module):
+    """Fused by products, as tensor fusion is: no smaller module holds the two modalities apart."""
+
+    def __init__(self, text: nn.Module) -> None:
+        super().__init__()
+        self.text, self.image = text, nn.Linear(6, D)
+        self.norm, self.dropout = nn.BatchNorm1d(D), nn.Dropout(0.2)
+        self.out = nn.Linear(D, CLASSES)
+
+    def forward(self, text: Tensor, image: Tensor) -> Tensor:
+        text = self.text(text).mean(1) + 1
+        return self.out(self.dropout(self.norm(text * self.image(image))))
+
+
+PAD = 9
+
+
 def thirds(x: Tensor) -> list[list[Tensor]]:
     return [[x[:, :D]], [x[:, D : 2 * D]], [x[:, 2 * D :]]]
 
@@ -304,6 +321,10 @@ class Shape:
     """By hand: the logits from a model and the arguments of the first link."""
     eval_mode: bool = True
     """Whether the head is called in eval mode."""
+    batch: Callable[[], tuple[Tensor, ...]] = lambda: (torch.randn(BATCH, 3, 6),)
+    """What the model is called with."""
+    fill: int = 0
+    """What takes the place of token ids."""
 
 
 SHAPES = {
@@ -420,5 +441,114 @@ SHAPES = {
         {"head": "pool", "splits": [3, 3, 3], "dim": 1, "output": "logits", "measure": "ted"},
         lambda x: [[x[:, :3]], [x[:, 3:6]], [x[:, 6:]]],
         lambda m, x: m.pool(x).logits,
+    ),
+    "the whole model": Shape(
+        lambda: TextAndImage(nn.Linear(6, D)),
+        {"head": "", "modalities": {"text": 0, "image": 1}},
+        lambda text, image: [[text], [image]],
+        lambda m, text, image: m(text, image),
+        batch=lambda: (torch.randn(BATCH, 3, 6), torch.randn(BATCH, 6)),
+    ),
+    "the whole model, token ids": Shape(
+        lambda: TextAndImage(nn.Embedding(10, D)),
+        {
+            "head": "",
+            "modalities": {"text": "text", "image": "image"},
+            "fill": {"text": PAD},
+        },
+        lambda text, image: [[text], [image]],
+        lambda m, text, image: m(text, image),
+        batch=lambda: (torch.randint(PAD, (BATCH, 3)), torch.randn(BATCH, 6)),
+        fill=PAD,
+    ),
+}
+
+
+class Decisions(nn.Module):
+    """Late fusion: each modality has a classifier, and their logits are combined.
+
+    Args:
+        combine: what the model makes of the list of logits.
+        shared: one classifier for all modalities.
+    """
+
+    def __init__(self, combine: Callable[[list[Tensor]], Tensor], *, shared: bool = False) -> None:
+        super().__init__()
+        self.backbone = Backbone(2)
+        self.clf_rgb = nn.Sequential(nn.BatchNorm1d(D), nn.Dropout(0.3), nn.Linear(D, CLASSES))
+        self.clf_depth = self.clf_rgb if shared else nn.Linear(D, CLASSES)
+        self.combine = combine
+
+    def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        rgb, depth = self.backbone(x)[1]
+        logits = [self.clf_rgb(rgb), self.clf_depth(depth)]
+        return self.combine(logits), logits
+
+
+class Encoders(nn.Module):
+    """Late fusion of whole encoders: the branches receive the input of the model."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rgb = nn.Sequential(nn.Flatten(), nn.Linear(18, 6), nn.Tanh(), nn.Linear(6, CLASSES))
+        self.depth = nn.Sequential(nn.Flatten(), nn.Linear(18, CLASSES))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.rgb(x) + self.depth(x)
+
+
+def gated(logits: list[Tensor]) -> Tensor:
+    """As QMF: each decision counts by its energy."""
+    weights = torch.stack([z.logsumexp(1, keepdim=True) for z in logits]).softmax(0)
+    return (weights * torch.stack(logits)).sum(0)
+
+
+def added(logits: list[Tensor]) -> Tensor:
+    return logits[0] + logits[1]
+
+
+def averaged(logits: list[Tensor]) -> Tensor:
+    return (logits[0] + logits[1]) / 2
+
+
+@dataclass(frozen=True)
+class BranchShape:
+    """Late fusion: a branch for each modality."""
+
+    make: Callable[[], nn.Module]
+    where: dict[str, Any]
+    """As ``attach`` is told."""
+    combine: Callable[[list[Tensor]], Tensor]
+    """By hand: the logits of the model from those of its branches."""
+    own_heads: bool = True
+    """Whether the branches receive features; else their logits are substituted."""
+
+    @property
+    def branches(self) -> list[str]:
+        return list(self.where["head"].values())
+
+
+BRANCHES = {"rgb": "clf_rgb", "depth": "clf_depth"}
+
+BRANCH_SHAPES = {
+    "sum": BranchShape(
+        lambda: Decisions(added), {"head": BRANCHES, "combine": "sum"}, lambda z: z[0] + z[1]
+    ),
+    "mean": BranchShape(
+        lambda: Decisions(averaged),
+        {"head": BRANCHES, "combine": "mean"},
+        lambda z: 0.5 * (z[0] + z[1]),
+    ),
+    "gated sum": BranchShape(lambda: Decisions(gated), {"head": BRANCHES, "combine": gated}, gated),
+    "one classifier for all": BranchShape(
+        lambda: Decisions(added, shared=True),
+        {"head": {"rgb": "clf_rgb", "depth": "clf_rgb"}, "combine": "sum"},
+        lambda z: z[0] + z[1],
+    ),
+    "whole encoders": BranchShape(
+        Encoders,
+        {"head": {"rgb": "rgb", "depth": "depth"}, "combine": "sum"},
+        lambda z: z[0] + z[1],
+        own_heads=False,
     ),
 }

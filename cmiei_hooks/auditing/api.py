@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from ..errors import CMIEIWarning, InputError
-from ..fusion import HeadLike, Outputs, head_names, locate
+from ..fusion import Combine, HeadLike, Outputs, head_names, locate
 from ..settings import Config, ConfigSource, refuse_both
 from .batches import Column, Columns
 from .checkpoint_file import checkpoints_in
@@ -33,6 +33,7 @@ def audit(
     modalities: Mapping[str, Any] | None = None,
     dim: int = -1,
     output: Outputs = None,
+    combine: Combine | None = None,
     in_training_branch: bool = False,
     features_head: bool = False,
     forward: Forward | None = None,
@@ -73,6 +74,7 @@ def audit(
         modalities: where they are, for heads that receive them otherwise.
         dim: the axis of their concatenation.
         output: which part of the head's return value is the logits.
+        combine: how the model combines the logits of its branches.
         in_training_branch: run the branch ``if self.training``, for models that call their head in
             no other. Normalisation, dropout and stochastic depth are in eval mode all the same.
         features_head: audit a head that returns features, from which the model computes its output
@@ -113,7 +115,7 @@ def audit(
     refuse_both(splits, modalities)
     named = head_names(model, head)
     resolved = Config.resolve(config, settings, head=named, splits=splits, names=names)
-    where = locate(model, resolved, modalities=modalities, dim=dim, output=output)
+    where = locate(model, resolved, modalities=modalities, dim=dim, output=output, combine=combine)
     columns = Columns(labels, group_by, None if inputs is None else tuple(inputs))
     options = AuditOptions(
         in_training_branch,

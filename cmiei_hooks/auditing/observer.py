@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..counterfactual import ChainCheck, expectation
+from ..counterfactual import BranchCalls, ChainCheck, expectation
 from ..discovery import modalities_apart
 from ..errors import HeadError, InputError
 from ..fusion import (
@@ -83,12 +83,15 @@ class Observer:
     def listening(self) -> Iterator[None]:
         """Inside, the calls of the head are observed."""
         self.check = ChainCheck(self.head, self.model)
+        branches = BranchCalls(self.head, self.model) if self.head.branches else None
         handle = self.head.first.register_forward_pre_hook(self, with_kwargs=True)
         try:
             yield
         finally:
             handle.remove()
             self.check.close()
+            if branches is not None:
+                branches.close()
 
     def watch(self, batch: Batch, run: Callable[[], None]) -> None:
         """Run one batch; the head must be called in it.
@@ -232,7 +235,7 @@ class Observer:
             unknown = torch.full_like(samples.influence, math.nan)
             values = samples.baselines | {"mean": unknown, "permuted": unknown}
             return dataclasses.replace(samples, baselines=values)
-        mean = reference.mean(captured)
+        mean = _with_fill(captured, reference.mean(captured))
         if samples is None:
             samples = self._observed(captured, one.saved, mean)
         instead = {"zero": None, "mean": mean, "permuted": reference.other(captured, others)}
@@ -255,6 +258,16 @@ class Observer:
             drop=drop,
         )
         return dataclasses.replace(samples, label=saved.label, group=saved.group)
+
+
+def _with_fill(captured: Captured, mean: Mapping[Path, Tensor]) -> dict[Path, Tensor]:
+    """The mean of all samples; of whole numbers there is none, but a fill value."""
+    found = dict(mean)
+    for m, group in enumerate(captured.groups):
+        for path in (one.path for one in group):
+            if not mean[path].is_floating_point():
+                found[path] = captured.filled(mean[path], m)
+    return found
 
 
 def _refuse_lengths(saved: SavedCall, samples: int) -> None:

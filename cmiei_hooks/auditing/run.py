@@ -145,7 +145,9 @@ def _audit(
     with contextlib.nullcontext() if path is None else seeded(options.seed, device_of(model)):
         loaded = None
         if path is not None:
-            loaded = load_checkpoint(model, path, head.names, weights=options.weights)
+            loaded = load_checkpoint(
+                model, path, [name for name, _ in head.modules], weights=options.weights
+            )
         save, features = options.save_features, options.features
         origin = origin_of(model, head, loaded, options) if save or features else {}
         if features is not None:

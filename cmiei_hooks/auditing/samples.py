@@ -199,7 +199,7 @@ def logits_of(head: Head, captured: Captured) -> Logits:
 def _change(captured: Captured, instead: Instead, modality: int) -> Change:
     """Replaces the pieces of a modality, in their order, by those of other tensors."""
     if instead is None:
-        return torch.zeros_like
+        return captured.dropping(modality, torch.zeros_like)
     pieces = captured.views(instead, modality)
     return lambda _: next(pieces)
 

@@ -59,7 +59,14 @@ def run(args: argparse.Namespace, config: Config) -> int:
         if args.discover:
             _discover(args, model)
             return 0
-        head = locate(model, config, modalities=args.modalities, dim=args.dim, output=args.logits)
+        head = locate(
+            model,
+            config,
+            modalities=args.modalities,
+            dim=args.dim,
+            output=args.logits,
+            combine=import_function(args.combine) if ":" in (args.combine or "") else None,
+        )
         _check_gates(args, head)
         checkpoints = checkpoints_in(args.checkpoint)
         if len(checkpoints) > 1 and (args.features or args.save_features):

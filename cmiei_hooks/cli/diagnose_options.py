@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 
 from ..errors import CMIEIError
 from ..settings import Config, refuse_both
@@ -75,7 +76,8 @@ def _refuse_missing(args: argparse.Namespace, config: Config) -> None:
         needed["data"] = args.data
     if not args.discover:
         needed |= {"checkpoint": args.checkpoint, "head": config.head}
-        needed["splits"] = config.splits or args.modalities
+        branches = True if isinstance(config.head, Mapping) else None
+        needed["splits"] = config.splits or args.modalities or branches
     missing = [f"--{name}" for name, value in needed.items() if value is None]
     if missing:
         splits = " (or --modalities)" if "--splits" in missing else ""

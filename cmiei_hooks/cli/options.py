@@ -121,9 +121,16 @@ def add_head_arguments(group: argparse._ArgumentGroup) -> None:
     """Where the head is, and which part of its input is which modality."""
     group.add_argument(
         "--head",
-        type=words,
+        type=_head,
         metavar="NAME[,NAME...]",
-        help="fusion head, as in model.named_modules(); several names are a chain",
+        help="fusion head, as in model.named_modules(); several names are a chain; with the "
+        "modalities the branches that give their logits: rgb=clf_rgb,depth=clf_depth",
+    )
+    group.add_argument(
+        "--combine",
+        metavar="HOW",
+        help="how the model combines the logits of its branches: sum, mean, or MODULE:FUNCTION of "
+        "the list of them",
     )
     group.add_argument(
         "--splits",
@@ -149,6 +156,12 @@ def add_head_arguments(group: argparse._ArgumentGroup) -> None:
         help="which part of the head's return value is the logits: an index or a key, or several "
         "that lead inwards: 1,0; for a chain a list with one entry for each link: 0,null,null or "
         "'[0, null, [1, 0]]'",
+    )
+    group.add_argument(
+        "--fill",
+        type=widths,
+        metavar="NAME=ID,...",
+        help="pad id that takes the place of a modality of token ids: text=0",
     )
     group.add_argument(
         "--names", type=words, metavar="N,N,...", help="names of the modalities: r,n,t"
@@ -196,8 +209,10 @@ def configuration(args: argparse.Namespace) -> Config:
         CMIEIError: a setting is unknown or out of range.
         argparse.ArgumentError: a key has no value.
     """
-    options = ("drop", "measure", "head", "splits", "names", "seed")
+    options = ("drop", "measure", "head", "combine", "splits", "names", "fill", "seed")
     given = {name: getattr(args, name, None) for name in options}
+    if ":" in (given["combine"] or ""):
+        given["combine"] = None  # a function, which the command imports
     base = Config() if args.config is None else Config.load(args.config)
     known = {name: value for name, value in given.items() if value is not None}
     return base.override(**known).override(**overrides(args.opts))
@@ -298,6 +313,19 @@ def widths(text: str) -> list[int | None] | dict[str, int | None]:
             f"{text[:80]!r} is not a list of widths such as 512,512,512 or audio=32,video=48"
         )
     return dict(zip(names, numbers, strict=True))
+
+
+def _head(text: str) -> list[str] | dict[str, str]:
+    """``NAME,NAME``, or ``MODALITY=NAME,MODALITY=NAME``."""
+    pairs = [word.partition("=") for word in words(text)]
+    if not any(equals for _, equals, _ in pairs):
+        return words(text)
+    named = {modality.strip(): name.strip() for modality, _, name in pairs}
+    if len(named) < len(pairs) or not all(equals for _, equals, _ in pairs):
+        raise argparse.ArgumentTypeError(
+            f"{text[:80]!r} is not a branch for each modality, such as rgb=clf_rgb,depth=clf_depth"
+        )
+    return named
 
 
 def words(text: str) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 
 from ..errors import CMIEIError
@@ -74,7 +75,10 @@ def read(args: argparse.Namespace) -> tuple[Program, Options | None]:
         config = _acting(args, configuration(args))
     except CMIEIError as error:
         raise argparse.ArgumentError(None, str(error)) from error
-    needed = {"head": config.head, "splits": config.splits or args.modalities}
+    if ":" in (args.combine or ""):
+        raise argparse.ArgumentError(None, "--combine is sum or mean where a script is observed")
+    branches = True if isinstance(config.head, Mapping) else None
+    needed = {"head": config.head, "splits": config.splits or args.modalities or branches}
     if missing := [f"--{name}" for name, value in needed.items() if value is None]:
         splits = " (or --modalities)" if "--splits" in missing else ""
         raise argparse.ArgumentError(None, f"missing {', '.join(missing)}{splits}")

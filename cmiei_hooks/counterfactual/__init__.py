@@ -4,6 +4,8 @@
 """
 
 from .batch_axis import batch_axis_error, find_batch_axis, possible_batch_axes
+from .branch_calls import BranchCalls
+from .branch_hook import BranchHook
 from .chain_check import ChainCheck, expectation
 from .hook_check import of_this_package
 from .influence import BASELINES, estimate
@@ -22,6 +24,8 @@ from .rerun import reruns, run_links
 
 __all__ = [
     "BASELINES",
+    "BranchCalls",
+    "BranchHook",
     "ChainCheck",
     "HeadOutput",
     "OutputCheck",

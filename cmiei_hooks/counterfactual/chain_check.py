@@ -18,7 +18,7 @@ from .hook_check import HookCheck
 from .isolation import isolated, not_recorded, private_copy
 from .rerun import run_links_and_trace
 
-__all__ = ["ChainCheck", "Expected", "expectation"]
+__all__ = ["ChainCheck", "Expected", "expectation", "tolerance"]
 
 _TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3}
 """The largest difference that is taken for rounding, relative to the largest value."""
@@ -197,9 +197,19 @@ def _difference(
             continue
         largest = wanted.where(both, 0).abs().amax().item()
         difference = (real - wanted).where(both, 0).abs().amax().item()
-        types = () if coarse else (real.dtype, wanted.dtype)
-        tolerance = max((_TOLERANCE.get(t, _COARSE) for t in types), default=_COARSE)
-        if difference > tolerance * largest:
+        if difference > tolerance(real, wanted, coarse=coarse) * largest:
             return f"{what}: largest difference {difference:.3g} of values up to {largest:.3g}"
         decided |= what != "logits" and largest > 0
     return "" if decided else None
+
+
+def tolerance(one: Tensor, other: Tensor, *, coarse: bool) -> float:
+    """The largest difference that is taken for rounding, relative to the largest value.
+
+    Args:
+        one: a tensor.
+        other: what it is compared with.
+        coarse: whether either was computed under autocast.
+    """
+    types = () if coarse else (one.dtype, other.dtype)
+    return max((_TOLERANCE.get(t, _COARSE) for t in types), default=_COARSE)

@@ -47,6 +47,8 @@ def estimate(head: Head, captured: Captured) -> Counterfactuals:
     modalities = range(len(captured.groups))
     with reruns(head, captured) as logits_with:
         logits = logits_with({})
-        counterfactual = torch.stack([logits_with({m: baseline}) for m in modalities])
+        counterfactual = torch.stack(
+            [logits_with({m: captured.dropping(m, baseline)}) for m in modalities]
+        )
         influence = counterfactual_influence(logits, counterfactual, head.measure)
     return Counterfactuals(influence, logits, counterfactual)

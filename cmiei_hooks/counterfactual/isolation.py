@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from .._torch import own_caches, registry, without_dispatch_modes
 
-__all__ = ["isolated", "not_recorded", "private_copy"]
+__all__ = ["isolated", "not_recorded", "private_copy", "rewinding"]
 
 
 Lend = Callable[[dict[int, Any]], None]
@@ -181,6 +181,11 @@ def _of_numpy(value: Any, kind: Literal["ndarray", "random"]) -> bool:
         return False
     generators = (numpy.random.Generator, numpy.random.RandomState)
     return isinstance(value, numpy.ndarray if kind == "ndarray" else generators)
+
+
+def rewinding(device: torch.device) -> Callable[[], None]:
+    """A function that sets the random generators back to now."""
+    return _randomness(device)
 
 
 def _randomness(device: torch.device) -> Callable[[], None]:

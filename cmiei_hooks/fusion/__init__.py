@@ -6,6 +6,7 @@ The rooms above find the head, read its calls and make new ones through this roo
 
 from .apart import one_modality_a_row
 from .arguments import call_of_mapping, describe, refuse_misfit
+from .branches import Branch, Combination, Combine
 from .captured_call import Captured, Change, Slice
 from .function_link import FunctionLink
 from .head import Head, locate, unwrapped
@@ -17,7 +18,16 @@ from .modalities import default_names, parse_modalities
 from .module_mode import eval_mode, training_branch, training_mode
 from .partition import MissingModalityError, Partition
 from .probabilities import ends_in_probabilities, looks_like_probabilities
-from .pytree import Call, Field, Path, call_tensors, mapped, replaced, tensors, with_values
+from .pytree import (
+    Call,
+    Field,
+    Path,
+    call_tensors,
+    mapped,
+    replaced,
+    tensors,
+    with_values,
+)
 from .refusals import (
     nested,
     refuse_cuda_graph,
@@ -26,12 +36,15 @@ from .refusals import (
     refuse_replica,
 )
 from .suggestions import common_module, suggested_heads
-from .tensor_kinds import refuse_weights
+from .tensor_kinds import refuse_kind, refuse_weights
 
 __all__ = [
+    "Branch",
     "Call",
     "Captured",
     "Change",
+    "Combination",
+    "Combine",
     "Field",
     "FunctionLink",
     "Head",
@@ -62,6 +75,7 @@ __all__ = [
     "read_part",
     "read_tensor",
     "refuse_cuda_graph",
+    "refuse_kind",
     "refuse_lazy",
     "refuse_misfit",
     "refuse_non_module",

@@ -38,6 +38,8 @@ class Captured:
     groups: tuple[tuple[Slice, ...], ...]
     """The slices of each modality."""
     dim: int
+    fills: tuple[int | None, ...] = ()
+    """For each modality, what takes the place of whole numbers (token ids) in it."""
 
     @property
     def batch(self) -> int:
@@ -99,6 +101,20 @@ class Captured:
         width = tensor.shape[self.dim]
         columns += [tensor.narrow(self.dim, end, width - end)] * (width > end)
         return torch.cat(columns, self.dim)
+
+    def dropping(self, modality: int, baseline: Change) -> Change:
+        """The baseline of one modality: for whole numbers its fill value, whatever the baseline."""
+
+        def change(view: Tensor) -> Tensor:
+            return baseline(view) if view.is_floating_point() else self.filled(view, modality)
+
+        return change
+
+    def filled(self, view: Tensor, modality: int) -> Tensor:
+        """Whole numbers of one modality, all of them its fill value."""
+        value = self.fills[modality]
+        assert value is not None  # without one, whole numbers are refused
+        return torch.full_like(view, value)
 
     def call_with(self, tensors: Mapping[Path, Tensor | None]) -> Call:
         """The call with other tensors; the caller's containers are not written into."""

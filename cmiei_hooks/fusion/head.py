@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 from .._torch import WRAPPERS, original
 from ..errors import HeadError, SplitsError, did_you_mean
 from ..settings import Config
+from .branches import Branch, Combination, Combine, branches_of, combination_name
+from .fill import refuse_unknown_fill
 from .function_link import FunctionLink, FunctionName, torch_function
 from .logits import Output, Outputs, outputs_of
 from .modalities import default_names, parse_modalities
@@ -43,11 +47,25 @@ class Head:
     """Which part of each link's return value goes on to the next; of the last, the logits."""
     drop: str
     measure: str
+    branches: tuple[Branch, ...] = ()
+    """Where each modality has logits of its own: what gives them. The only link is then the
+    ``Combination`` of these logits, which the model does not contain."""
+
+    @property
+    def modules(self) -> tuple[tuple[str, nn.Module], ...]:
+        """The names and modules of the model that are the head: its branches, or its links.
+
+        Links that are functions are not modules of the model.
+        """
+        if self.branches:
+            return tuple({b.name: b.module for b in self.branches}.items())
+        links = zip(self.names, self.links, strict=True)
+        return tuple(one for one in links if not isinstance(one[1], FunctionLink))
 
     @property
     def name(self) -> str:
         """The name of the head, of a chain with arrows."""
-        return " -> ".join(self.names)
+        return " -> ".join(name or "the whole model" for name in self.names)
 
     @property
     def first(self) -> nn.Module:
@@ -58,12 +76,6 @@ class Head:
     def last(self) -> nn.Module:
         """The link that returns the logits."""
         return self.links[-1]
-
-    @property
-    def modules(self) -> tuple[tuple[str, nn.Module], ...]:
-        """The links that are modules of the model, with their names: all but functions."""
-        links = zip(self.names, self.links, strict=True)
-        return tuple(one for one in links if not isinstance(one[1], FunctionLink))
 
     @cached_property
     def whole(self) -> nn.Module:
@@ -79,6 +91,7 @@ def locate(
     modalities: object = None,
     dim: int = -1,
     output: Outputs = None,
+    combine: Combine | None = None,
 ) -> Head:
     """The head that the settings name, and which part of its input is which modality.
 
@@ -95,17 +108,76 @@ def locate(
             remedy="pass head=, or HEAD in the configuration; modules that may be the head: "
             f"{suggested_heads(dict(model.named_modules()))}; {DISCOVER}",
         )
+    combine = config.combine if combine is None else combine
+    if isinstance(config.head, Mapping):
+        _refuse_places(config, modalities, dim)
+        return _of_branches(model, config, config.head, output, combine)
+    if combine is not None:
+        raise _not_branches(combine, config.head)
     names = (config.head,) if isinstance(config.head, str) else config.head
     outputs = outputs_of(output, names)
     partition = _partition(model, config, modalities, dim)
+    fill = config.fill or {}
+    refuse_unknown_fill(fill, partition.names)
     links = tuple(_link(model, names, i, partition.width) for i in range(len(names)))
     refuse_nested_links(names, links)
     refuse_wrong_width(links[0], names[0], partition)
     parameters, optional = _parameters(links[0])
-    partition = replace(partition, parameters=parameters, optional=optional)
+    partition = replace(partition, parameters=parameters, optional=optional, fill=fill)
     head = Head(names, links, partition, outputs, config.drop, config.measure)
     refuse_without_logits(head.last, head.names[-1], head.outputs[-1], head.measure)
     return head
+
+
+def _of_branches(
+    model: nn.Module,
+    config: Config,
+    named: Mapping[str, str],
+    output: Outputs,
+    combine: Combine | None,
+) -> Head:
+    """The head of a model that combines the logits of its branches."""
+    if combine is None or not (combine in ("sum", "mean") or callable(combine)):
+        raise HeadError(
+            "it is not known how the model combines the logits of its branches",
+            got=f"head={dict(named)}, combine={combine!r}",
+            expected="combine='sum', 'mean', or a function of the list of the branches' logits",
+            remedy="pass combine=, or COMBINE in the configuration",
+        )
+    branches = branches_of(named, lambda name: find_head(model, name, None), output)
+    for branch in branches:
+        refuse_without_logits(branch.module, branch.name, branch.output, config.measure)
+    partition = Partition(tuple((b.label,) for b in branches), tuple(named))
+    name = combination_name(branches, combine)
+    links = (Combination(combine),)
+    return Head((name,), links, partition, (None,), config.drop, config.measure, branches)
+
+
+def _refuse_places(config: Config, modalities: object, dim: int) -> None:
+    """The branches are the modalities: there is nothing more to say."""
+    given = {
+        "splits": config.splits,
+        "names": config.names,
+        "modalities": modalities,
+        "dim": None if dim == -1 else dim,
+        "fill": config.fill,
+    }
+    if told := {name: value for name, value in given.items() if value is not None}:
+        raise SplitsError(
+            "the branches say which modalities there are",
+            got=", ".join(f"{name} {value!r}" for name, value in told.items()),
+            expected="head={modality: module, ...} and combine= alone",
+            remedy=f"leave {', '.join(told)} out",
+        )
+
+
+def _not_branches(combine: object, head: object) -> HeadError:
+    return HeadError(
+        "combine= is for a head of several branches",
+        got=f"head={head!r}, combine={combine!r}",
+        expected="head={modality: module, ...}, the module that gives the logits of each modality",
+        remedy="leave combine out, or name a branch for each modality",
+    )
 
 
 def _partition(model: nn.Module, config: Config, modalities: object, dim: int) -> Partition:
@@ -158,6 +230,8 @@ def find_head(model: nn.Module, name: str, width: int | None) -> nn.Module:
     if found is None:
         paths = model.named_modules(remove_duplicate=False)
         raise _unknown(name, {unwrapped(path): module for path, module in paths}, width)
+    if name == "" and isinstance(found, DistributedDataParallel):
+        found = found.module  # its own forward talks to the other ranks
     # A compiled submodule is called through its wrapper, and its hooks are those of the original.
     head = original(found)
     refuse_unhookable(model, name, head)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
 from torch import Tensor, nn
@@ -16,12 +16,18 @@ from .suggestions import suggested_heads
 
 __all__ = ["HeadLike", "head_names"]
 
-HeadLike: TypeAlias = "str | nn.Module | Sequence[str | nn.Module | Callable[[Tensor], Tensor]]"
+HeadLike: TypeAlias = (
+    "str | nn.Module | Sequence[str | nn.Module | Callable[[Tensor], Tensor]] | "
+    "Mapping[str, str | nn.Module]"
+)
 """The head in ``attach``, ``verify`` and ``audit``: a module of the model or its name; for a chain,
-a list of them, in which functions may stand between modules."""
+a list of them, in which functions may stand between modules; for the logits of each modality, a
+dict of its names and modules."""
 
 
-def head_names(model: nn.Module, head: HeadLike | None) -> str | Sequence[str] | None:
+def head_names(
+    model: nn.Module, head: HeadLike | None
+) -> str | Sequence[str] | Mapping[str, str] | None:
     """The head, with each module and each function given by its name.
 
     Args:
@@ -39,6 +45,11 @@ def head_names(model: nn.Module, head: HeadLike | None) -> str | Sequence[str] |
         return _name(model, head)
     if isinstance(head, (list, tuple)):
         return [_link_name(model, one) for one in head]
+    if isinstance(head, Mapping):
+        return {
+            key: _name(model, one) if isinstance(one, nn.Module) else one
+            for key, one in head.items()
+        }
     return head  # type: ignore[return-value]  # a sequence of another type holds names
 
 

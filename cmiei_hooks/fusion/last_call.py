@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .captured_call import Captured, Slice
+from .captured_call import Captured
 from .pytree import Path, value_at
 from .tensor_kinds import is_dense
 
@@ -27,8 +27,8 @@ class LastCall:
     def __init__(self) -> None:
         self._kinds: _Kinds | None = None
         self._paths: tuple[Path, ...] = ()
-        self._groups: tuple[tuple[Slice, ...], ...] = ()
-        self._dim = -1
+        self._rest: tuple[Any, ...] = ()
+        """The other fields of ``Captured``."""
 
     def read(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Captured | None:
         """The modalities of the call; None if it is not like the last one."""
@@ -36,13 +36,13 @@ class LastCall:
             return None
         call = (tuple(args), dict(kwargs))
         tensors = {path: value_at(call, path) for path in self._paths}
-        return Captured(call, tensors, self._groups, self._dim)
+        return Captured(call, tensors, *self._rest)
 
     def keep(self, captured: Captured) -> None:
         """Remember a call."""
         self._kinds = _kinds(*captured.call)
-        self._paths, self._groups = tuple(captured.tensors), captured.groups
-        self._dim = captured.dim
+        self._paths = tuple(captured.tensors)
+        self._rest = (captured.groups, captured.dim, captured.fills)
 
 
 def _kinds(args: Sequence[Any], kwargs: Mapping[str, Any]) -> _Kinds | None:

@@ -25,8 +25,10 @@ Outputs = Output | Sequence[Output | Sequence[Key]]
 for each link."""
 
 
-def outputs_of(output: Outputs, names: Sequence[str]) -> tuple[Output, ...]:
-    """One Output for each link of a chain.
+def outputs_of(
+    output: Outputs, names: Collection[str], what: str = "link of the chain"
+) -> tuple[Output, ...]:
+    """One Output for each link of a chain, or for each branch.
 
     For one module, a list of indices and keys leads to the logits: ``[1, 0]`` is item 0 of item 1.
     For a chain, a list has one entry for each link, which may be such a list itself.
@@ -41,11 +43,11 @@ def outputs_of(output: Outputs, names: Sequence[str]) -> tuple[Output, ...]:
         entries = [None] * (len(names) - 1) + [output]
     if len(entries) != len(names):
         raise OutputError(
-            "output= needs one entry for each link of the chain",
-            got=f"{len(entries)} entries for {len(names)} links {list(names)}",
+            f"output= needs one entry for each {what}",
+            got=f"{len(entries)} entries for {len(names)}: {list(names)}",
             expected="an index, a key, a list of these, a function or None for each",
             remedy="None stands for the whole return value; one value that is not a list is "
-            "meant for the last link",
+            "meant for the last link of a chain, and for every branch",
         )
     return tuple(map(_output_of, entries))
 

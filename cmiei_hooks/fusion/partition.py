@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
 from typing import Any
 
@@ -14,9 +14,10 @@ from .apart import on_the_batch_axis
 from .arguments import describe, first_tensors, resolve
 from .captured_call import Captured, Slice
 from .concatenation import find_concatenation
+from .fill import refuse_needless_fill, refuse_without_fill
 from .modalities import Location, Split
 from .pytree import Call, Path, value_at
-from .tensor_kinds import refuse_kind
+from .tensor_kinds import holds_whole_numbers, refuse_kind
 
 __all__ = ["MissingModalityError", "Partition"]
 
@@ -43,6 +44,8 @@ class Partition:
     """The names of the parameters of the head's ``forward``."""
     optional: frozenset[str] = frozenset()
     """Those whose default is None: a modality that is not passed is missing."""
+    fill: Mapping[str, int] = field(default_factory=dict)
+    """By the name of a modality, what takes the place of whole numbers (token ids) in it."""
 
     def __post_init__(self) -> None:
         if isinstance(self.dim, bool) or not isinstance(self.dim, int):
@@ -133,7 +136,9 @@ class Partition:
         tensors = {one.path: value_at(call, one.path) for group in groups for one in group}
         self._check_batch(call, tensors, groups)
         self._check_apart(groups)
-        return Captured(call, tensors, groups, self.dim)
+        for name, group in zip(self.names, groups, strict=True):
+            refuse_needless_fill(name, [tensors[one.path] for one in group], self.fill)
+        return Captured(call, tensors, groups, self.dim, tuple(map(self.fill.get, self.names)))
 
     def _locations(self, call: Call, path: Path) -> Sequence[tuple[Location, ...]]:
         """The locations of each modality, widths as blocks."""
@@ -182,7 +187,10 @@ class Partition:
                 expected="a floating-point tensor [B, ...]",
                 remedy=_WHERE,
             )
-        refuse_kind(value, f"the modality {name!r}")
+        if not holds_whole_numbers(value):
+            refuse_kind(value, f"the modality {name!r}")
+        else:
+            refuse_without_fill(value, name, self.fill)
         return path
 
     def _block(self, call: Call, path: Path, block: tuple[int, int], name: str) -> Slice:

@@ -12,7 +12,7 @@ from ..errors import InputError
 from ..functional import batch_mean, blend
 from .arguments import describe
 
-__all__ = ["is_dense", "refuse_kind", "refuse_weights"]
+__all__ = ["holds_whole_numbers", "is_dense", "refuse_kind", "refuse_weights"]
 
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
@@ -20,6 +20,12 @@ _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 def is_dense(tensor: Tensor) -> bool:
     """Whether its elements lie in memory as its shape says: not sparse, not ragged."""
     return tensor.layout is torch.strided and not tensor.is_nested
+
+
+def holds_whole_numbers(tensor: Tensor) -> bool:
+    """Whether it is a plain tensor of integers or truth values, such as token ids."""
+    plain = type(tensor) in (Tensor, nn.Parameter) and is_dense(tensor) and not tensor.is_quantized
+    return plain and not tensor.is_floating_point() and not tensor.is_complex()
 
 
 def refuse_kind(tensor: Tensor, what: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -94,7 +94,8 @@ class _Observer:
         self.handle: Handle | None = None
         self._process, self._launched = os.getpid(), _launched()
         config, head = options.settings, options.config.head
-        name = (head if isinstance(head, str) else head[0]) if head else ""
+        links = [*head.values()] if isinstance(head, Mapping) else head or [""]
+        name = links if isinstance(links, str) else links[0]
 
         def find(module: nn.Module) -> Head:
             return locate(module, config, **self._where)

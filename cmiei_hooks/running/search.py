@@ -139,7 +139,7 @@ class HeadSearch(TrainingCalls):
         """Report the module if it holds the head, and that the search takes long."""
         if outermost or module not in self._without:  # a script may change what it calls
             head = self._head_of(module)
-            if head is not None and head.first.training:
+            if head is not None and head.modules[0][1].training:
                 self.stop()
                 self._found(module)
                 return
@@ -175,7 +175,7 @@ class HeadSearch(TrainingCalls):
             return error.with_traceback(None)  # which would keep the module alive
         return CMIEIError(
             f"the head {self._name!r} is in eval mode",
-            got=f"{type(head.first).__name__}.training False",
+            got=f"{type(head.modules[0][1]).__name__}.training False",
             expected="a head in training mode",
             remedy="call model.train() before training",
         )

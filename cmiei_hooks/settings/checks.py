@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from .yaml import is_number
 
 __all__ = [
     "BOOLEAN",
+    "FILL",
     "MODULE",
     "NAMES",
     "WIDTHS",
@@ -96,22 +97,27 @@ def _as_number(text: str, real: float) -> str:
     return f"YAML reads {text} as text: write {written}"
 
 
-def choice(*allowed: str) -> Allowed:
-    """One of several words."""
+def choice(*allowed: str, optional: bool = False) -> Allowed:
+    """One of several words; with ``optional`` also None."""
 
-    def convert(value: Any) -> str:
+    def convert(value: Any) -> str | None:
+        if value is None and optional:
+            return None
         if not isinstance(value, str):
             raise CheckError
         if value not in allowed:
             raise CheckError(did_you_mean(value, allowed))
         return str(value)
 
-    return Allowed("one of " + ", ".join(map(repr, allowed)), convert, words=allowed)
+    expected = "one of " + ", ".join(map(repr, allowed)) + (" or null" if optional else "")
+    return Allowed(expected, convert, words=allowed)
 
 
-def _module(value: Any) -> str | tuple[str, ...] | None:
+def _module(value: Any) -> str | tuple[str, ...] | dict[str, str] | None:
     if value is None or isinstance(value, str):
         return value
+    if isinstance(value, Mapping):
+        return _branches(value)
     links = list(value) if isinstance(value, Sequence) and not isinstance(value, bytes) else []
     named = all(isinstance(link, str) for link in links)
     if not links or not named:
@@ -119,6 +125,15 @@ def _module(value: Any) -> str | tuple[str, ...] | None:
     if links[0] in links[1:]:
         raise CheckError("begin the chain with a module that comes in it once")
     return links[0] if len(links) == 1 else tuple(links)
+
+
+def _branches(value: Mapping[Any, Any]) -> dict[str, str]:
+    if any(isinstance(name, bool) for name in value):
+        raise CheckError("YAML reads yes, no, on and off as truth values: put the name in quotes")
+    named = all(isinstance(name, str) and name for pair in value.items() for name in pair)
+    if len(value) < 2 or not named:
+        raise CheckError("name two or more modalities, and for each the module of its logits")
+    return dict(value)
 
 
 def _is_list(value: Any) -> bool:
@@ -151,10 +166,24 @@ def _names(value: Any) -> tuple[str, ...] | None:
     return tuple(names)
 
 
+def _fill(value: Any) -> dict[str, int] | None:
+    if value is None:
+        return None
+    if not isinstance(value, Mapping) or not value:
+        raise CheckError("name the modality and its pad id: {'text': 0}")
+    if any(isinstance(name, bool) for name in value):
+        raise CheckError("YAML reads yes, no, on and off as truth values: put the name in quotes")
+    whole = all(not isinstance(v, bool) and hasattr(v, "__index__") for v in value.values())
+    if not whole or not all(isinstance(name, str) and name for name in value):
+        raise CheckError("the value is a whole number, such as a pad id")
+    return {name: operator.index(number) for name, number in value.items()}
+
+
 BOOLEAN = Allowed("True or False", _boolean)
 MODULE = Allowed(
-    "the name of a module, such as 'classifier', or the names of a chain, such as "
-    "['bottleneck', 'classifier']; between modules also functions, such as 'torch.relu'",
+    "the name of a module, such as 'classifier'; the names of a chain, such as ['bottleneck', "
+    "'classifier'], between modules also functions, such as 'torch.relu'; or a branch for each "
+    "modality, such as {'rgb': 'clf_rgb', 'depth': 'clf_depth'}",
     _module,
 )
 WIDTHS = Allowed(
@@ -163,6 +192,7 @@ WIDTHS = Allowed(
     _widths,
     SplitsError,
 )
+FILL = Allowed("a whole number for one or more modalities, such as {'text': 0}", _fill)
 NAMES = Allowed("non-empty names, all different, such as [r, n, t]", _names, SplitsError)
 
 

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 from ..errors import CMIEIError, ConfigError, SplitsError, did_you_mean, relative_needs_samples
 from ..units import UNITS
-from .checks import BOOLEAN, MODULE, NAMES, WIDTHS, choice, integer, number
+from .checks import BOOLEAN, FILL, MODULE, NAMES, WIDTHS, choice, integer, number
 from .section import find_section
 from .setting import checked, refusal, setting
 from .yaml import LinedDict, read_yaml
@@ -122,11 +122,17 @@ class Config:
         "Take batch-level decisions and prototypes from the batches of all ranks. The mean of "
         "`DROP mean` is still that of the rank.",
     )
-    head: str | tuple[str, ...] | None = setting(
+    head: str | tuple[str, ...] | Mapping[str, str] | None = setting(
         None,
         MODULE,
-        "Name of the fusion head in `model.named_modules()`, or the names of a chain. Used when "
-        "`attach` is called without `head`.",
+        "Name of the fusion head in `model.named_modules()`, or the names of a chain; where each "
+        "modality has logits of its own, a mapping of the modalities and their branches. Used "
+        "when `attach` is called without `head`.",
+    )
+    combine: str | None = setting(
+        None,
+        choice("sum", "mean", optional=True),
+        "How the model combines the logits of its branches, if `HEAD` is a mapping.",
     )
     splits: tuple[int | None, ...] | None = setting(
         None,
@@ -139,6 +145,13 @@ class Config:
         None,
         NAMES,
         "Names of the modalities, as in the log. `null`: r, n, t for three, else m0, m1, ...",
+    )
+
+    fill: Mapping[str, int] | None = setting(
+        None,
+        FILL,
+        "What takes the place of a modality that is whole numbers (token ids) where it is dropped "
+        "or substituted, such as its pad id: `{text: 0}`.",
     )
 
     def __post_init__(self) -> None:

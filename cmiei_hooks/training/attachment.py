@@ -9,6 +9,7 @@ from torch import nn
 
 from ..errors import ConfigError, HeadError
 from ..fusion import (
+    Combine,
     Head,
     HeadLike,
     Outputs,
@@ -41,6 +42,7 @@ def attach(
     modalities: Mapping[str, Any] | None = None,
     dim: int = -1,
     output: Outputs = None,
+    combine: Combine | None = None,
     config: ConfigSource = None,
     log: LogTo = True,
     strategy: Callable[[Config, Noise], Strategy] = Published,
@@ -59,7 +61,10 @@ def attach(
             (``model.classifier``); or a list of several modules that run one after the other (a
             chain): captured at the first, logits ``[B, C]`` from the last. Functions may stand
             between them (``["l1", torch.relu, "l2"]``). Otherwise the model must only pass the
-            tensor on between them; the first step checks it.
+            tensor on between them; the first step checks it. Where each modality has logits of its
+            own, which the model combines: a dict of the modalities and the modules that give these
+            logits, the branches (``{"rgb": "clf_rgb", "depth": "clf_depth"}``), with ``combine``;
+            nothing else says then where the modalities are.
         splits: widths of the modalities, in the order of their concatenation, if the first tensor
             that the head receives (as an argument, or inside of one) is their concatenation
             ``[B, ..., sum(splits)]``: a list, or a dict that names them (``{"audio": 32, "video":
@@ -74,11 +79,16 @@ def attach(
             the head: ``{name: location}`` or ``{name: [location, ...]}``. A location is an argument
             position or an index of a list argument (``0``), a keyword or a key of a dict argument
             (``"rgb"``), or a block ``(start, stop)`` of the first tensor on ``dim``. It overrides
-            ``SPLITS`` of a configuration.
+            ``SPLITS`` of a configuration. For token ids, name their pad id as well:
+            ``fill={"text": 0}``.
         dim: the axis on which the modalities are concatenated.
         output: which part of the head's return value is the logits: an index, a key, a function,
             or a list of indices and keys that leads inwards; for a chain, that of the last link, or
-            a list with one entry for each link.
+            a list with one entry for each link; for branches, that of each branch, or a list with
+            one entry for each.
+        combine: how the model combines the logits of its branches: ``"sum"``, ``"mean"``, or a
+            function of the list of them, in the order of ``head``. The first step compares it with
+            what the model returns.
         config: a Config or anything that ``Config.load`` takes. Without it the tool is enabled;
             with it, it obeys ``ENABLED`` (False: nothing is registered). Its ``HEAD``, ``SPLITS``
             and ``NAMES`` are used where the arguments are not given.
@@ -98,6 +108,7 @@ def attach(
     Example:
         >>> attach(model, head="classifier", splits=[512, 512, 512], warmup_steps=1000)
         >>> handle = attach(model, head=model.fusion, splits={"audio": 32, "video": 48})
+        >>> handle = attach(model, head={"rgb": "clf_rgb", "depth": "clf_depth"}, combine="mean")
         >>> for epoch in range(epochs):
         ...     handle.set_epoch(epoch)
         ...     train_one_epoch(model, loader)
@@ -117,7 +128,8 @@ def attach(
     if not resolved.enabled:
         return _disabled(resolved, sinks, modalities)
     _refuse_idle(resolved)
-    where = locate(model, resolved, modalities=modalities, dim=dim, output=output)
+    where = locate(model, resolved, modalities=modalities, dim=dim, output=output, combine=combine)
+    _refuse_in_place(where, resolved)
     _refuse_second(model, where)
     reporter = Reporter(sinks, resolved.log_period)
     drop_compiled_code(model)
@@ -149,15 +161,25 @@ def _refuse_idle(config: Config) -> None:
         )
 
 
+def _refuse_in_place(head: Head, config: Config) -> None:
+    if head.branches and config.inplace:
+        raise ConfigError(
+            "INPLACE is not possible where the logits of branches are combined",
+            got=f"INPLACE True, head {head.name}",
+            expected="INPLACE False: when it is known what is substituted, the branches have run",
+            remedy="leave INPLACE out",
+        )
+
+
 def _refuse_second(model: nn.Module, head: Head) -> None:
     """Refuse a second attachment to a head, and one inside another, which would count re-runs."""
     for path, hook in active_hooks(model):
         for name, link in head.modules:
-            if _is_between(link, head) and link not in hook.links[:1]:
+            if _is_between(link, head) and link not in hook.modules[:1]:
                 continue
-            if any(link is other for other in hook.links):
+            if any(link is other for other in hook.modules):
                 problem = f"C-MIEI is already attached to the head {name!r}"
-            elif any(nested(link, other) for other in hook.links):
+            elif any(nested(link, other) for other in hook.modules):
                 problem = f"the head {name!r} and {path!r}, where C-MIEI is attached, are nested"
             else:
                 continue
@@ -180,7 +202,10 @@ def _disabled(config: Config, sinks: list[Sink], modalities: object) -> Handle:
     names = config.names or default_names(len(splits))
     if modalities is not None:
         names, splits = parse_modalities(modalities)[0], ()
-    links = (config.head,) if isinstance(config.head, str) else config.head or ()
+    head = config.head or ()
+    if isinstance(head, Mapping):
+        names, head = tuple(head), tuple(head.values())
+    links = (head,) if isinstance(head, str) else head
     record = LogRecord("disabled", " -> ".join(links), names, splits, config)
     Reporter(sinks, config.log_period).emit(record)
     return InertHandle(config, names)

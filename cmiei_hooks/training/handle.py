@@ -137,7 +137,7 @@ class Handle:
         self.remove()
 
     def __repr__(self) -> str:
-        state = "attached to" if self._pre_hook.links else "removed from"
+        state = "attached to" if self._pre_hook.modules else "removed from"
         return f"<Handle {state} {self._step.head.name!r}, epoch {self.epoch}, step {self.step}>"
 
     def state_dict(self) -> dict[str, Any]:

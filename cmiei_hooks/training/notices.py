@@ -204,7 +204,10 @@ class Notices:
         self.check_head()
         if "head" in self._given:
             return  # that is the cause
-        message = why_never_called(self._head.names[0], self._head.first, self._model())
+        message = why_never_called(*self._head.modules[0], self._model())
+        if self._head.branches:
+            message += ". Branches are seen where a module of the model calls all of them and "
+            message += "returns their combination: their logits must be combined in a forward"
         if self._without_gradient:
             message += f". It was called {self._without_gradient} times in training mode without "
             message += "gradient, which does not count as training"

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from .._torch import compiling, exporting, forward_hooks, frames_are_read, pre_hooks
-from ..counterfactual import of_this_package
+from ..counterfactual import BranchHook, of_this_package
 from ..fusion import Call, refuse_replica
 from .step import Step
 
@@ -55,9 +55,9 @@ class PreHook:
         return self._run(args, kwargs) if read or frames_are_read() else self._step(args, kwargs)
 
     @property
-    def links(self) -> tuple[nn.Module, ...]:
+    def modules(self) -> tuple[nn.Module, ...]:
         """The modules of the head; none if the hook does nothing."""
-        return () if self._step is None else tuple(link for _, link in self._step.head.modules)
+        return () if self._step is None else tuple(m for _, m in self._step.head.modules)
 
     def pause(self, paused: bool) -> None:
         """Stop acting for a dry run of the model, or go on after it."""
@@ -80,10 +80,10 @@ class PreHook:
 
 def strip(model: nn.Module) -> None:
     """End the attachments of a model, and remove every hook of this package, inert ones too."""
+    for _, active in active_hooks(model):
+        active.end()
     for module in model.modules():
         for hook in (*pre_hooks(module), *forward_hooks(module)):
-            if isinstance(hook.call, PreHook):
-                hook.call.end()
             if of_this_package(hook.call):
                 _remove(module, hook.key)
 
@@ -96,13 +96,20 @@ def _remove(module: nn.Module, number: int) -> None:
 
 
 def active_hooks(model: nn.Module) -> list[tuple[str, PreHook]]:
-    """The attachments of a model, with the paths of the modules they are registered on."""
-    return [
-        (path, hook.call)
-        for path, module in model.named_modules()
-        for hook in pre_hooks(module)
-        if isinstance(hook.call, PreHook) and hook.call.links
-    ]
+    """The attachments of a model, with the paths of the modules they are registered on.
+
+    A head of branches has no path; it has its name.
+    """
+    found: dict[int, tuple[str, PreHook]] = {}
+    for path, module in model.named_modules():
+        calls = [(path, hook.call) for hook in pre_hooks(module)]
+        # The hook of a head of branches is on no module of the model.
+        heads = [c.head for _, c in calls if isinstance(c, BranchHook) and c.head]
+        calls += [(head.name, hook.call) for head in heads for hook in pre_hooks(head.first)]
+        for where, call in calls:
+            if isinstance(call, PreHook) and call.modules:
+                found[id(call)] = where, call
+    return list(found.values())
 
 
 @contextmanager

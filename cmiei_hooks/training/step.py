@@ -8,6 +8,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from .. import distributed
 from .._torch import in_backward, original, transform
 from ..counterfactual import (
+    BranchCalls,
     ChainCheck,
     OutputCheck,
     batch_axis_error,
@@ -107,7 +109,13 @@ class Step:
         self.chain = ChainCheck(head, model)
         # A compiled model would be compiled once more when the hooks of this check go.
         compiled = any(original(module) is not module for module in model.modules())
-        self.output = OutputCheck() if compiled else OutputCheck(head, model, only_training=True)
+        # What the model returns is compared with the logits of branches all the time.
+        moot = compiled or head.branches or head.first is original(model)
+        self.output = OutputCheck() if moot else OutputCheck(head, model, only_training=True)
+        self.branches: BranchCalls | None = None
+        if head.branches:
+            acts = config.p_max > 0 or not config.sample_level
+            self.branches = BranchCalls(head, model, training=True, acts=acts)
         self._probabilities: Tensor | None = None
         self._axis_known = False
         self.last: Measurement | None = None
@@ -157,6 +165,8 @@ class Step:
             self.journal.skipped += estimates
             self._remember(Done(step, None))
             return None
+        if self.branches is not None:
+            self.branches.check(captured)
         chosen = self._choose(captured, step, estimates)
         self._remember(Done(step, chosen))
         new = None if chosen is None else self._substituted(captured, chosen, step)
@@ -268,6 +278,9 @@ class Step:
 
     def _substituted(self, captured: Captured, chosen: Tensor, step: int) -> Call | None:
         """The call with its substitution, which a recompute repeats; None if it is in place."""
+        if self.branches is not None:
+            replace = partial(self.strategy.replace, chosen=chosen, step=step)
+            return self.branches.substituted(captured, chosen, replace)
         tensors = self.strategy.replace(captured, chosen, step)
         if not self.config.inplace:
             return captured.call_with(tensors)
@@ -305,3 +318,5 @@ class Step:
         finally:
             self.chain.close()
             self.output.close()
+            if self.branches is not None:
+                self.branches.close()

@@ -50,7 +50,8 @@ def substituted(
     """The tensors of a call in which the chosen modality of each sample is mean plus noise.
 
     Of a sample at most one modality is replaced, so all modalities use the same random numbers:
-    drawing them takes longer than everything else.
+    drawing them takes longer than everything else. Whole numbers become the fill value of their
+    modality.
 
     Args:
         captured: the call.
@@ -65,8 +66,12 @@ def substituted(
         rows = chosen == m
         noise.begin()
         for one, original in zip(group, captured.views(captured.tensors, m), strict=True):
-            prototype = batch_mean(original, over_ranks)
             before = replaced.get(one, original)  # two modalities may share a block
+            if not original.is_floating_point():
+                column = rows.view(-1, *[1] * (original.dim() - 1))
+                replaced[one] = captured.filled(before, m).where(column, before)
+                continue
+            prototype = batch_mean(original, over_ranks)
             replaced[one] = blend(before, rows, prototype, noise.like(original), config.sigma)
     return captured.assembled(replaced)
 
@@ -79,7 +84,8 @@ class _Numbers:
         for m in range(len(captured.groups)):
             sizes: dict[torch.dtype, int] = {}
             for view in captured.views(captured.tensors, m):
-                sizes[view.dtype] = sizes.get(view.dtype, 0) + _width(view)
+                if view.is_floating_point():
+                    sizes[view.dtype] = sizes.get(view.dtype, 0) + _width(view)
             most |= {dtype: max(size, most.get(dtype, 0)) for dtype, size in sizes.items()}
         shape, device = captured.batch, captured.device
         self._numbers = {

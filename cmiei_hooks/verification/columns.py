@@ -12,7 +12,7 @@ from ..discovery import HeadInput, attribute_head_input, listed
 from ..fusion import Captured, Head, Path
 from .report import Check
 
-__all__ = ["check_columns"]
+__all__ = ["check_branches", "check_columns"]
 
 _NAME = "each modality is one input"
 
@@ -127,6 +127,41 @@ def _several_inputs_each(
     ]
     text = _wrong_columns(seen, names, changed_by)
     return _mixed_columns(seen, names, changed_by, mixed) if mixed else text, False
+
+
+def check_branches(model: nn.Module, inputs: Sequence[Any], head: Head) -> list[Check]:
+    """The same for branches: one check, of which input of the model each of them receives.
+
+    Args:
+        model: as it is called.
+        inputs: of the model.
+        head: of branches.
+    """
+    pairs = []
+    for branch in head.branches:
+        seen = attribute_head_input(model, inputs, branch.module)
+        if isinstance(seen, str):
+            return [Check(_NAME, True, f"not checked: of {branch.name!r}, {seen}")]
+        sets = [one for axes in seen.columns.values() for one in axes[-1]]
+        received = frozenset().union(*sets)
+        if not received:
+            found = f"not checked: no input can be told apart in what {branch.name!r} receives"
+            return [Check(_NAME, True, found)]
+        pairs.append((branch.modality, _said(seen, received), len(received)))
+    mixed = [f"{name} receives {given}" for name, given, count in pairs if count > 1]
+    if mixed:
+        found = f"the modalities are mixed before the branches: {'; '.join(mixed)}"
+        return [Check(_NAME, False, f"{found}; their influence cannot be separated")]
+    given = [one for _, one, _ in pairs]
+    found = ", ".join(f"{name}: {one}" for name, one, _ in pairs)
+    names = [name for name, _, _ in pairs]
+    if len(set(given)) < len(given):
+        return [Check(_NAME, False, f"two branches receive the same input: {found}")]
+    if names != given and set(names) == set(given):
+        right = {one: branch.name for branch, one in zip(head.branches, given, strict=True)}
+        found = f"the names are in another order: {found}; pass head={right}"
+        return [Check(_NAME, False, found)]
+    return [Check(_NAME, True, found)]
 
 
 def _own_columns(seen: HeadInput, captured: Captured) -> list[_Sets] | None:

@@ -11,10 +11,11 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from .._torch import original, pre_hooks
-from ..counterfactual import compare_output, isolated, larger_head
+from ..counterfactual import BranchCalls, compare_output, isolated, larger_head
 from ..discovery import device_of
 from ..errors import CMIEIError
 from ..fusion import (
+    Combine,
     FunctionLink,
     HeadLike,
     Outputs,
@@ -27,7 +28,7 @@ from ..fusion import (
 )
 from ..settings import Config, ConfigSource, refuse_both
 from ..training import PreHook, paused
-from .columns import check_columns
+from .columns import check_branches, check_columns
 from .gradients import gradient_share, is_used
 from .meeting import check_meeting
 from .probe import HeadProbe, one_line
@@ -48,6 +49,7 @@ def verify(
     modalities: Mapping[str, Any] | None = None,
     dim: int = -1,
     output: Outputs = None,
+    combine: Combine | None = None,
     config: ConfigSource = None,
     loss: Callable[[Any], Tensor] | None = None,
     strict: bool = False,
@@ -72,6 +74,7 @@ def verify(
         modalities: where they are, if the head does not receive one concatenated tensor.
         dim: the axis of their concatenation.
         output: which entry of the head's return value is the logits.
+        combine: how the model combines the logits of its branches.
         config: as for ``attach``.
         loss: a function of what the model returns, ``[]``. With it, ``verify`` also measures which
             share of the backbone's gradient comes through the head. If that is next to nothing,
@@ -94,13 +97,15 @@ def verify(
     try:
         if head is not None:
             resolved = resolved.override(head=head_names(model, head))
-        found = locate(model, resolved, modalities=modalities, dim=dim, output=output)
+        found = locate(
+            model, resolved, modalities=modalities, dim=dim, output=output, combine=combine
+        )
     except CMIEIError as error:
         checks.append(Check("head found", False, one_line(error)))
     else:
-        kinds = " -> ".join(
-            "function" if isinstance(link, FunctionLink) else type(link).__name__
-            for link in found.links
+        links = [m for _, m in found.modules] if found.branches else found.links
+        kinds = (", " if found.branches else " -> ").join(
+            "function" if isinstance(link, FunctionLink) else type(link).__name__ for link in links
         )
         checks.append(Check("head found", True, f"{found.name}: {kinds}"))
         checks += _dry_run(model, inputs, HeadProbe(found), loss)
@@ -147,18 +152,27 @@ def _dry_run(
             probe.head.first.register_forward_pre_hook(before, with_kwargs=True),
             probe.head.last.register_forward_hook(after),
         ]
+        calls = BranchCalls(probe.head, model) if probe.head.branches else None
         try:
             returned = model(*args, **kwargs)
             effects = []
             if probe.returned is not None:
                 effects = [_model_returns(model, probe, returned)]
                 effects += _effects(model, probe, returned, loss)
+        except CMIEIError as error:
+            if calls is None:
+                raise
+            return [order, *probe.checks, Check("branches", False, one_line(error))]
         finally:
             for hook in hooks:
                 hook.remove()
+            if calls is not None:
+                calls.close()
     captured = probe.captured
     where = []
-    if captured is not None:
+    if captured is not None and probe.head.branches:
+        where = check_branches(model, inputs, probe.head)
+    elif captured is not None:
         where = check_meeting(model, inputs, probe.head, captured, probe.calls)
         where = where or check_columns(model, inputs, probe.head, captured)
     return [_called(probe), order, *probe.checks, *where, *effects]
@@ -211,7 +225,7 @@ def _effects(
 def _hook_order(head: nn.Module) -> Check:
     """Nothing may change the input after the pre-hook has captured it."""
     hooks = [hook.call for hook in pre_hooks(head)]
-    ours = [i for i, hook in enumerate(hooks) if isinstance(hook, PreHook) and hook.links]
+    ours = [i for i, hook in enumerate(hooks) if isinstance(hook, PreHook) and hook.modules]
     later = hooks[ours[0] + 1 :] if ours else []
     names = ", ".join(getattr(hook, "__qualname__", type(hook).__name__) for hook in later)
     found = f"{len(later)} run after it: {names}" if later else "nothing runs after it"

@@ -76,6 +76,8 @@ class HeadProbe:
             return None
         if self.calls == 1 and not self._check(captured):
             return None
+        if self.head.branches:
+            return None  # the model has combined their logits already
         copies = captured.copies()
         self.features += captured.tensors.values()
         self.handed += copies.values()
@@ -95,6 +97,8 @@ class HeadProbe:
             self.checks.append(self._compare(self.logits, returned))
         self.checks += _probabilities(self.head, returned, self.logits)
         self.returned = returned
+        if self.head.branches:
+            self.features = self.handed = [returned]
 
     def _check(self, captured: Captured) -> bool:
         """Check the first call; whether it can be measured."""
@@ -182,7 +186,10 @@ def _probabilities(head: Head, returned: Any, logits: Tensor) -> list[Check]:
 
 def _gradient_reaches(head: Head, captured: Captured) -> bool:
     with isolated(head.whole, captured.device), torch.enable_grad():
-        leaves = {path: t.detach().requires_grad_() for path, t in captured.tensors.items()}
+        features = {p: t for p, t in captured.tensors.items() if t.is_floating_point()}
+        if not features:
+            return True  # token ids: nothing in front of the head is trained
+        leaves = {path: t.detach().requires_grad_() for path, t in features.items()}
         # Clones, since the head may begin with an in-place operation, which no leaf allows.
         call = captured.call_with({path: leaf.clone() for path, leaf in leaves.items()})
         logits = run_links(head, call, captured)

@@ -9,6 +9,7 @@ from unittest import mock
 
 import torch
 import torch.distributed as dist
+from heads import BRANCH_SHAPES, SHAPES, BranchShape, Shape
 from helpers import WIDTHS, Fused, record_head_input
 from torch.nn.parallel import DistributedDataParallel
 
@@ -86,6 +87,28 @@ def run_unequal(model: Fused, rank: int) -> dict[str, object]:
     }
 
 
+def train_wrapped(shape: Shape | BranchShape, rank: int) -> dict[str, object]:
+    """Two steps of a model in DDP, which has no head of its own or is its own head."""
+    torch.manual_seed(0)
+    wrapped = DistributedDataParallel(shape.make())
+    settings = {key: value for key, value in SETTINGS.items() if key not in ("head", "splits")}
+    handle = cmiei_hooks.attach(wrapped, log=False, **shape.where, **settings)
+    optimizer = torch.optim.SGD(wrapped.parameters(), 0.1)
+    torch.manual_seed(rank)
+    for _ in range(2):
+        optimizer.zero_grad()
+        given = (torch.randn(8, 3, 6),) if isinstance(shape, BranchShape) else shape.batch()
+        returned = wrapped(*given)
+        logits = returned[0] if isinstance(returned, tuple) else returned
+        logits.square().sum().backward()
+        optimizer.step()
+    return {
+        "steps": handle.step,
+        "substituted": handle.last.substituted,
+        "parameters": [p.detach() for p in wrapped.parameters()],
+    }
+
+
 def main(folder: str) -> None:
     """Run every case on this rank and save what it saw."""
     torch.set_num_threads(1)
@@ -102,6 +125,8 @@ def main(folder: str) -> None:
         # The cap of rank 0 lets nobody through; it must take part all the same.
         "sync, one sample": run(model, x[: 1 + 7 * rank], sync=True, sigma=0.0, p_max=0.5),
         "unequal": run_unequal(model, rank),
+        "branches": train_wrapped(BRANCH_SHAPES["mean"], rank),
+        "the whole model": train_wrapped(SHAPES["the whole model, token ids"], rank),
     }
     torch.save(results, f"{folder}/{rank}.pt")
     dist.destroy_process_group()

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from heads import BATCH, SHAPES, Shape
+from heads import SHAPES, Shape
 from torch import Tensor, nn
 from torch.nn.functional import kl_div, log_softmax
 
@@ -17,10 +17,6 @@ from cmiei_hooks import audit, verify
 ALWAYS = {"k": 1, "warmup_epochs": 0, "abs_thr": 0.0, "rel_thr": 0.0, "p_max": 0.5, "log": False}
 
 EVERY = pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
-
-
-def batch() -> Tensor:
-    return torch.randn(BATCH, 3, 6)
 
 
 def tensors(value: Any) -> list[Tensor]:
@@ -81,7 +77,7 @@ class Recorder:
         args, kwargs = copy.deepcopy(self.given)
         if modality is not None:
             for piece in self.shape.pieces(*args, **kwargs)[modality]:
-                piece.zero_()
+                piece.fill_(0 if piece.is_floating_point() else self.shape.fill)
         torch.set_rng_state(self.random)
         logits = self.shape.head(self.twin, *args, **kwargs).detach()
         torch.set_rng_state(kept)
@@ -112,7 +108,7 @@ def test_attach_train_with_substitution_re_run_by_hand_detach(shape):
     recorder.watch_the_end()
     for step in range(2):
         optimizer.zero_grad()
-        returned = model(batch())
+        returned = model(*shape.batch())
         influence = handle.last.influence
         z = recorder.by_hand(None)
         expected = [
@@ -156,7 +152,7 @@ def test_attach_train_with_substitution_re_run_by_hand_detach(shape):
 
 @EVERY
 def test_verify_passes(shape):
-    report = verify(shape.make(), batch(), **shape.where, strict=True)
+    report = verify(shape.make(), *shape.batch(), **shape.where, strict=True)
     assert "output is used" in [check.name for check in report.checks]
 
 
@@ -165,9 +161,9 @@ def test_verify_passes(shape):
 def test_the_audit_measures_it_as_it_is_run_by_hand(shape, in_training_branch):
     if not (shape.eval_mode or in_training_branch):
         with pytest.raises(cmiei_hooks.CMIEIError, match="--training-branch"):
-            audit(shape.make(), [batch()], **shape.where)
+            audit(shape.make(), [shape.batch()], **shape.where)
         return
-    model, x = shape.make(), batch()
+    model, x = shape.make(), shape.batch()
     report = audit(model, [x], **shape.where, in_training_branch=in_training_branch)
     # By hand: every normalisation and dropout in eval, the rest as the mode says.
     for module in model.modules():
@@ -176,7 +172,7 @@ def test_the_audit_measures_it_as_it_is_run_by_hand(shape, in_training_branch):
     recorder = Recorder(model, shape)
     for ours, theirs in zip(recorder.twin.modules(), model.modules(), strict=True):
         ours.training = theirs.training
-    model(x)
+    model(*x)
     z = recorder.by_hand(None)
     for m, name in enumerate(report.names):
         expected = divergence(z, recorder.by_hand(m), report.measure).mean().item()

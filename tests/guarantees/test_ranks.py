@@ -114,3 +114,11 @@ def test_reduced_metrics_are_those_of_all_samples(ranks):
     for key, value in one["reduced"].items():
         weighted = (8 * one["metrics"][key] + 12 * two["metrics"][key]) / 20
         assert value == pytest.approx(weighted, rel=1e-6)
+
+
+@pytest.mark.parametrize("case", ["branches", "the whole model"])
+def test_a_model_in_ddp_without_a_head_of_its_own(ranks, case):
+    one, two = (rank[case] for rank in ranks)
+    assert (one["steps"], two["steps"]) == (2, 2)
+    assert (one["substituted"] >= 0).sum() == (two["substituted"] >= 0).sum() == 4
+    assert all(map(torch.equal, one["parameters"], two["parameters"]))

@@ -42,8 +42,10 @@ TOOL = {
     "RELATIVE": False,
     "SYNC": False,
     "HEAD": None,
+    "COMBINE": None,
     "SPLITS": None,
     "NAMES": None,
+    "FILL": None,
 }
 
 
@@ -93,8 +95,19 @@ OUT_OF_RANGE = {
     "log_period": [0, None],
     "inplace": [0],
     "sync": ["no"],
-    "head": [3, [], [1, 2], ["a", "a"], b"a"],
+    "head": [
+        3,
+        [],
+        [1, 2],
+        ["a", "a"],
+        b"a",
+        {"r": "a"},
+        {"r": "a", "n": 1},
+        {True: "a", "n": "b"},
+    ],
+    "combine": ["max", 1],
     "splits": [[512], [4, 0], [4, -2], [4, 2.0], "4,4", 8, [True, 4]],
+    "fill": [{}, 0, {"t": 0.5}, {"t": True}, {False: 0}, {"t": None}],
     "names": ["rnt", ["r", "r"], ["r", ""], ["r", False], ["r", 1]],
 }
 
