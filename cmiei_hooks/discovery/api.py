@@ -11,10 +11,12 @@ from torch import nn
 
 from ..fusion import Call, eval_mode, training_branch
 from .attribution import AttributedTensor, ModuleCall, attribute, effect_of_edit
+from .branches import Branches, branch_calls, find_branches
 from .functions import Activations, activations_between, calls_around_functions
 from .input_names import Grouping, Word
 from .inputs import Inputs, bare_model, call_of, read_inputs
-from .ranking import Observations, rank_candidates
+from .observations import Observations
+from .ranking import rank_candidates
 from .report import DiscoverReport
 from .routes import Hop, consumes, possible_logits
 from .trace import Edit, Key, Trace, trace
@@ -85,9 +87,12 @@ def discover_in_call(
     ends, used = _tested_ends(model, known, calls, base, again)
     evaluated, notes = _evaluated(model, known)
     notes = (*known.notes, *notes)
-    uncalled, functions = _uncalled(model, base), _functions(model, known, calls)
+    functions, branches = _between_modules(model, known, calls)
+    uncalled = _uncalled(model, base)
     report = rank_candidates(
-        Observations(calls, evaluated, known.names, ends, used, uncalled, functions, notes)
+        Observations(
+            calls, evaluated, known.names, ends, used, uncalled, functions, branches, notes
+        )
     )
     report.print()
     return replace(report, _model=weakref.ref(given))
@@ -126,15 +131,19 @@ def _tested_ends(
     return tested, used
 
 
-def _functions(model: nn.Module, known: Inputs, calls: list[ModuleCall]) -> Activations:
-    """The functions between modules: one more run, if there may be any."""
+def _between_modules(
+    model: nn.Module, known: Inputs, calls: list[ModuleCall]
+) -> tuple[Activations, Branches | None]:
+    """What functions of the model compute between modules: one more run, if there may be any."""
     root = next(call for call in calls if not call.path)
     everyone = frozenset(range(len(known.names)))
     alive = frozenset().union(*(out.modalities for out in root.outputs)) or everyone
-    if not (keys := calls_around_functions(calls, alive)):
-        return {}
-    kept = trace(model, known.fresh(), training_branch, keep=keys)
-    return activations_between(calls, alive, kept)
+    around, ends = calls_around_functions(calls, alive), branch_calls(calls, alive)
+    if not around | ends:
+        return {}, None
+    kept = trace(model, known.fresh(), training_branch, keep=around | ends)
+    branches = find_branches(calls, alive, kept) if ends else None
+    return activations_between(calls, alive, kept), branches
 
 
 def _evaluated(model: nn.Module, known: Inputs) -> tuple[Trace, tuple[str, ...]]:

@@ -43,6 +43,8 @@ class Candidate:
     """If False, an audit needs the training branch."""
     same_in_eval: bool = True
     """If False, it returns something else in eval mode, and an audit needs the training branch."""
+    combine: str | None = None
+    """If given, the head is one branch for each name: the model returns their sum or mean."""
 
     @property
     def links(self) -> tuple[str, ...]:
@@ -55,7 +57,10 @@ class Candidate:
         arguments: dict[str, Any] = {
             "head": self.head[0] if len(self.head) == 1 else list(self.head)
         }
-        if self.splits is None:
+        if self.combine is not None:
+            arguments = {"head": dict(zip(self.names, self.head, strict=True))}
+            arguments["combine"] = self.combine
+        elif self.splits is None:
             arguments["modalities"] = self.modalities
         else:
             arguments |= {"splits": list(self.splits), "names": list(self.names)}
@@ -78,6 +83,9 @@ class Candidate:
     def options(self) -> str:
         """The same as options of ``cmiei diagnose``, with quotes for a shell."""
         words = ["--head", ",".join(self.links)]
+        if self.combine is not None:
+            branches = [f"{name}={link}" for name, link in zip(self.names, self.links, strict=True)]
+            words = ["--head", ",".join(branches), "--combine", self.combine]
         if self.splits is not None:
             words += ["--splits", _splits(self.names, self.splits)]
         given = {

@@ -2,62 +2,21 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ..fusion import Path, unwrapped
-from .attribution import ModalitySet, ModuleCall
+from .attribution import ModuleCall
+from .branches import Branches
 from .candidate import Candidate, Link, candidate
 from .functions import ACTIVATIONS, Activations
-from .layout import Layout, Widths, find_layout, listed, rows_of_one_modality
+from .layout import Layout, find_layout, listed, rows_of_one_modality
+from .observations import Observations
 from .report import NEVER_CALLED, DiscoverReport, RuledOut
-from .routes import Hop, Route, routes
+from .routes import Route, routes
 from .trace import Key, Trace
 
-__all__ = ["Observations", "rank_candidates"]
-
-
-@dataclass(frozen=True)
-class Observations:
-    """Everything that the runs have shown."""
-
-    calls: Sequence[ModuleCall]
-    evaluated: Trace
-    """The run in eval mode; empty if the model fails there."""
-    names: Sequence[str]
-    """The names of the modalities."""
-    ends: Sequence[Hop]
-    """Outputs ``[B, C]`` that no module receives: logits, perhaps."""
-    used: Mapping[bytes, bool]
-    """For each of these outputs, whether what the model returns depends on it."""
-    uncalled: Sequence[str]
-    """Linear modules that the training branch never calls."""
-    functions: Activations
-    """Functions that the model applies between modules."""
-    notes: tuple[str, ...] = ()
-
-    @property
-    def root(self) -> ModuleCall:
-        """The call of the model itself."""
-        return next(call for call in self.calls if not call.path)
-
-    @property
-    def alive(self) -> ModalitySet:
-        """The modalities that change what the model returns."""
-        returned = self.root.outputs
-        everyone = frozenset(range(len(self.names)))
-        return frozenset().union(*(out.modalities for out in returned)) if returned else everyone
-
-    @property
-    def widths(self) -> Widths:
-        """The widths that the features of each modality had when a module returned them."""
-        widths: defaultdict[ModalitySet, set[int]] = defaultdict(set)
-        for call in self.calls:
-            for output in call.outputs:
-                if len(output.shape) >= 2:
-                    widths[output.modalities].add(output.shape[-1])
-        return widths
+__all__ = ["rank_candidates"]
 
 
 @dataclass(frozen=True)
@@ -118,12 +77,21 @@ def rank_candidates(seen: Observations) -> DiscoverReport:
     found, ruled_out = _head_routes(seen, layouts)
     found = sorted(_without_repetition(found), key=lambda one: one.order)
     ruled_out |= _other_ends(seen, layouts, found)
-    if not found:
+    if seen.branches:
+        ruled_out = {
+            path: why
+            for path, why in ruled_out.items()
+            if path not in {call.path for call in seen.branches.calls}
+        }
+    if not found and not seen.branches:
         ruled_out |= _dead_ends(seen, layouts)
     ruled_out |= {path: _why_uncalled(path, seen.evaluated) for path in seen.uncalled}
     notes = (*seen.notes, *(_noise(seen) or _without_effect(seen)))
-    candidates = tuple(_candidate(one, seen) for one in found)
-    if not found:
+    small = [_candidate(one, seen) for one in found if not one.holds_backbone]
+    large = [_candidate(one, seen) for one in found if one.holds_backbone]
+    branches = [_of_branches(seen.branches, seen)] if seen.branches else []
+    candidates = (*small, *branches, *large)
+    if not candidates:
         notes += (_why_nothing(seen),)
     return DiscoverReport(
         candidates,
@@ -277,6 +245,23 @@ def _why_nothing(seen: Observations) -> str:
     found = [out for out in matrices if seen.alive <= out.modalities]
     stacked = bool(found) and all(rows_of_one_modality(out, seen.names) for out in found)
     return _STACKED if stacked else _NOTHING
+
+
+def _of_branches(found: Branches, seen: Observations) -> Candidate:
+    """Each modality has logits of its own, and the model returns their sum or mean."""
+    in_eval = all(call.key in seen.evaluated for call in found.calls)
+    return Candidate(
+        tuple(unwrapped(call.path) for call in found.calls),
+        None,
+        None,
+        tuple(seen.names[m] for m in found.modalities),
+        -1,
+        (None,) * len(found.calls),
+        found.classes,
+        f"the model returns the {found.combine} of the logits of each modality, on this batch",
+        in_eval,
+        combine=found.combine,
+    )
 
 
 def _links(route: Route, functions: Activations) -> tuple[list[Link], list[Path]]:
