@@ -54,7 +54,7 @@ class InputNames:
     """What the tensors in a call of a model are called."""
 
     def __init__(self, model: nn.Module, call: Call) -> None:
-        self._parameters = [
+        self._arguments = [
             parameter.name
             for parameter in inspect.signature(model.forward).parameters.values()
             if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
@@ -99,7 +99,7 @@ class InputNames:
     def _root(self, key: int | str) -> str:
         if isinstance(key, str):
             return key
-        return self._parameters[key] if key < len(self._parameters) else f"m{key}"
+        return self._arguments[key] if key < len(self._arguments) else f"m{key}"
 
     def _short(self, at: Path) -> str:
         if len(at) == 1:
