@@ -21,7 +21,9 @@ MODELS = {
 
 
 def step(model: nn.Module, xs: list[Tensor]) -> Tensor:
-    loss = nn.functional.cross_entropy(model(*xs), torch.arange(B) % C)
+    returned = model(*xs)
+    logits = returned if isinstance(returned, Tensor) else returned[0]
+    loss = nn.functional.cross_entropy(logits, torch.arange(B) % C)
     loss.backward()
     return loss
 
