@@ -101,6 +101,18 @@ class WarmPython:
         """As ``start``, to the end."""
         return self.start(words, **options).wait(timeout)
 
+    def run_ranks(
+        self, words: Sequence[str | Path], *, env: Mapping[str, str] | None = None, **options: Any
+    ) -> list[subprocess.CompletedProcess[str]]:
+        """Run it on two ranks, each told what ``torchrun`` would tell it."""
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = str(free.getsockname()[1])
+        world = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, **(env or {})}
+        ranks = [{**world, "RANK": rank, "LOCAL_RANK": rank} for rank in "01"]
+        started = [self.start(words, env=rank, **options) for rank in ranks]
+        return [rank.wait() for rank in started]
+
     def _send(self, request: object, *files: int) -> None:
         with tempfile.TemporaryFile() as file:
             file.write(json.dumps(request).encode())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-import socket
 import subprocess
 import sys
 import textwrap
@@ -174,16 +173,10 @@ def test_a_module_of_a_package(python, tmp_path):
 
 
 def run_ranks(python: WarmPython, folder: Path, script: str, *words: str) -> None:
-    """Run a script by itself on two ranks, started one by one as a launcher does."""
+    """Run a script by itself on two ranks."""
     (folder / "here").mkdir(parents=True)
     (folder / "here/train.py").write_text(script)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    world = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    env = [{**world, "RANK": rank, "LOCAL_RANK": rank} for rank in "01"]
-    ranks = [python.start(["train.py", *words], cwd=folder / "here", env=one) for one in env]
-    for done in [rank.wait() for rank in ranks]:
+    for done in python.run_ranks(["train.py", *words], cwd=folder / "here"):
         assert done.returncode == 0, done.stderr
 
 
@@ -332,7 +325,7 @@ def test_a_wrong_command_line_runs_nothing(words, tmp_path, monkeypatch, capsys,
 
 @pytest.fixture
 def lightning(python) -> WarmPython:
-    return having(python, "lightning")
+    return having(python, "lightning.pytorch")
 
 
 def having(python: WarmPython, library: str) -> WarmPython:
