@@ -19,6 +19,7 @@ from .output_check import (
 )
 from .recursion import refuse_recursion
 from .rerun import reruns, run_links
+from .variants import Variants, variants
 
 __all__ = [
     "BASELINES",
@@ -26,6 +27,7 @@ __all__ = [
     "HeadOutput",
     "OutputCheck",
     "OutputComparison",
+    "Variants",
     "batch_axis_error",
     "compare_output",
     "estimate",
@@ -41,4 +43,5 @@ __all__ = [
     "refuse_recursion",
     "reruns",
     "run_links",
+    "variants",
 ]
