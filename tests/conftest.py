@@ -13,6 +13,7 @@ import torch
 from filelock import FileLock
 from helpers import Fused
 from torch import Tensor
+from warm_python import WarmPython
 
 pytest.register_assert_rewrite("golden")
 
@@ -40,6 +41,14 @@ def model() -> Fused:
 @pytest.fixture
 def x() -> Tensor:
     return torch.randn(16, 6)
+
+
+@pytest.fixture(scope="session")
+def python() -> Iterator[WarmPython]:
+    """Runs programs in processes of their own that have imported torch already."""
+    warm = WarmPython("torch", "torch._dynamo")
+    yield warm
+    warm.close()
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from fusion_models import C, B, Bottleneck, inputs
+from fusion_models import B, Bottleneck, C, inputs
 from test_branches import Late
 from test_routes import Between
 from torch import Tensor, nn
