@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..counterfactual import variants
+from ..counterfactual import variants_of
 from ..functional import counterfactual_influence
 from ..fusion import Captured, Change, Head, Path, looks_like_probabilities
 from ..measures import least_logits
@@ -142,7 +142,7 @@ def observe(
     everyone = (1 << count) - 1
     singles = [everyone ^ 1 << m for m in range(count)]
     coalitions = range(everyone + 1) if count <= MOST_MODALITIES else [*singles, everyone]
-    with variants(head, captured) as one:
+    with variants_of(head, captured) as one:
         parts = [one.part(m) for m in range(count)]
         dropped = [one.part(m, _change(captured, drop, m)) for m in range(count)]
 
@@ -185,7 +185,7 @@ def influence_of(
 ) -> tuple[Logits, list[Tensor]]:
     """The complete logits, and for each baseline the influence ``[B, M]``, on the CPU."""
     modalities = range(len(captured.groups))
-    with variants(head, captured) as one:
+    with variants_of(head, captured) as one:
         parts = [one.part(m) for m in modalities]
         complete = one.logits(parts)
         found = []
@@ -199,7 +199,7 @@ def influence_of(
 
 def logits_of(head: Head, captured: Captured) -> Logits:
     """What is kept of the complete logits."""
-    with variants(head, captured) as one:
+    with variants_of(head, captured) as one:
         return Logits.of(one.logits([one.part(m) for m in range(len(captured.groups))]))
 
 

@@ -21,7 +21,7 @@ from .output_check import (
 )
 from .recursion import refuse_recursion
 from .rerun import reruns, run_links
-from .variants import Variants, variants
+from .variants import Variants, variants_of
 
 __all__ = [
     "BASELINES",
@@ -47,5 +47,5 @@ __all__ = [
     "refuse_recursion",
     "reruns",
     "run_links",
-    "variants",
+    "variants_of",
 ]

@@ -13,7 +13,7 @@ from ..fusion import Captured, Change, Head
 from .linear_parts import linear_parts
 from .rerun import reruns
 
-__all__ = ["Variants", "variants"]
+__all__ = ["Variants", "variants_of"]
 
 
 class Variants(Protocol):
@@ -32,14 +32,14 @@ class Variants(Protocol):
 
 
 @contextmanager
-def variants(head: Head, captured: Captured) -> Iterator[Variants]:
+def variants_of(head: Head, captured: Captured) -> Iterator[Variants]:
     """Inside, the logits of a call with any modalities replaced, without a trace.
 
     A Linear is taken apart (``linear_parts``); any other head is run again (``reruns``). For use
     inside a pre-hook of the first link.
 
     Example:
-        >>> with variants(head, captured) as one:
+        >>> with variants_of(head, captured) as one:
         ...     audio, video = one.part(0), one.part(1)
         ...     without_video = one.logits([audio, one.part(1, torch.zeros_like)])
     """

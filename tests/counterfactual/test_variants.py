@@ -11,7 +11,7 @@ from helpers import WIDTHS
 from torch import Tensor, nn
 
 from cmiei_hooks.counterfactual import linear_parts as module
-from cmiei_hooks.counterfactual import reruns, variants
+from cmiei_hooks.counterfactual import reruns, variants_of
 from cmiei_hooks.counterfactual.linear_parts import LinearParts, linear_parts
 from cmiei_hooks.fusion.head import Head
 from cmiei_hooks.fusion.partition import Partition
@@ -62,7 +62,7 @@ def test_every_combination_is_that_of_the_head_run_again(make):
     head = head_of(*(link.double() for link in make()))
     captured = PARTITION.read((torch.randn(16, 12, dtype=torch.float64) + 0.3,), {})
     buffers = {name: value.clone() for name, value in head.whole.named_buffers()}
-    with reruns(head, captured) as logits_with, variants(head, captured) as one:
+    with reruns(head, captured) as logits_with, variants_of(head, captured) as one:
         assert isinstance(one, LinearParts) == (make in LINEAR.values())
         parts = [[one.part(m, change) for change in (None, *CHANGES)] for m in MODALITIES]
         for which in itertools.product(range(4), repeat=3):
@@ -81,7 +81,7 @@ def test_every_combination_is_that_of_the_head_run_again(make):
 @pytest.mark.parametrize("make", LINEAR.values(), ids=LINEAR)
 def test_a_modality_replaced_by_itself_changes_nothing_to_the_bit(make):
     head, x = head_of(*make()), torch.randn(16, 12)
-    with variants(head, PARTITION.read((x,), {})) as one:
+    with variants_of(head, PARTITION.read((x,), {})) as one:
         parts = [one.part(m) for m in MODALITIES]
         complete = one.logits(parts)
         for m in MODALITIES:
@@ -98,7 +98,7 @@ def test_what_is_not_finite_stays_where_it_is(broken):
     with torch.no_grad():
         head.links[0].bias[2] = -math.inf  # a masked class
     captured = PARTITION.read((x,), {})
-    with reruns(head, captured) as logits_with, variants(head, captured) as one:
+    with reruns(head, captured) as logits_with, variants_of(head, captured) as one:
         for changes in ({}, {1: torch.zeros_like}, {0: torch.zeros_like}):
             got = one.logits([one.part(m, changes.get(m)) for m in MODALITIES])
             expected = logits_with(changes)
@@ -109,7 +109,7 @@ def test_what_is_not_finite_stays_where_it_is(broken):
 def test_nothing_is_recorded_and_no_tensor_of_the_call_is_written_into():
     head, x = head_of(nn.Linear(12, 7)), torch.randn(16, 12, requires_grad=True)
     before = x.detach().clone()
-    with variants(head, PARTITION.read((x,), {})) as one:
+    with variants_of(head, PARTITION.read((x,), {})) as one:
         logits = one.logits([one.part(0), one.part(1, torch.zeros_like), one.part(2, flipped)])
     assert not logits.requires_grad
     assert torch.equal(x, before)
@@ -154,6 +154,6 @@ def test_with_the_norm_left_out_the_logits_are_others(monkeypatch):
     )
     head = head_of(norm(), nn.Linear(12, 7))
     captured = PARTITION.read((torch.randn(16, 12),), {})
-    with reruns(head, captured) as logits_with, variants(head, captured) as one:
+    with reruns(head, captured) as logits_with, variants_of(head, captured) as one:
         got = one.logits([one.part(m) for m in MODALITIES])
         assert not torch.allclose(got, logits_with({}), atol=1e-2)
