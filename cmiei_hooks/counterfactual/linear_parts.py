@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from .._torch import in_autocast
 from ..fusion import Captured, Change, Head
 from .isolation import isolated, not_recorded
-from .linear import _features, _layers
+from .linear_layers import features_of, layers_of
 
 __all__ = ["LinearParts", "linear_parts"]
 
@@ -27,7 +27,7 @@ def linear_parts(head: Head, captured: Captured) -> Iterator[LinearParts | None]
     It may have any number of BatchNorm1d before it, and receives one tensor ``[B, D]``, as for
     ``influence_of_linear``; any measure will do. For use inside a pre-hook of the first link.
     """
-    layers, features = _layers(head), _features(captured)
+    layers, features = layers_of(head), features_of(captured)
     fit = layers is not None and features is not None and head.partition.widths is not None
     if layers is None or features is None or not fit or len(layers.linears) > 1:
         yield None
@@ -78,11 +78,11 @@ class LinearParts:
         """One product for all changes, ``[K, B, C]``: it reads the weights once."""
         (block,) = self._captured.groups[modality]
         columns = slice(block.start, block.stop)
-        rows = torch.cat([self._features(modality, change)[:, columns] for change in changes])
+        rows = torch.cat([self._rows(modality, change)[:, columns] for change in changes])
         products = rows @ self._linear.weight[:, columns].T
         return products.view(len(changes), self._captured.batch, -1)
 
-    def _features(self, modality: int, change: Change | None) -> Tensor:
+    def _rows(self, modality: int, change: Change | None) -> Tensor:
         """What the Linear receives. A norm treats every column by itself, and sees all of them."""
         changes = {} if change is None else {modality: change}
         (features,) = self._captured.changed(changes).values()
