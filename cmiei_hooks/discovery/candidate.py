@@ -45,6 +45,8 @@ class Candidate:
     """If False, it returns something else in eval mode, and an audit needs the training branch."""
     combine: str | None = None
     """If given, the head is one branch for each name: the model returns their sum or mean."""
+    fill: dict[str, int] | None = None
+    """What takes the place of modalities that are whole numbers; 0 until the user knows better."""
 
     @property
     def links(self) -> tuple[str, ...]:
@@ -66,6 +68,8 @@ class Candidate:
             arguments |= {"splits": list(self.splits), "names": list(self.names)}
         if self.dim != -1:
             arguments["dim"] = self.dim
+        if self.fill is not None:
+            arguments["fill"] = self.fill
         if any(one is not None for one in self.output):
             outputs = [list(one) if isinstance(one, tuple) else one for one in self.output]
             arguments["output"] = outputs[0] if len(outputs) == 1 else outputs
@@ -88,6 +92,8 @@ class Candidate:
             words = ["--head", ",".join(branches), "--combine", self.combine]
         if self.splits is not None:
             words += ["--splits", _splits(self.names, self.splits)]
+        if self.fill is not None:
+            words += ["--fill", ",".join(f"{name}={one}" for name, one in self.fill.items())]
         given = {
             "--modalities": self.modalities,
             "--dim": self.arguments.get("dim"),

@@ -98,7 +98,7 @@ class DiscoverReport:
         for header in ("", "head", "in eval", "why"):
             table.add_column(header)
         for number, found in enumerate(self.candidates, 1):
-            head = (" + " if found.combine else " -> ").join(found.links)
+            head = (" + " if found.combine else " -> ").join(found.links) or "the whole model"
             table.add_row(
                 f"[green]{number}[/]",
                 escape(head),
