@@ -15,7 +15,7 @@ from .observations import Observations
 from .report import NEVER_CALLED, DiscoverReport, RuledOut
 from .routes import Route, routes
 from .trace import Key, Trace
-from .whole_model import whole_model
+from .whole_model import note_of, whole_model
 
 __all__ = ["rank_candidates"]
 
@@ -96,7 +96,7 @@ def rank_candidates(seen: Observations) -> DiscoverReport:
         why = _why_nothing(seen)
         whole = whole_model(seen) if why == _NOTHING else None
         candidates = () if whole is None else (whole,)
-        notes += (_of_whole_model(whole),) if whole is not None else (why,)
+        notes += (why,) if whole is None else (note_of(whole),)
     return DiscoverReport(
         candidates,
         tuple(RuledOut(unwrapped(path), why) for path, why in ruled_out.items()),
@@ -249,16 +249,6 @@ def _why_nothing(seen: Observations) -> str:
     found = [out for out in matrices if seen.alive <= out.modalities]
     stacked = bool(found) and all(rows_of_one_modality(out, seen.names) for out in found)
     return _STACKED if stacked else _NOTHING
-
-
-def _of_whole_model(found: Candidate) -> str:
-    text = (
-        "no module receives separate modalities and leads to logits [B, C] through modules only. "
-        "Instead of the whole model, which costs most, the head can be one nn.Module that does "
-        "everything from the concatenation to the logits, if the model's code is yours"
-    )
-    ids = found.fill and listed([f"{name}={one}" for name, one in found.fill.items()])
-    return f"{text}. fill: write the id of the padding for {ids}" if ids else text
 
 
 def _of_branches(found: Branches, seen: Observations) -> Candidate:

@@ -6,10 +6,10 @@ import dataclasses
 
 from .attribution import AttributedTensor
 from .candidate import Candidate, candidate
-from .layout import Layout, tensors_of_modalities
+from .layout import Layout, listed, tensors_of_modalities
 from .observations import Observations
 
-__all__ = ["whole_model"]
+__all__ = ["note_of", "whole_model"]
 
 
 def whole_model(seen: Observations) -> Candidate | None:
@@ -44,6 +44,17 @@ def whole_model(seen: Observations) -> Candidate | None:
         if any(not x.floating for x in tensors if _name(x, seen) == name)
     ]
     return dataclasses.replace(chosen, fill=dict.fromkeys(ids, 0)) if ids else chosen
+
+
+def note_of(found: Candidate) -> str:
+    """What the user should know about this candidate."""
+    text = (
+        "no module receives separate modalities and leads to logits [B, C] through modules only. "
+        "Instead of the whole model, which costs most, the head can be one nn.Module that does "
+        "everything from the concatenation to the logits, if the model's code is yours"
+    )
+    ids = found.fill and listed([f"{name}={one}" for name, one in found.fill.items()])
+    return f"{text}. fill: write the id of the padding for {ids}" if ids else text
 
 
 def _without_masks(seen: Observations) -> list[AttributedTensor]:
