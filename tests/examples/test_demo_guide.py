@@ -10,13 +10,14 @@ import shlex
 import shutil
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
 import pytest
 from helpers import ROOT
 
 from cmiei_hooks.cli import main
-from cmiei_hooks.training.step import _close_all
+from cmiei_hooks.training import step
 
 pytest.importorskip("yacs", reason="yacs is not installed (extra dev)")
 
@@ -73,8 +74,9 @@ def run(command: str, monkeypatch) -> int:
         return main(words[1:])
     if words[0] == "python":
         monkeypatch.setattr(sys, "argv", words[1:])
+        monkeypatch.setattr(step, "_open", weakref.WeakSet())  # without those of other tests
         left = runpy.run_path(words[1], run_name="__main__")
-        _close_all()  # a process of its own does this at its end
+        step._close_all()  # a process of its own does this at its end
         assert left["model"] is not None
         return 0
     return subprocess.run(words, check=False).returncode
