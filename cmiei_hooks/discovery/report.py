@@ -101,7 +101,7 @@ class DiscoverReport:
             head = (" + " if found.combine else " -> ").join(found.links)
             table.add_row(
                 f"[green]{number}[/]",
-                escape(head),
+                escape(head or "the whole model"),
                 "called" if found.called_in_eval else "[yellow]not called[/]",
                 escape(found.reason),
             )

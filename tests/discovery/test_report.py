@@ -157,14 +157,14 @@ def test_attach_reaches_the_model_that_was_passed_also_if_it_is_compiled():
 
 
 class Gated(nn.Module):
-    """No module receives both modalities, and their logits are multiplied."""
+    """No module receives both modalities, and the model returns their loss alone."""
 
     def __init__(self):
         super().__init__()
         self.one, self.other = nn.LazyLinear(C), nn.LazyLinear(C)
 
     def forward(self, x, y):
-        return self.one(x) * self.other(y)
+        return (self.one(x) * self.other(y)).square().mean()
 
 
 @pytest.mark.negative_control
