@@ -92,6 +92,8 @@ class Candidate:
             words = ["--head", ",".join(branches), "--combine", self.combine]
         if self.splits is not None:
             words += ["--splits", _splits(self.names, self.splits)]
+        if self.fill and _are_plain(self.fill):
+            words += ["--fill", ",".join(f"{name}={value}" for name, value in self.fill.items())]
         given = {
             "--modalities": self.modalities,
             "--dim": self.arguments.get("dim"),
@@ -102,9 +104,7 @@ class Candidate:
             words += [] if value is None else [option, _yaml(value)]
         if not (self.called_in_eval and self.same_in_eval):
             words.append("--training-branch")
-        if self.fill and _are_plain(self.fill):
-            words += ["--fill", ",".join(f"{name}={value}" for name, value in self.fill.items())]
-        elif self.fill:
+        if self.fill and not _are_plain(self.fill):
             words += ["FILL", _flow(self.fill)]
         return shlex.join(words)
 

@@ -98,10 +98,10 @@ class DiscoverReport:
         for header in ("", "head", "in eval", "why"):
             table.add_column(header)
         for number, found in enumerate(self.candidates, 1):
-            head = (" + " if found.combine else " -> ").join(found.links)
+            head = (" + " if found.combine else " -> ").join(found.links) or "the whole model"
             table.add_row(
                 f"[green]{number}[/]",
-                escape(head or "the whole model"),
+                escape(head),
                 "called" if found.called_in_eval else "[yellow]not called[/]",
                 escape(found.reason),
             )

@@ -22,7 +22,7 @@ def notes_on_whole_model(found: Candidate) -> tuple[str, ...]:
     runs = 1 + len(found.names)
     cost = (
         "no module receives separate modalities and leads to logits [B, C] through modules only, "
-        f"so the whole model is the head: an estimate runs it 1 + {runs - 1} = {runs} more times. "
+        f"so the whole model is the head: an estimate runs it {runs} times more (1 + {runs - 1}). "
         "If functions in its forward concatenate the modalities, a smaller head costs less: move "
         "everything from the concatenation to the logits into one nn.Module and name it"
     )

@@ -78,7 +78,7 @@ def test_mixed_before_the_head_is_ruled_out(golden):
             return self.classifier(torch.cat([r * gate, n * gate, t * gate], -1))
 
     report = discover(Mixed(), *inputs())
-    assert [c.head for c in report.candidates] == [("",)]  # nothing smaller
+    assert [c.head for c in report.candidates] == [("",)]
     assert list(reasons(report)) == ["classifier"]
     golden(prose(report))
 
@@ -172,7 +172,7 @@ def test_rows_that_are_combined_later_are_not_said_to_stay_apart():
             return one * other
 
     report = discover(Halves(), *inputs(2))
-    assert [c.head for c in report.candidates] == [("",)]  # nothing smaller
+    assert [c.head for c in report.candidates] == [("",)]
     assert not any("stacked on the batch axis" in note for note in report.notes)
 
 
@@ -198,7 +198,7 @@ def test_ragged_blocks_ask_for_a_larger_batch(golden):
             return self.classifier(torch.cat(parts, -1))
 
     report = discover(Ragged(), *inputs())
-    assert [c.head for c in report.candidates] == [("",)]  # nothing smaller
+    assert [c.head for c in report.candidates] == [("",)]
     golden(reasons(report)["classifier"])
 
 

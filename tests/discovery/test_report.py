@@ -157,19 +157,23 @@ def test_attach_reaches_the_model_that_was_passed_also_if_it_is_compiled():
 
 
 class Gated(nn.Module):
-    """No module receives both modalities, and the model returns their loss alone."""
+    """No module receives both modalities, and their logits are multiplied."""
 
     def __init__(self):
         super().__init__()
         self.one, self.other = nn.LazyLinear(C), nn.LazyLinear(C)
 
     def forward(self, x, y):
-        return (self.one(x) * self.other(y)).square().mean()
+        return self.one(x) * self.other(y)
 
 
 @pytest.mark.negative_control
 def test_without_a_candidate_attach_says_what_the_notes_say(golden):
-    model, given = Gated(), inputs(2)
+    class Dense(Gated):
+        def forward(self, *xs):
+            return super().forward(*xs)[..., None]  # no logits [B, C]
+
+    model, given = Dense(), inputs(2)
     model(*given)  # it is lazy
     report = discover(model, *given)
     assert not report.candidates

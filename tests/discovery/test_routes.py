@@ -52,7 +52,7 @@ def test_a_module_with_another_argument_ends_a_route(golden):
             return self.classifier(self.mix(torch.cat(self.encode(r, n, t), -1)), 2.0)
 
     report = discover(Scaled(Scales(12, C)), *inputs())
-    assert [c.head for c in report.candidates] == [("",)]  # nothing smaller
+    assert [c.head for c in report.candidates] == [("",)]
     golden(prose(report))
 
 
@@ -99,7 +99,7 @@ def test_the_links_compute_what_the_model_returns():
 
 def test_another_function_between_the_fusion_and_the_logits_is_said(golden):
     report = discover(Between(torch.sin), *inputs())
-    assert [c.head for c in report.candidates] == [("",)]  # nothing smaller
+    assert [c.head for c in report.candidates] == [("",)]
     assert set(reasons(report)) == {"mix", "classifier"}
     golden(prose(report))
 
