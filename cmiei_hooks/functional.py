@@ -190,6 +190,8 @@ def select(
         return first.where(triggered & finite, KEPT)
     judged = known / (mean.to(influence.dtype) + _TINY) if relative and mean is not None else known
     first, triggered, largest = _trigger(known, judged, abs_thr, rel_thr)
+    if p_max == 1:  # nothing to sort: every triggered sample is within the cap
+        return first.where(triggered & finite, KEPT)
     size = largest.masked_fill(~(triggered & finite), -math.inf)
     # A stable sort, not topk: of equal influences the same rows are taken on every device.
     allowed = size.argsort(descending=True, stable=True)[: cap(p_max, len(influence))]

@@ -13,6 +13,7 @@ import torch
 from filelock import FileLock
 from helpers import Fused
 from torch import Tensor
+from warm_python import WarmPython
 
 pytest.register_assert_rewrite("golden")
 
@@ -40,6 +41,14 @@ def model() -> Fused:
 @pytest.fixture
 def x() -> Tensor:
     return torch.randn(16, 6)
+
+
+@pytest.fixture(scope="session")
+def python() -> Iterator[WarmPython]:
+    """Runs programs in processes of their own that have imported torch already."""
+    warm = WarmPython("torch", "torch._dynamo")
+    yield warm
+    warm.close()
 
 
 @pytest.fixture(scope="session")
@@ -79,6 +88,11 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "slow: long matrices, processes of their own; left out with -m 'not slow'"
     )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Slow tests first, so that at the end no worker waits for the last of them."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)  # a stable sort
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

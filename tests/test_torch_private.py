@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import re
-import subprocess
 import sys
 import textwrap
 import threading
@@ -237,8 +236,10 @@ def test_no_other_file_uses_a_private_name():
 
 
 @pytest.mark.slow
-def test_a_torch_without_any_of_them_can_import_measure_and_train():
+def test_a_torch_without_any_of_them_can_import_measure_and_train(python):
     script = f"""
+        import warnings
+        warnings.simplefilter("ignore")
         import torch, torch._dynamo
         from torch import nn
         from torch.nn.utils import parametrize
@@ -264,8 +265,7 @@ def test_a_torch_without_any_of_them_can_import_measure_and_train():
             model(x).sum().backward()
         print([f"{{v:.5f}}" for v in handle.last.influence.mean(0)], handle.step)
     """
-    run = [sys.executable, "-W", "ignore", "-c", textwrap.dedent(script)]
-    found = subprocess.run(run, capture_output=True, text=True, check=False)
+    found = python.run(["-c", textwrap.dedent(script)])
     assert found.returncode == 0, found.stderr
     torch.manual_seed(0)
     model = nn.Sequential()

@@ -18,6 +18,7 @@ from ..settings import Config
 from .means import Columns, Means, intervals
 from .report import AuditReport
 from .results import Pair
+from .rows import Rows
 from .samples import NULL_DRAWS, UNKNOWN, Samples
 from .shapley import interactions, shapley
 from .statistics import EDGES, agreement, histogram
@@ -76,7 +77,7 @@ def build_report(
         no_influence=means.intervals["no_influence"][0],
         triggered=means.intervals["triggered"][0],
         thresholds={"ABS_THR": config.abs_thr, "REL_THR": config.rel_thr, "P_MAX": config.p_max},
-        null=_null(names, influence, kept.null.double()),
+        null=_null(names, influence, kept.null),
         baselines={name: means.named(f"baseline {name}") or {} for name in kept.baselines},
         agreement=tuple(
             Pair(both, means.intervals[f"agreement {both}"][0], correlation)
@@ -91,7 +92,7 @@ def build_report(
             for m, name in enumerate(names)
         },
         strata=report_strata(names, influence, _attributes(kept, group), seed, floor),
-        rows=_rows(names, config, samples),
+        rows=Rows(names, config.measure, samples, _triggered(samples.influence.double(), config)),
         shapley=means.named("shapley"),
         shapley_total=means.single("shapley_total"),
         interactions=means.pairs("interactions"),
@@ -231,6 +232,9 @@ def _of_pairs(worth: Tensor) -> Tensor:
 
 
 def _only(samples: Samples, rows: Tensor) -> Samples:
+    if rows.all():
+        return samples  # there may be a million of them
+
     def kept(value: Any) -> Any:
         return value[rows] if isinstance(value, Tensor) else value
 
@@ -247,7 +251,7 @@ def _null(names: Sequence[str], influence: Tensor, null: Tensor) -> dict[str, di
     for m, name in enumerate(names):
         # Not drawn for later samples; and a shuffled sample may be NaN where it was not before.
         drawn = null[:, m].isfinite().all(-1)
-        means, observed = null[drawn, m].mean(0), influence[drawn, m].mean()
+        means, observed = null[drawn, m].double().mean(0), influence[drawn, m].mean()
         reached = int((means >= observed).sum())
         found[name] = {
             "mean": means.mean().item(),
@@ -257,27 +261,3 @@ def _null(names: Sequence[str], influence: Tensor, null: Tensor) -> dict[str, di
             "n": int(drawn.sum()),
         }
     return found
-
-
-def _rows(names: Sequence[str], config: Config, samples: Samples) -> tuple[dict[str, Any], ...]:
-    influence = samples.influence.double()
-    columns: dict[str, Sequence[Any]] = {
-        "sample": range(len(samples)),
-        "batch": samples.batch.tolist(),
-    }
-    if samples.label is not None:
-        columns["label"] = samples.label.tolist()
-    if samples.group is not None:
-        columns["group"] = samples.group
-    if samples.predicted is not None:
-        complete = -1 if samples.divergence is not None else 0
-        known = samples.predicted[:, complete].tolist()
-        columns["predicted"] = ["" if c == UNKNOWN else c for c in known]
-    first = dominant(influence, floor_of(config.measure)).tolist()
-    columns["dominant"] = ["" if m == KEPT else names[m] for m in first]
-    columns["triggered"] = _triggered(influence, config).int().tolist()
-    for m, name in enumerate(names):
-        columns[f"CI_{name}"] = [f"{v:.9g}" for v in influence[:, m].tolist()]
-    return tuple(
-        dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)
-    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -75,7 +76,7 @@ class Results:
     """``edges``, and ``counts`` below the first, between two, and from the last edge on."""
     strata: dict[str, list[dict[str, Any]]]
     """The strata by ``class`` and by group, the most unequal first."""
-    rows: tuple[dict[str, Any], ...] = field(repr=False)
+    rows: Sequence[Mapping[str, Any]] = field(repr=False)
     """One for each sample, as in ``samples.csv``."""
     shapley: Values | None = None
     """The share of ``shapley_total`` that is due to each modality, over all 2^M coalitions."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..counterfactual import reruns
+from ..counterfactual import variants_of
 from ..functional import counterfactual_influence
 from ..fusion import Captured, Change, Head, Path, looks_like_probabilities
 from ..measures import least_logits
@@ -30,6 +31,9 @@ __all__ = [
 
 NULL_DRAWS = 19
 """Shuffles for the null: with 19 of them the smallest p is 0.05."""
+
+_AT_ONCE = 2**20
+"""The logits that are compared at once: a few megabytes."""
 
 UNKNOWN = -1
 """The predicted class where logits are NaN or infinite."""
@@ -135,34 +139,34 @@ def observe(
         drop: what replaces a dropped modality; the result is the only entry of ``baselines``.
     """
     count = len(captured.groups)
-    with reruns(head, captured) as logits_with:
+    everyone = (1 << count) - 1
+    singles = [everyone ^ 1 << m for m in range(count)]
+    coalitions = range(everyone + 1) if count <= MOST_MODALITIES else [*singles, everyone]
+    with variants_of(head, captured) as one:
+        parts = [one.part(m) for m in range(count)]
+        dropped = [one.part(m, _change(captured, drop, m)) for m in range(count)]
 
-        def without(kept: int) -> Tensor:
-            dropped = [m for m in range(count) if not kept >> m & 1]
-            return logits_with({m: _change(captured, drop, m) for m in dropped})
+        def with_only(kept: int) -> Tensor:
+            return one.logits([parts[m] if kept >> m & 1 else dropped[m] for m in range(count)])
 
-        def far(changed: Tensor, reference: Tensor) -> Tensor:
-            return counterfactual_influence(reference, changed[None], head.measure)[:, 0]
-
-        everyone = (1 << count) - 1
-        singles = [everyone ^ 1 << m for m in range(count)]
-        complete = logits_with({})
-        coalitions = range(everyone + 1) if count <= MOST_MODALITIES else singles
-        logits = {kept: complete if kept == everyone else without(kept) for kept in coalitions}
-        left = torch.stack([logits[kept] for kept in singles])
+        logits = {kept: with_only(kept) for kept in coalitions}
+        complete, left = logits[everyone], torch.stack([logits[kept] for kept in singles])
         influence = counterfactual_influence(complete, left, head.measure)
         null = influence.new_full((captured.batch, count, NULL_DRAWS), math.nan)
+        at_once = max(1, _AT_ONCE // max(1, complete.numel()))
+        draws = [_Shuffled(seed, draw) for draw in range(NULL_DRAWS)]
         shuffled_ones = [m for m in range(count) if with_null and _has_columns(captured, m)]
         for m in shuffled_ones:
-            for draw in range(NULL_DRAWS):
-                shuffled = logits_with({m: _Shuffled(seed, draw)})
-                null[:, m, draw] = far(logits[singles[m]], shuffled)
-        divergence = predicted = None
-        if count <= MOST_MODALITIES:
-            divergence = torch.stack([far(logits[kept], complete) for kept in coalitions], dim=1)
-            predicted = _predicted([logits[kept] for kept in coalitions], head.measure)
-        else:
-            predicted = _predicted([complete, *left], head.measure)
+            for start in range(0, NULL_DRAWS, at_once):
+                few = slice(start, start + at_once)
+                shuffled = one.logits_of_each(parts, m, draws[few])
+                null[:, m, few] = _far(shuffled, left[m].expand_as(shuffled), head.measure)
+    divergence = None
+    if count <= MOST_MODALITIES:
+        found = [_far(complete[None], logits[kept][None], head.measure) for kept in coalitions]
+        divergence = torch.cat(found, dim=1)
+    kinds = coalitions if count <= MOST_MODALITIES else [everyone, *singles]
+    predicted = _predicted([logits[kept] for kept in kinds], head.measure)
     samples = Samples(
         influence,
         divergence,
@@ -181,26 +185,35 @@ def influence_of(
 ) -> tuple[Logits, list[Tensor]]:
     """The complete logits, and for each baseline the influence ``[B, M]``, on the CPU."""
     modalities = range(len(captured.groups))
-    with reruns(head, captured) as logits_with:
-        complete = logits_with({})
+    with variants_of(head, captured) as one:
+        parts = [one.part(m) for m in modalities]
+        complete = one.logits(parts)
         found = []
-        for one in instead:
-            without = torch.stack([logits_with({m: _change(captured, one, m)}) for m in modalities])
-            found.append(counterfactual_influence(complete, without, head.measure).cpu())
+        for new in instead:
+            changed = [one.part(m, _change(captured, new, m)) for m in modalities]
+            without = [one.logits([*parts[:m], changed[m], *parts[m + 1 :]]) for m in modalities]
+            stacked = torch.stack(without)
+            found.append(counterfactual_influence(complete, stacked, head.measure).cpu())
     return Logits.of(complete), found
 
 
 def logits_of(head: Head, captured: Captured) -> Logits:
     """What is kept of the complete logits."""
-    with reruns(head, captured) as logits_with:
-        return Logits.of(logits_with({}))
+    with variants_of(head, captured) as one:
+        return Logits.of(one.logits([one.part(m) for m in range(len(captured.groups))]))
+
+
+def _far(logits: Tensor, others: Tensor, measure: str) -> Tensor:
+    """How far each of K logits ``[K, B, C]`` moves where others take their place: ``[B, K]``."""
+    rows = logits.reshape(-1, logits.shape[-1]), others.reshape(1, -1, others.shape[-1])
+    return counterfactual_influence(*rows, measure).view(logits.shape[:2]).T
 
 
 def _change(captured: Captured, instead: Instead, modality: int) -> Change:
     """Replaces the pieces of a modality, in their order, by those of other tensors."""
     if instead is None:
         return captured.dropping(modality, torch.zeros_like)
-    pieces = captured.views(instead, modality)
+    pieces = itertools.cycle(captured.views(instead, modality))  # for any number of runs
     return lambda _: next(pieces)
 
 

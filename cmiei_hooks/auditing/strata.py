@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..functional import KEPT, dominant
 from ..measures import FLOOR
-from .bootstrap import bootstrap
+from .bootstrap import Interval, bootstrap
 from .statistics import inequality
 
 __all__ = ["Stratum", "report_strata", "strata"]
@@ -100,8 +100,9 @@ def _strata_of(
     codes = torch.tensor([known[value] for value in values], dtype=torch.int64)
     by_value = dict(zip(map(str, known), range(len(known)), strict=True))
     found = []
-    for stratum in strata(influence, codes, [*by_value], floor):
-        intervals = bootstrap(influence[codes == by_value[stratum.value]], seed=seed)
+    one_each = strata(influence, codes, [*by_value], floor)
+    intervals_of = _intervals(influence, codes, [by_value[s.value] for s in one_each], seed)
+    for stratum, intervals in zip(one_each, intervals_of, strict=True):
         found.append(
             {
                 "value": stratum.value,
@@ -116,3 +117,25 @@ def _strata_of(
             }
         )
     return found
+
+
+def _intervals(
+    influence: Tensor, codes: Tensor, chosen: Sequence[int], seed: int
+) -> list[list[Interval]]:
+    """The intervals of the mean influences in each stratum, by its code.
+
+    With one seed, strata of one size draw the same rows: they are columns of one bootstrap, since
+    the draws are what takes the time.
+    """
+    order = codes.argsort(stable=True)
+    rows = torch.split(order, codes.bincount().tolist())
+    of_size: dict[int, list[int]] = {}
+    for code in chosen:
+        of_size.setdefault(len(rows[code]), []).append(code)
+    modalities, found = influence.shape[1], {}
+    for alike in of_size.values():
+        columns = torch.cat([influence[rows[code]] for code in alike], dim=1)
+        intervals = bootstrap(columns, seed=seed)
+        for place, code in enumerate(alike):
+            found[code] = intervals[place * modalities : (place + 1) * modalities]
+    return [found[code] for code in chosen]

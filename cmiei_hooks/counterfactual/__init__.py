@@ -21,6 +21,7 @@ from .output_check import (
 )
 from .recursion import refuse_recursion
 from .rerun import reruns, run_links
+from .variants import Variants, variants_of
 
 __all__ = [
     "BASELINES",
@@ -30,6 +31,7 @@ __all__ = [
     "HeadOutput",
     "OutputCheck",
     "OutputComparison",
+    "Variants",
     "batch_axis_error",
     "compare_output",
     "estimate",
@@ -45,4 +47,5 @@ __all__ = [
     "refuse_recursion",
     "reruns",
     "run_links",
+    "variants_of",
 ]

@@ -11,18 +11,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .._torch import forward_hooks, hooks_on_all_modules, in_autocast, pre_hooks
+from .._torch import in_autocast
 from ..functional import batch_mean
 from ..fusion import Captured, Head
-from ..measures import MASKED, least_logits
-from .hook_check import of_this_package
+from ..measures import MASKED
 from .isolation import isolated, not_recorded
+from .linear_layers import OF_ROWS, features_of, layers_of
 
 __all__ = ["influence_of_linear"]
 
@@ -39,7 +37,7 @@ def influence_of_linear(head: Head, captured: Captured) -> Tensor | None:
     autocast, and ``MEASURE`` is ``kl``. It has no subclass, parametrization, hook of the user's or
     replaced ``forward``. For use inside a pre-hook of the first link.
     """
-    layers, features = _layers(head), _features(captured)
+    layers, features = layers_of(head), features_of(captured)
     if layers is None or features is None or head.partition.widths is None or head.measure != "kl":
         return None
     widths = captured.widths
@@ -58,94 +56,6 @@ def influence_of_linear(head: Head, captured: Captured) -> Tensor | None:
             hidden = _hidden(features, baseline, first, widths)
             logits = _products(_through(head, layers.between, hidden), others[0])
         return _influence(logits, len(layers.linears[-1].weight), len(widths), features)
-
-
-@dataclass(frozen=True)
-class _Layers:
-    """The layers of such a head, in order."""
-
-    norms: Sequence[nn.Module]
-    linears: Sequence[nn.Linear]
-    """The only Linear, or the first and the last of several."""
-    between: Sequence[nn.Module]
-    """Everything between these two Linears."""
-
-    def fit(self, dtype: torch.dtype, width: int) -> bool:
-        """Whether each takes what the one before returns, and two or more logits come out.
-
-        Judged by the weights, which a user may have replaced.
-        """
-        for layer in (*self.norms, self.linears[0], *self.between, *self.linears[1:]):
-            if isinstance(layer, nn.Linear):
-                fits = layer.weight.dtype == dtype and layer.weight.shape[1] == width
-            elif isinstance(layer, nn.BatchNorm1d):
-                fits = layer.num_features == width
-            else:
-                fits = not isinstance(layer, nn.LayerNorm) or layer.normalized_shape == (width,)
-            if not fits:
-                return False
-            width = len(layer.weight) if isinstance(layer, nn.Linear) else width
-        return width >= least_logits("kl")
-
-
-def _layers(head: Head) -> _Layers | None:
-    parts = [part for link in head.links for part in _parts(link)]
-    # A subclass may do anything; so may sharded, sparse and quantised parameters.
-    weights = [p for part in parts for p in part.parameters()]
-    whole = all(type(p) is nn.Parameter and p.layout is torch.strided for p in weights)
-    taken_as_it_is = all(output is None for output in head.outputs)
-    # Hooks on all modules see those inside a Sequential.
-    if hooks_on_all_modules() or not (whole and taken_as_it_is and all(map(_bare, parts))):
-        return None
-    linears = [i for i, part in enumerate(parts) if type(part) is nn.Linear]
-    if not linears or linears[-1] != len(parts) - 1:
-        return None
-    norms, between = parts[: linears[0]], parts[linears[0] + 1 : -1]
-    if any(type(norm) is not nn.BatchNorm1d for norm in norms):
-        return None
-    ends: list[Any] = [parts[i] for i in sorted({linears[0], linears[-1]})]
-    return _Layers(norms, ends, between)
-
-
-def _parts(module: nn.Module) -> list[nn.Module]:
-    """The modules in a Sequential, nested ones flattened; any other module as it is.
-
-    A Sequential with hooks or a replaced ``forward`` is one of the others.
-    """
-    if type(module) is nn.Sequential and _bare(module):
-        return [part for inner in module for part in _parts(inner)]
-    return [module]
-
-
-_OF_ROWS: tuple[Any, ...] = (
-    nn.Linear, nn.LayerNorm, nn.Identity, nn.ReLU, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Tanh,
-    nn.Sigmoid, nn.Softplus,
-)  # fmt: skip
-"""Layers that treat each row by itself. BatchNorm1d and Dropout do so in eval mode only."""
-
-_FORWARDS: dict[type[nn.Module], Any] = {
-    kind: kind.forward for kind in (*_OF_ROWS, nn.BatchNorm1d, nn.Dropout, nn.Sequential)
-}
-"""The methods of torch: a user may replace that of a module or of a class."""
-
-
-def _bare(module: nn.Module) -> bool:
-    """Whether it is a known module with torch's own ``forward``, hooked by this package alone."""
-    hooks = [*pre_hooks(module), *forward_hooks(module)]
-    own = all(of_this_package(hook.call) for hook in hooks)
-    kind = type(module)
-    return own and "forward" not in module.__dict__ and kind.forward is _FORWARDS.get(kind)
-
-
-def _features(captured: Captured) -> Tensor | None:
-    """The one tensor ``[B, D]`` that is the whole call; None if the call is anything else."""
-    args, kwargs = captured.call
-    ((path, first), *others) = captured.tensors.items()
-    slices = [one for group in captured.groups for one in group]
-    whole = len(args) + len(kwargs) == len(path) == 1 and not others and first.dim() == 2
-    rows = captured.dim in (-1, 1) and len(slices) == len(captured.groups)
-    single = first.dtype in (torch.float32, torch.float64)
-    return first.detach() if whole and rows and single and type(first) is Tensor else None
 
 
 def _normalised(
@@ -280,7 +190,7 @@ def _run(layers: Sequence[nn.Module], rows: Tensor) -> Tensor:
 def _independent(layer: nn.Module) -> bool:
     if isinstance(layer, nn.BatchNorm1d):
         return not layer.training and layer.running_mean is not None
-    return isinstance(layer, _OF_ROWS) or not layer.training
+    return isinstance(layer, OF_ROWS) or not layer.training
 
 
 def _products(hidden: Tensor, linear: nn.Linear) -> _Variants:

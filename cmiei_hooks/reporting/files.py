@@ -60,7 +60,9 @@ def _cell(value: object) -> str:
     """A spreadsheet takes what begins with one of these for a formula, unless a quote precedes."""
     text = str(value)
     formula = text.startswith(("=", "+", "-", "@", "\t", "\r")) and not _is_number(text)
-    return "'" * formula + visible(text)
+    if not (text.isascii() and text.isprintable()):  # faster than to look for what is hidden
+        text = visible(text)
+    return "'" * formula + text
 
 
 def _is_number(text: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from types import SimpleNamespace
 
@@ -75,7 +76,9 @@ def offloaded(model: nn.Module, kind: type[dict] = dict) -> nn.Module:
 
 def normed(seed: int = 0) -> Fused:
     torch.manual_seed(seed)
-    model = Fused(nn.Sequential(nn.BatchNorm1d(12), nn.Linear(12, 7)))
+    # Not a Linear alone: that one is taken apart where it is not offloaded, with other rounding.
+    head = nn.Sequential(nn.BatchNorm1d(12), nn.Linear(12, 9), nn.ReLU(), nn.Linear(9, 7))
+    model = Fused(head)
     for _ in range(3):
         model(torch.randn(8, 6) + 1)
     return model
@@ -94,6 +97,17 @@ def test_the_audit_is_that_of_the_model_that_is_not_offloaded(drop):
     assert report.to_dict() == plain.to_dict()
     assert trace(model).keys() == before.keys()
     assert all(tensor.is_meta for tensor in (*model.parameters(), *model.buffers()))
+
+
+def test_an_offloaded_linear_head_has_the_influences_of_one_that_is_not():
+    torch.manual_seed(0)
+    model = Fused()
+    plain, report = (
+        audit(one, batches(), **WHERE) for one in (copy.deepcopy(model), offloaded(model))
+    )
+    for name, interval in plain.influence.items():
+        assert report.influence[name].mean == pytest.approx(interval.mean, rel=1e-5)
+        assert report.null[name]["p"] == plain.null[name]["p"]
 
 
 @pytest.mark.negative_control

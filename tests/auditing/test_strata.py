@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from influence_tables import tables, tensor
 
+from cmiei_hooks.auditing.bootstrap import bootstrap
 from cmiei_hooks.auditing.statistics import inequality
-from cmiei_hooks.auditing.strata import strata
+from cmiei_hooks.auditing.strata import report_strata, strata
 
 
 @settings(deadline=None, max_examples=80)
@@ -38,3 +39,19 @@ def test_strata_that_are_equally_unequal_come_by_size_and_name():
     influence[-1] = tensor([0.0, 0.3])
     found = strata(influence, codes, ["a few", "c", "b", "one-sided", "absent"])
     assert [s.value for s in found] == ["one-sided", "b", "c", "a few"]
+
+
+def test_the_intervals_of_strata_of_one_size_are_those_of_each_alone():
+    torch.manual_seed(0)
+    sizes = {"a": 40, "b": 12, "c": 40, "d": 1, "e": 12}
+    values = [value for value, size in sizes.items() for _ in range(size)]
+    influence = torch.rand(len(values), 3, dtype=torch.float64)
+    order = torch.randperm(len(values))
+    influence, values = influence[order], [values[i] for i in order]
+    found = report_strata("rnt", influence, {"camera": values}, seed=3)["camera"]
+    assert {one["value"] for one in found} == {*sizes}
+    for one in found:
+        mine = influence[[i for i, value in enumerate(values) if value == one["value"]]]
+        for name, interval in zip("rnt", bootstrap(mine, seed=3), strict=True):
+            expected = pytest.approx([interval.low, interval.high], rel=1e-12, nan_ok=True)
+            assert one["interval"][name] == expected

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import re
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
 from helpers import ROOT, torchrun
+from warm_python import WarmPython
 
 EXAMPLES = ROOT / "examples"
 ENDED = re.compile(r"ended after (\d+) steps .* (\d+) of (\d+) measured samples substituted")
@@ -24,30 +22,26 @@ class Example:
 
     script: str
     module: str
-    """What must be installed."""
+    """What it imports first; its framework must be installed."""
     checkpoint: str
     """What it leaves after the second of four epochs."""
     ranks: int = 1
 
-    def run(self, output: Path, resume: Path | None = None) -> re.Match[str]:
+    def run(self, python: WarmPython, output: Path, resume: Path | None = None) -> re.Match[str]:
         """Run it in a process of its own; return what its last line says."""
-        if importlib.util.find_spec(self.module) is None:
+        if importlib.util.find_spec(self.module.partition(".")[0]) is None:
             pytest.skip(f"{self.module} is not installed (extra: frameworks)")
         options = ["--output", str(output), *(["--resume", str(resume)] if resume else [])]
-        done = (
-            torchrun(EXAMPLES / self.script, *options)
-            if self.ranks > 1
-            else subprocess.run(
-                [sys.executable, str(EXAMPLES / self.script), *options],
-                capture_output=True,
-                text=True,
-                timeout=240,
-                check=False,
-                env=os.environ | {"PYTHONPATH": str(ROOT)},
-            )
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        printed = done.stdout + done.stderr
+        words = [EXAMPLES / self.script, *options]
+        python, env = python.having(self.module), {"PYTHONPATH": str(ROOT)}
+        if self.ranks == 1:
+            all_done = [python.run(words, env=env)]
+        elif resume is None:
+            all_done = [torchrun(*words)]
+        else:
+            all_done = python.run_ranks(words, env=env)
+        printed = "".join(done.stdout + done.stderr for done in all_done)
+        assert not any(done.returncode for done in all_done), printed
         assert printed.count("C-MIEI attached") == 1
         ended = ENDED.search(printed)
         assert ended is not None
@@ -55,14 +49,14 @@ class Example:
 
 
 EXAMPLE_OF = {
-    "lightning": Example("lightning_training.py", "lightning", "epoch-1.ckpt"),
-    "transformers": Example("transformers_training.py", "transformers", "checkpoint-16"),
+    "lightning": Example("lightning_training.py", "lightning.pytorch", "epoch-1.ckpt"),
+    "transformers": Example("transformers_training.py", "transformers.trainer", "checkpoint-16"),
     "accelerate": Example("accelerate_training.py", "accelerate", "epoch-2"),
-    "fabric": Example("fabric_training.py", "lightning", "epoch-2.ckpt"),
-    "ignite": Example("ignite_training.py", "ignite", "checkpoint_16.pt"),
+    "fabric": Example("fabric_training.py", "lightning.pytorch", "epoch-2.ckpt"),
+    "ignite": Example("ignite_training.py", "ignite.engine", "checkpoint_16.pt"),
     "torchrun": Example("torchrun_training.py", "torch", "epoch-2.pt", ranks=2),
     "peft": Example("peft_training.py", "peft", "epoch-2"),
-    "mmengine": Example("mmengine_training.py", "mmengine", "epoch_2.pth"),
+    "mmengine": Example("mmengine_training.py", "mmengine.runner", "epoch_2.pth"),
     "yacs": Example("yacs_training.py", "yacs", "epoch-2.pt"),
 }
 
@@ -74,26 +68,28 @@ def equal_weights(one: Path, two: Path) -> bool:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("example", EXAMPLE_OF.values(), ids=EXAMPLE_OF)
-def test_a_resumed_example_ends_with_the_weights_of_the_uninterrupted_one(example, tmp_path):
+def test_a_resumed_example_ends_with_the_weights_of_the_uninterrupted_one(
+    python, example, tmp_path
+):
     whole, resumed = tmp_path / "whole", tmp_path / "resumed"
-    ended = example.run(whole)
+    ended = example.run(python, whole)
     steps, substituted, measured = map(int, ended.groups())
     assert steps == 32
     assert 0 < substituted < measured
-    assert example.run(resumed, whole / example.checkpoint)[0] == ended[0]  # it counted on
+    assert example.run(python, resumed, whole / example.checkpoint)[0] == ended[0]  # it counted on
     assert equal_weights(whole, resumed)
 
 
 @pytest.mark.slow
 @pytest.mark.negative_control
-def test_with_a_handle_that_begins_anew_the_weights_are_others(tmp_path):
+def test_with_a_handle_that_begins_anew_the_weights_are_others(python, tmp_path):
     whole, resumed = tmp_path / "whole", tmp_path / "resumed"
     example = EXAMPLE_OF["yacs"]
-    ended = example.run(whole)
+    ended = example.run(python, whole)
     checkpoint = torch.load(whole / example.checkpoint, weights_only=True)
     checkpoint["cmiei"]["step"] = 0
     torch.save(checkpoint, tmp_path / "anew.pt")
-    assert example.run(resumed, tmp_path / "anew.pt")[0] != ended[0]
+    assert example.run(python, resumed, tmp_path / "anew.pt")[0] != ended[0]
     assert not equal_weights(whole, resumed)
 
 

@@ -1,4 +1,4 @@
-"""The callback on two ranks of the Trainer, under torchrun."""
+"""The callback on two ranks of the Trainer, which are told what torchrun tells them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import ROOT, torchrun
+from helpers import ROOT
+from warm_python import WarmPython
 
 pytestmark = [
     pytest.mark.slow,
@@ -19,18 +20,21 @@ pytestmark = [
 SCRIPT = Path(__file__).with_name("transformers_ranks.py")
 
 
-def trained(output: Path, by: str, *checkpoint: str) -> tuple[list[dict], str]:
+def trained(python: WarmPython, output: Path, by: str, *checkpoint: str) -> tuple[list[dict], str]:
     """What the ranks had at the end, and what was printed."""
-    done = torchrun(SCRIPT, by, str(output), *checkpoint, path=ROOT / "tests")
-    assert done.returncode == 0, done.stderr
-    return [torch.load(output / f"{by}-{rank}.pt") for rank in (0, 1)], done.stdout
+    words = [SCRIPT, by, output, *checkpoint]
+    having = python.having("transformers.trainer")
+    done = having.run_ranks(words, env={"PYTHONPATH": f"{ROOT}:{ROOT}/tests"})
+    assert not any(rank.returncode for rank in done), done[0].stderr + done[1].stderr
+    found = [torch.load(output / f"{by}-{rank}.pt") for rank in (0, 1)]
+    return found, "".join(rank.stdout for rank in done)
 
 
-def test_the_weights_are_those_written_by_hand_and_those_of_a_resumed_run(tmp_path):
-    ours, printed = trained(tmp_path / "ours", "callback")
-    by_hand, _ = trained(tmp_path / "hand", "hand")
+def test_the_weights_are_those_written_by_hand_and_those_of_a_resumed_run(python, tmp_path):
+    ours, printed = trained(python, tmp_path / "ours", "callback")
+    by_hand, _ = trained(python, tmp_path / "hand", "hand")
     checkpoint = tmp_path / "ours" / "checkpoint-5"
-    resumed, _ = trained(tmp_path / "resumed", "callback", str(checkpoint))
+    resumed, _ = trained(python, tmp_path / "resumed", "callback", str(checkpoint))
     for one, other, later in zip(ours, by_hand, resumed, strict=True):
         for key, weight in one["weights"].items():
             assert weight.equal(other["weights"][key])

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from xml.etree import ElementTree
 
 import pytest
@@ -58,12 +56,12 @@ def test_every_plot_tells_its_values():
 
 
 @pytest.mark.slow
-def test_importing_the_package_does_not_import_jinja():
+def test_importing_the_package_does_not_import_jinja(python):
     code = "import sys, cmiei_hooks.cli.diagnose, cmiei_hooks.cli.validate, cmiei_hooks.cli.run\n"
     code += "from cmiei_hooks import *; print('jinja2' in sys.modules); "
     code += "cmiei_hooks.reporting.to_html(cmiei_hooks.reporting.Report('', [])); "
     code += "print('jinja2' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = python.run(["-c", code])
     assert done.stdout.split() == ["False", "True"]
 
 

@@ -148,7 +148,7 @@ def main():
 
 
 def plain():""",
-).replace("import torch\n", "import lightning as L\nimport torch\n", 1)
+).replace("import torch\n", "import lightning.pytorch as L\nimport torch\n", 1)
 """Lightning, with two validations in each epoch, on as many ranks as the first argument says."""
 
 TRANSFORMERS = PLAIN.replace(

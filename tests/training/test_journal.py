@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -152,13 +150,9 @@ for _ in range(4):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("end", ["", "raise SystemExit(0)", "del model"])
-def test_the_line_comes_when_the_program_ends(end):
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT.replace("{end}", end)],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+def test_the_line_comes_when_the_program_ends(python, end):
+    done = python.run(["-c", SCRIPT.replace("{end}", end)])
+    assert done.returncode == 0
     lines = done.stdout.splitlines()
     assert [line.split("|")[1].split()[0] for line in lines if "attached" not in line] == [
         "epoch",

@@ -6,8 +6,6 @@ import copy
 import io
 import math
 import pickle
-import subprocess
-import sys
 import warnings
 
 import pytest
@@ -177,7 +175,7 @@ def test_detach_takes_every_trace_off_a_copy(x, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_detached_model_is_loaded_without_this_package(tmp_path):
+def test_a_detached_model_is_loaded_without_this_package(python, tmp_path):
     model = nn.Sequential()
     model.add_module("neck", nn.BatchNorm1d(sum(WIDTHS)))
     model.add_module("classifier", nn.Linear(sum(WIDTHS), 7))
@@ -187,7 +185,8 @@ def test_a_detached_model_is_loaded_without_this_package(tmp_path):
     torch.save(clean, tmp_path / "model.pt")
     code = "import sys, torch; torch.load(sys.argv[1], weights_only=False); "
     code += "assert not any(name.startswith('cmiei') for name in sys.modules)"
-    subprocess.run([sys.executable, "-c", code, str(tmp_path / "model.pt")], check=True)
+    done = python.run(["-c", code, tmp_path / "model.pt"])
+    assert done.returncode == 0, done.stderr
 
 
 def test_detach_ends_an_active_attachment_and_leaves_the_model_as_it_was(x):

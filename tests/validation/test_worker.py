@@ -198,10 +198,10 @@ if __name__ == "__main__":
     with subprocess.Popen([sys.executable, script], **streams, text=True) as parent:
         worker = int(parent.stdout.readline())
         assert _alive(worker)
-        time.sleep(1)  # the second task has begun
+        time.sleep(0.5)  # the second task has begun
         parent.kill()
     try:
-        until = time.monotonic() + (2 if survives else 20)
+        until = time.monotonic() + (1 if survives else 20)
         while _alive(worker) and time.monotonic() < until:
             time.sleep(0.1)
         assert _alive(worker) == survives

@@ -1,0 +1,52 @@
+"""The rows of ``samples.csv`` are made when they are read, and are a sequence all the same."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from helpers import WIDTHS, Fused
+
+from cmiei_hooks import audit
+from cmiei_hooks.auditing import rows as module
+from cmiei_hooks.functional import select
+
+WHERE = {"head": "classifier", "splits": WIDTHS}
+
+
+@pytest.fixture
+def report():
+    torch.manual_seed(0)
+    batches = [(torch.randn(n, 6), torch.arange(n) % 7, [f"cam{i % 2}" for i in range(n)])
+               for n in (16, 7)]  # fmt: skip
+    return audit(Fused(), batches, **WHERE, group_by=2)
+
+
+def test_a_row_says_what_the_sample_shows(report):
+    means = dict.fromkeys(report.names, 0.0)
+    for number, row in enumerate(report.rows):
+        influence = [float(row[f"CI_{name}"]) for name in report.names]
+        assert row["sample"] == number
+        assert row["batch"] == int(number >= 16)
+        assert row["label"] == (number - 16 * row["batch"]) % 7
+        assert row["dominant"] == report.names[influence.index(max(influence))]
+        chosen = select(
+            torch.tensor([influence]), abs_thr=0.03, rel_thr=1.25, p_max=1.0, sample_level=True
+        )
+        assert row["triggered"] == int(chosen.item() >= 0)
+        means = {name: means[name] + v / 23 for name, v in zip(means, influence, strict=True)}
+    assert number == 22
+    for name, interval in report.influence.items():
+        assert means[name] == pytest.approx(interval.mean, rel=1e-6)
+
+
+def test_they_are_a_sequence_whatever_is_made_at_once(report, monkeypatch):
+    whole = list(report.rows)
+    monkeypatch.setattr(module, "_AT_ONCE", 5)
+    rows = report.rows
+    assert list(rows) == whole
+    assert len(rows) == len(whole) == 23
+    assert [rows[0], rows[-1], rows[22]] == [whole[0], whole[-1], whole[22]]
+    for part in (slice(3, 9), slice(20, 99), slice(1, 20, 4), slice(None, None, -3), slice(9, 2)):
+        assert list(rows[part]) == whole[part]
+    with pytest.raises(IndexError):
+        rows[23]
