@@ -10,11 +10,12 @@ from typing import Any
 from torch import nn
 
 from ..fusion import Call, eval_mode, training_branch
-from .attribution import AttributedTensor, ModuleCall, attribute, effect_of_edit
+from .attribution import AttributedTensor, ModalitySet, ModuleCall, attribute, effect_of_edit
 from .branches import Branches, branch_calls, find_branches
 from .functions import Activations, activations_between, calls_around_functions
 from .input_names import Grouping, Word
 from .inputs import Inputs, bare_model, call_of, read_inputs
+from .model_arguments import model_arguments
 from .observations import Observations
 from .ranking import rank_candidates
 from .report import DiscoverReport
@@ -87,11 +88,22 @@ def discover_in_call(
     ends, used = _tested_ends(model, known, calls, base, again)
     evaluated, notes = _evaluated(model, known)
     notes = (*known.notes, *notes)
-    functions, branches = _between_modules(model, known, calls)
+    alive = _alive(known, calls)
+    functions, branches = _between_modules(model, known, calls, alive)
+    arguments = model_arguments(model, known, alive)
     uncalled = _uncalled(model, base)
     report = rank_candidates(
         Observations(
-            calls, evaluated, known.names, ends, used, uncalled, functions, branches, notes
+            calls,
+            evaluated,
+            known.names,
+            ends,
+            used,
+            uncalled,
+            functions,
+            branches,
+            arguments,
+            notes,
         )
     )
     report.print()
@@ -131,13 +143,17 @@ def _tested_ends(
     return tested, used
 
 
-def _between_modules(
-    model: nn.Module, known: Inputs, calls: list[ModuleCall]
-) -> tuple[Activations, Branches | None]:
-    """What functions of the model compute between modules: one more run, if there may be any."""
+def _alive(known: Inputs, calls: list[ModuleCall]) -> ModalitySet:
+    """The modalities that change what the model returns; all if it returns no tensor."""
     root = next(call for call in calls if not call.path)
     everyone = frozenset(range(len(known.names)))
-    alive = frozenset().union(*(out.modalities for out in root.outputs)) or everyone
+    return frozenset().union(*(out.modalities for out in root.outputs)) or everyone
+
+
+def _between_modules(
+    model: nn.Module, known: Inputs, calls: list[ModuleCall], alive: ModalitySet
+) -> tuple[Activations, Branches | None]:
+    """What functions of the model compute between modules: one more run, if there may be any."""
     around, ends = calls_around_functions(calls, alive), branch_calls(calls, alive)
     if not around | ends:
         return {}, None

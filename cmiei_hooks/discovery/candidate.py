@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from ..fusion import Field, Output, Path
 from .functions import ACTIVATIONS
 from .layout import Layout
 
-__all__ = ["Candidate", "Link", "candidate"]
+__all__ = ["Candidate", "Link", "candidate", "logits_at"]
 
 
 Link = str | Callable[[Tensor], Tensor]
@@ -46,7 +46,7 @@ class Candidate:
     combine: str | None = None
     """If given, the head is one branch for each name: the model returns their sum or mean."""
     fill: dict[str, int] | None = None
-    """What takes the place of modalities that are whole numbers; 0 until the user knows better."""
+    """By the name of a modality of whole numbers, what takes its place."""
 
     @property
     def links(self) -> tuple[str, ...]:
@@ -66,10 +66,10 @@ class Candidate:
             arguments["modalities"] = self.modalities
         else:
             arguments |= {"splits": list(self.splits), "names": list(self.names)}
+        if self.fill:
+            arguments["fill"] = self.fill
         if self.dim != -1:
             arguments["dim"] = self.dim
-        if self.fill is not None:
-            arguments["fill"] = self.fill
         if any(one is not None for one in self.output):
             outputs = [list(one) if isinstance(one, tuple) else one for one in self.output]
             arguments["output"] = outputs[0] if len(outputs) == 1 else outputs
@@ -92,8 +92,8 @@ class Candidate:
             words = ["--head", ",".join(branches), "--combine", self.combine]
         if self.splits is not None:
             words += ["--splits", _splits(self.names, self.splits)]
-        if self.fill is not None:
-            words += ["--fill", ",".join(f"{name}={one}" for name, one in self.fill.items())]
+        if self.fill and _are_plain(self.fill):
+            words += ["--fill", ",".join(f"{name}={value}" for name, value in self.fill.items())]
         given = {
             "--modalities": self.modalities,
             "--dim": self.arguments.get("dim"),
@@ -104,6 +104,8 @@ class Candidate:
             words += [] if value is None else [option, _yaml(value)]
         if not (self.called_in_eval and self.same_in_eval):
             words.append("--training-branch")
+        if self.fill and not _are_plain(self.fill):
+            words += ["FILL", _flow(self.fill)]
         return shlex.join(words)
 
 
@@ -124,7 +126,7 @@ def candidate(
         layout.modalities,
         layout.names,
         layout.dim,
-        tuple(map(_output, outputs)),
+        tuple(map(logits_at, outputs)),
         classes,
         reason,
         called_in_eval,
@@ -132,7 +134,8 @@ def candidate(
     )
 
 
-def _output(address: Path) -> Output:
+def logits_at(address: Path) -> Output:
+    """What ``output=`` is for logits at this address in a return value."""
     keys = tuple(str(key) if isinstance(key, Field) else key for key in address)
     if len(keys) > 1:
         return keys
@@ -140,10 +143,15 @@ def _output(address: Path) -> Output:
 
 
 def _splits(names: Sequence[str], widths: Sequence[int]) -> str:
-    # A comma ends a name, and blanks around it are lost: such names are left out.
-    plain = all("," not in name and name == name.strip() for name in names)
-    words = [f"{n}={w}" for n, w in zip(names, widths, strict=True)] if plain else map(str, widths)
+    # Other names are left out.
+    named = zip(names, widths, strict=True)
+    words = [f"{n}={w}" for n, w in named] if _are_plain(names) else map(str, widths)
     return ",".join(words)
+
+
+def _are_plain(names: Iterable[str]) -> bool:
+    """Whether the command line takes them: a comma ends a name, and blanks around it are lost."""
+    return all("," not in name and name == name.strip() for name in names)
 
 
 def _yaml(value: Any) -> str:

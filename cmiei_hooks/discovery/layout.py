@@ -10,14 +10,7 @@ from typing import Any
 
 from .attribution import AttributedTensor, ModalitySet, ModuleCall
 
-__all__ = [
-    "Layout",
-    "Widths",
-    "find_layout",
-    "listed",
-    "rows_of_one_modality",
-    "tensors_of_modalities",
-]
+__all__ = ["Layout", "Widths", "find_layout", "listed", "rows_of_one_modality"]
 
 Widths = Mapping[ModalitySet, Set[int]]
 """The widths that the features of each set of modalities had when a module returned them."""
@@ -72,7 +65,7 @@ def find_layout(
     if len(tensors) == 1:
         found = _one_tensor(call, tensors[0], names, widths)
     else:
-        found = tensors_of_modalities(call, tensors, names)
+        found = _several_tensors(call, tensors, names)
     missing = alive - held
     if isinstance(found, str) or not missing:
         return found
@@ -82,10 +75,9 @@ def find_layout(
     return dataclasses.replace(found, penalty=found.penalty + 1, description=description)
 
 
-def tensors_of_modalities(
+def _several_tensors(
     call: ModuleCall, tensors: Sequence[AttributedTensor], names: Sequence[str]
 ) -> Layout | str:
-    """The layout of a call in which every modality has tensors of its own, or why it has none."""
     sets = {tensor.modalities for tensor in tensors}
     if not _disjoint(sets) or len(sets) < 2:
         return _mixed(sets, names)

@@ -10,6 +10,7 @@ from .attribution import ModalitySet, ModuleCall
 from .branches import Branches
 from .functions import Activations
 from .layout import Widths
+from .model_arguments import ModelArguments
 from .routes import Hop
 from .trace import Trace
 
@@ -35,6 +36,8 @@ class Observations:
     """Functions that the model applies between modules."""
     branches: Branches | None
     """Logits of one modality each, whose sum or mean the model returns."""
+    arguments: ModelArguments | None
+    """The model's own arguments that hold the modalities, if ``attach`` can name them."""
     notes: tuple[str, ...] = ()
 
     @property

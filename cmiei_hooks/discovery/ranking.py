@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..fusion import Path, unwrapped
-from .attribution import ModuleCall
 from .branches import Branches
 from .candidate import Candidate, Link, candidate
 from .functions import ACTIVATIONS, Activations
-from .layout import Layout, find_layout, listed, rows_of_one_modality
+from .layout import Layout, find_layout, rows_of_one_modality
 from .observations import Observations
-from .report import NEVER_CALLED, DiscoverReport, RuledOut
+from .report import DiscoverReport, RuledOut
 from .routes import Route, routes
-from .trace import Key, Trace
-from .whole_model import note_of, whole_model
+from .ruled_out import Layouts, dead_ends, other_ends, why_uncalled
+from .whole_model import notes_on_whole_model, whole_model
 
 __all__ = ["rank_candidates"]
 
@@ -63,8 +62,6 @@ _STACKED = (
     "influence on it cannot be compared"
 )
 
-_Layouts = Mapping[Key, Layout | str | None]
-
 
 def rank_candidates(seen: Observations) -> DiscoverReport:
     """The candidates, best first, and what rules the other modules out."""
@@ -77,7 +74,7 @@ def rank_candidates(seen: Observations) -> DiscoverReport:
     }
     found, ruled_out = _head_routes(seen, layouts)
     found = sorted(_without_repetition(found), key=lambda one: one.order)
-    ruled_out |= _other_ends(seen, layouts, found)
+    ruled_out |= other_ends(seen, layouts, [one.route for one in found])
     if seen.branches:
         ruled_out = {
             path: why
@@ -85,18 +82,17 @@ def rank_candidates(seen: Observations) -> DiscoverReport:
             if path not in {call.path for call in seen.branches.calls}
         }
     if not found and not seen.branches:
-        ruled_out |= _dead_ends(seen, layouts)
-    ruled_out |= {path: _why_uncalled(path, seen.evaluated) for path in seen.uncalled}
+        ruled_out |= dead_ends(seen, layouts)
+    ruled_out |= {path: why_uncalled(path, seen.evaluated) for path in seen.uncalled}
     notes = (*seen.notes, *(_noise(seen) or _without_effect(seen)))
     small = [_candidate(one, seen) for one in found if not one.holds_backbone]
     large = [_candidate(one, seen) for one in found if one.holds_backbone]
     branches = [_of_branches(seen.branches, seen)] if seen.branches else []
     candidates = (*small, *branches, *large)
     if not candidates:
-        why = _why_nothing(seen)
-        whole = whole_model(seen) if why == _NOTHING else None
-        candidates = () if whole is None else (whole,)
-        notes += (why,) if whole is None else (note_of(whole),)
+        nothing = _why_nothing(seen)
+        candidates = whole_model(seen) if nothing == _NOTHING else ()
+        notes += notes_on_whole_model(candidates[0]) if candidates else (nothing,)
     return DiscoverReport(
         candidates,
         tuple(RuledOut(unwrapped(path), why) for path, why in ruled_out.items()),
@@ -104,7 +100,7 @@ def rank_candidates(seen: Observations) -> DiscoverReport:
     )
 
 
-def _head_routes(seen: Observations, layouts: _Layouts) -> tuple[list[_HeadRoute], dict[str, str]]:
+def _head_routes(seen: Observations, layouts: Layouts) -> tuple[list[_HeadRoute], dict[str, str]]:
     raw = {x.value for x in seen.root.inputs if len(x.shape) >= 2 and x.floating}
     found: list[_HeadRoute] = []
     ruled_out: dict[str, str] = {}
@@ -149,66 +145,6 @@ def _without_repetition(found: Sequence[_HeadRoute]) -> list[_HeadRoute]:
         longest = max(small or same, key=lambda one: len(one.route))
         kept += [one for one in same if one is same[0] or one is longest or len(one.route) == 1]
     return kept
-
-
-def _other_ends(
-    seen: Observations, layouts: _Layouts, found: Sequence[_HeadRoute]
-) -> dict[str, str]:
-    """Why no candidate leads to these outputs."""
-    covered = {one.logits for one in found}
-    in_routes = {call.key for one in found for call, _ in one.route}
-    reasons: dict[str, str] = {}
-    discarded: dict[str, str] = {}
-    for call, output in seen.ends:
-        if output.value in covered or call.key in in_routes or not output.modalities:
-            continue
-        layout = layouts[call.key]
-        if not seen.used[output.value]:
-            discarded[call.path] = _discarded(call, seen.used)
-        elif not seen.alive <= output.modalities:
-            reached = [seen.names[m] for m in sorted(output.modalities)]
-            only = f"depends only on {listed(reached)}"
-            reasons[call.path] = _one_by_one(call.path, seen) or only
-        elif isinstance(layout, str):
-            reasons[call.path] = layout
-    return discarded | reasons
-
-
-def _one_by_one(path: str, seen: Observations) -> str:
-    """What is seen if a module is called once for each modality; empty if it is not."""
-    calls = [call for call in seen.calls if call.path == path]
-    sets = [frozenset().union(*(x.modalities for x in call.inputs)) for call in calls]
-    if len(calls) < 2 or any(len(one) != 1 for one in sets) or len(set(sets)) < len(sets):
-        return ""
-    reached = [seen.names[m] for one in sets for m in one]
-    return f"called once for each of {listed(reached)}: it never receives them together"
-
-
-def _discarded(call: ModuleCall, used: Mapping[bytes, bool]) -> str:
-    unused = sum(not used.get(output.value, True) for output in call.outputs)
-    if unused < len(call.outputs):
-        which = "one of its outputs is" if unused == 1 else f"{unused} of its outputs are"
-    else:
-        which = "its output is" if unused == 1 else "its outputs are"
-    them = "it" if unused == 1 else "them"
-    return f"{which} discarded: what the model returns does not depend on {them}"
-
-
-def _dead_ends(seen: Observations, layouts: _Layouts) -> dict[str, str]:
-    """Where the modalities are separate, but from where no module leads to logits."""
-    separate = [call for call in seen.calls if isinstance(layouts.get(call.key), Layout)]
-    outer = [call for call in separate if not any(call.inside(other) for other in separate)]
-    why = (
-        "its input holds separate modalities, but functions, or modules with several arguments, "
-        "stand between its output and the logits"
-    )
-    return {call.path: why for call in outer if call.calls == 1}
-
-
-def _why_uncalled(path: str, evaluated: Trace) -> str:
-    if (path, 0) in evaluated:
-        return "called in eval mode only"
-    return NEVER_CALLED
 
 
 def _candidate(found: _HeadRoute, seen: Observations) -> Candidate:

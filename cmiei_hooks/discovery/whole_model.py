@@ -1,77 +1,84 @@
-"""The whole model as the head, where nothing smaller receives the modalities apart."""
+"""The whole model as the head, for models in which nothing smaller receives separate modalities."""
 
 from __future__ import annotations
 
-import dataclasses
-
 from .attribution import AttributedTensor
-from .candidate import Candidate, candidate
-from .layout import Layout, listed, tensors_of_modalities
+from .candidate import Candidate, logits_at
+from .model_arguments import FILL, ModelArguments
 from .observations import Observations
 
-__all__ = ["note_of", "whole_model"]
+__all__ = ["notes_on_whole_model", "whole_model"]
 
 
-def whole_model(seen: Observations) -> Candidate | None:
-    """The model as its own head, with its cost; None if it cannot be.
+def whole_model(seen: Observations) -> tuple[Candidate, ...]:
+    """The model as the head, for each tensor ``[B, C]`` in what it returns that may be logits."""
+    if seen.arguments is None or seen.root.calls > 1 or any(x.noisy for x in seen.root.outputs):
+        return ()
+    return tuple(_candidate(out, seen, seen.arguments) for out in _logits(seen))
 
-    Each modality must be arguments of its own that ``modalities=`` can name, and the model must
-    return logits ``[B, C]`` that depend on all of them. Whole numbers (token ids) get a fill value,
-    which the user replaces by the id of the padding; of several in one modality the first is
-    taken, since masks come after what they mask.
-    """
-    tensors = _without_masks(seen)
-    layout = tensors_of_modalities(seen.root, tensors, seen.names) if tensors else ""
-    found = [out for out in seen.root.outputs if seen.alive <= out.modalities and _is_logits(out)]
-    if not isinstance(layout, Layout) or not found:
-        return None
-    logits, count = found[0], len(layout.names)
-    record = seen.evaluated.get(seen.root.key)
-    same = record is None or logits.address in {out.address for out in record.outputs}
-    chosen = candidate(
-        ("",),
-        layout,
-        (logits.address,),
-        logits.shape[1],
-        reason=f"the whole model, since nothing in it receives the modalities apart; each estimate "
-        f"runs it {1 + count} times more",
-        called_in_eval=record is not None,
-        same_in_eval=same,
+
+def notes_on_whole_model(found: Candidate) -> tuple[str, ...]:
+    """What the whole model costs as the head, and what takes the place of token ids."""
+    runs = 1 + len(found.names)
+    cost = (
+        "no module receives separate modalities and leads to logits [B, C] through modules only, "
+        f"so the whole model is the head: an estimate runs it {runs} times more (1 + {runs - 1}). "
+        "If functions in its forward concatenate the modalities, a smaller head costs less: move "
+        "everything from the concatenation to the logits into one nn.Module and name it"
     )
-    ids = [
-        name
-        for name in layout.names
-        if any(not x.floating for x in tensors if _name(x, seen) == name)
+    if not found.fill:
+        return (cost,)
+    named = " and ".join(found.fill)
+    verb = "holds" if len(found.fill) == 1 else "hold"
+    return cost, f"{named} {verb} whole numbers: in fill=, replace {FILL} by the pad id"
+
+
+def _logits(seen: Observations) -> list[AttributedTensor]:
+    """First what modules return, then what functions of the model compute; no features."""
+    rows = {x.shape[0] for x in seen.root.inputs if x.modalities}
+    found = [
+        out
+        for out in seen.root.outputs
+        if len(out.shape) == 2
+        and out.shape[0] in rows
+        and out.floating
+        and seen.alive <= out.modalities
     ]
-    return dataclasses.replace(chosen, fill=dict.fromkeys(ids, 0)) if ids else chosen
+    ends = {out.value for _, out in seen.ends if seen.used[out.value]}
+    modules = [call for call in seen.calls if call.path]
+    others = {out.value for call in modules for out in call.outputs}
+    others |= {
+        x.value
+        for call in modules
+        for x in call.inputs
+        if any(len(out.shape) >= 2 for out in call.outputs)
+    }
+    by_modules = [out for out in found if out.value in ends]
+    return by_modules + [out for out in found if out.value not in ends | others]
 
 
-def note_of(found: Candidate) -> str:
-    """What the user should know about this candidate."""
-    text = (
-        "no module receives separate modalities and leads to logits [B, C] through modules only. "
-        "Instead of the whole model, which costs most, the head can be one nn.Module that does "
-        "everything from the concatenation to the logits, if the model's code is yours"
+def _candidate(
+    logits: AttributedTensor, seen: Observations, arguments: ModelArguments
+) -> Candidate:
+    in_eval = seen.evaluated.get(seen.root.key)
+    here = logits.address, logits.shape
+    same = in_eval is None or here in {(out.address, out.shape) for out in in_eval.outputs}
+    one = 'one logit (for regression: measure="squared")'
+    classes = logits.shape[1]
+    returns = one if classes == 1 else f"logits of {classes} classes"
+    reason = f"the modalities are arguments of the model, which returns {returns}"
+    if not same:
+        reason += "; returns something else in eval mode: audit the training branch"
+    return Candidate(
+        ("",),
+        None,
+        arguments.modalities,
+        tuple(arguments.modalities),
+        -1,
+        (logits_at(logits.address),),
+        classes,
+        reason,
+        in_eval is not None,
+        same,
+        fill=arguments.fill,
     )
-    ids = found.fill and listed([f"{name}={one}" for name, one in found.fill.items()])
-    return f"{text}. fill: write the id of the padding for {ids}" if ids else text
-
-
-def _without_masks(seen: Observations) -> list[AttributedTensor]:
-    """The inputs of the model that are modalities."""
-    kept: list[AttributedTensor] = []
-    for x in seen.root.inputs:
-        if not x.modalities or not x.modalities <= seen.alive:
-            continue
-        ids = [one for one in kept if one.modalities == x.modalities and not one.floating]
-        if x.floating or not ids:
-            kept.append(x)
-    return kept
-
-
-def _is_logits(out: AttributedTensor) -> bool:
-    return len(out.shape) == 2 and out.floating and not out.noisy
-
-
-def _name(x: AttributedTensor, seen: Observations) -> str:
-    return "+".join(seen.names[m] for m in sorted(x.modalities))

@@ -82,7 +82,7 @@ def test_a_head_that_is_called_twice_is_ruled_out(golden):
             return self.classifier(feature), self.classifier(feature * 2)
 
     report = discover(Twice(), *inputs())
-    assert [c.head for c in report.candidates] == [("",)]
+    assert [(c.head, c.output) for c in report.candidates] == [(("",), (0,)), (("",), (1,))]
     golden(prose(report))
 
 
