@@ -219,6 +219,8 @@ def _wrong_columns(
         return found
     if layout.splits is None:
         return f"{found}; pass modalities={layout.modalities}"
+    if layout.penalty:  # columns that nothing changes: whose they are is a guess
+        return f"{found}; their order is {', '.join(layout.names)}"
     order = ", ".join(f"{n} {width}" for n, width in zip(layout.names, layout.splits, strict=True))
     return f"{found}; their order is {order}: pass splits={list(layout.splits)}"
 

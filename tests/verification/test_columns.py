@@ -75,6 +75,18 @@ def test_splits_in_the_wrong_order(where, golden):
 
 
 @pytest.mark.negative_control
+def test_where_columns_are_dead_no_widths_are_guessed(golden):
+    class Dead(ReID):
+        def encode(self, *xs):
+            r, n, t = super().encode(*xs)
+            alive = torch.ones_like(r)
+            alive[:, -1] = 0
+            return [r * alive, n, t]
+
+    golden(said(Dead(), *inputs(), head="classifier", splits=[4, 4, 4]))
+
+
+@pytest.mark.negative_control
 def test_names_in_the_wrong_order(golden):
     where = {"head": "classifier", "splits": [4, 4, 4]}
     golden(said(Equal(), *inputs(), **where))  # r, n, t by default

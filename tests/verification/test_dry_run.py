@@ -28,6 +28,40 @@ CHECKS = [
 ]
 
 
+class RoundsWithoutGradient(nn.Linear):
+    """As products that take another way without gradient."""
+
+    def __init__(self, by: float) -> None:
+        super().__init__(12, 7)
+        self.by = by
+
+    def forward(self, x: Tensor) -> Tensor:
+        z = super().forward(x)
+        return z if torch.is_grad_enabled() else z * (1 + self.by)
+
+
+@pytest.mark.parametrize(("by", "ok"), [(2e-7, True), (1e-4, False)])
+def test_only_rounding_may_differ_without_gradient(by, ok):
+    report = verify(Fused(RoundsWithoutGradient(by)), torch.randn(8, 6), **WHERE)
+    (found,) = [c for c in report.checks if c.name == "re-entry gives the real logits"]
+    assert found.ok == ok
+    assert ("rounding" in found.found) == ok
+
+
+def test_a_head_that_fails_on_zeros_is_a_no(golden):
+    class Lengths(nn.Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            if (x[:, :3] == 0).all():
+                raise RuntimeError("lengths have to be greater than 0")
+            return super().forward(x)
+
+    model = Fused(Lengths(12, 7))
+    report = verify(model, torch.randn(8, 6), **WHERE)
+    (found,) = [c for c in report.checks if not c.ok]
+    golden(found.found)
+    assert verify(model, torch.randn(8, 6), **WHERE, drop="mean").ok
+
+
 class NeverCalled(Fused):
     def forward(self, x: Tensor) -> Tensor:
         return nn.functional.linear(self.features(x), self.classifier.weight)
