@@ -85,13 +85,19 @@ def _sides(calls: Sequence[ModuleCall], alive: ModalitySet) -> tuple[list[_Side]
     givers = [
         (call, out) for call in calls if call.path for out in call.outputs if _fused(out, alive)
     ]
-    returned = {out.value for call in calls for out in call.outputs}
+    # The model itself, or a part of it, may return the same tensor later as a hidden feature.
+    first: dict[bytes, int] = {}
+    for call in calls:
+        for out in call.outputs:
+            first[out.value] = min(call.end, first.get(out.value, call.end))
     receivers = [
         (call, call.inputs[0])
         for call in calls
         if call.path and call.one_argument and _fused(call.inputs[0], alive)
     ]
-    return givers, [(call, one) for call, one in receivers if one.value not in returned]
+    return givers, [
+        (call, one) for call, one in receivers if first.get(one.value, call.start) >= call.start
+    ]
 
 
 def _fused(one: AttributedTensor, alive: ModalitySet) -> bool:

@@ -81,6 +81,17 @@ def test_functions_between_modules_are_links(name):
     assert f"--head mix,{name},deep,torch.relu,classifier " in found.options
 
 
+def test_a_hidden_tensor_may_be_returned_beside_the_logits():
+    class Returns(Between):
+        def forward(self, r, n, t):
+            hidden = torch.relu(self.mix(torch.cat(self.encode(r, n, t), -1)))
+            logits = self.classifier(torch.relu(self.deep(hidden)))
+            return {"logits": logits, "hidden": hidden}
+
+    found = discover(Returns(torch.relu), *inputs()).candidates[0]
+    assert found.links == ("mix", "torch.relu", "deep", "torch.relu", "classifier")
+
+
 def test_an_activation_in_place_is_a_link():
     report = discover(Between(lambda x: nn.functional.relu(x, inplace=True)), *inputs())
     assert report.candidates[0].links == ("mix", "torch.relu", "deep", "torch.relu", "classifier")
