@@ -16,6 +16,7 @@ from torch.func import functional_call, grad, jacrev, jvp, vjp, vmap
 
 import cmiei_hooks
 from cmiei_hooks import CMIEIError, CMIEIWarning
+from cmiei_hooks._torch import pre_hooks
 
 ACTING = {"k": 1, "warmup_epochs": 0, "abs_thr": 0.0, "rel_thr": 1.0, "log": False}
 
@@ -202,3 +203,18 @@ def test_detach_ends_an_active_attachment_and_leaves_the_model_as_it_was(x):
     handle.remove()
     own.remove()
     cmiei_hooks.attach(model, head=["neck", "classifier"], splits=WIDTHS, **ACTING)
+
+
+def test_the_step_is_kept_from_dynamo_only_where_dynamo_compiles_what_is_called(monkeypatch):
+    model = Fused()
+    handle = cmiei_hooks.attach(
+        model, head="classifier", splits=WIDTHS, k=1, warmup_epochs=0, log=False
+    )
+    (hook,) = [one.call for one in pre_hooks(model.classifier)]
+    kept, run = [], hook._run
+    monkeypatch.setattr(hook, "_run", lambda *given: kept.append(1) or run(*given))
+    model(torch.randn(8, 6))
+    assert not kept
+    torch._dynamo.run(model)(torch.randn(8, 6))
+    assert len(kept) == 1
+    assert handle.step == 2
