@@ -1,4 +1,4 @@
-"""The site: built strictly, nothing from elsewhere, every link and anchor within it leads somewhere."""
+"""The site: built strictly, with nothing from elsewhere and no link that leads nowhere."""
 
 from __future__ import annotations
 

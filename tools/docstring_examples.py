@@ -1,4 +1,4 @@
-"""For the site: griffe reads ``Examples:`` as code, but not ``Example:``, which our docstrings have."""
+"""For the site: griffe reads ``Examples:`` as code; our docstrings have ``Example:``."""
 
 from __future__ import annotations
 
@@ -14,4 +14,6 @@ class DocstringExamples(griffe.Extension):
     def on_object(self, *, obj: griffe.Object, **kwargs: Any) -> None:
         """Called for each object of the package that has been loaded."""
         if obj.docstring:
-            obj.docstring.value = re.sub(r"^Example:$", "Examples:", obj.docstring.value, flags=re.M)
+            obj.docstring.value = re.sub(
+                r"^Example:$", "Examples:", obj.docstring.value, flags=re.M
+            )

@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip("mkdocs", reason="mkdocs is not installed (extra docs)")
 
-from tools.site import linked, page_of, with_site_links
+from tools.site_pages import linked, page_of, with_site_links
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
-"""What mkdocs does not do by itself: pages that lie outside of ``docs/``, and links to source files.
+"""What mkdocs does not do: pages that lie outside of ``docs/``, and links to source files.
 
-``README.md``, ``CONTRIBUTING.md``, ``CHANGELOG.md`` and ``examples/README.md`` become pages. A source
-file that a page links to becomes a page too, so that every link works without a forge, and offline.
+``README.md``, ``CONTRIBUTING.md``, ``CHANGELOG.md`` and ``examples/README.md`` become pages. A
+source file that a page links to becomes a page too: links work without a forge, and offline.
 """
 
 from __future__ import annotations
