@@ -54,8 +54,9 @@ VARYING = {
     r"(the default is|without quotes:|did you mean) [^?]+": r"\1 …",
     r"YAML reads \S+ as text: write .+": "YAML reads … as text: write …",
     r"^\S+\.yml: ": "…: ",
+    r"^.+ is not a location": "… is not a location",
 }
-"""What the kept messages of the settings have in the place of gaps."""
+"""What kept messages have in the place of gaps, besides names in quotes."""
 MESSAGE = re.compile(
     r"^(?:cmiei \w+: )?(\S.*)\n(?:  got: .*\n)?(?:  expected: .*\n)?  remedy:   (.+)$", re.M
 )
