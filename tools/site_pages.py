@@ -31,7 +31,9 @@ def page_of(path: str) -> str:
     """The page, or the picture, that shows a file of the repository."""
     if path in OUTSIDE:
         return OUTSIDE[path]
-    return path.removeprefix("docs/") if path.startswith("docs/") else f"source/{path}.md"
+    if path.startswith("docs/"):
+        return path.removeprefix("docs/")
+    return f"source/{path.lstrip('.')}.md"  # mkdocs leaves out what begins with a dot
 
 
 def linked(text: str, path: str) -> list[str]:

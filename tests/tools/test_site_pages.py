@@ -21,6 +21,7 @@ from tools.site_pages import linked, page_of, with_site_links
         ("docs/guides/demo-reid.md", "../../LICENSE", "../source/LICENSE.md"),
         ("README.md", "docs/heads.md#the-arguments", "heads.md#the-arguments"),
         ("README.md", "LICENSE", "source/LICENSE.md"),
+        ("README.md", ".github/workflows/ci.yml", "source/github/workflows/ci.yml.md"),
         ("examples/README.md", "two_views.py", "source/examples/two_views.py.md"),
         ("docs/heads.md", "#the-arguments", "#the-arguments"),
         ("docs/heads.md", "https://example.org/README.md", "https://example.org/README.md"),
