@@ -99,8 +99,7 @@ def errors_page(package: Path, golden: Path) -> str:
         unknown = [m for m in unknown if _code(_without_names(m[0])) not in "".join(parts)]
         rows += _rows_of_messages(unknown)
         rows = [row for row in dict.fromkeys(rows) if row not in "".join(parts)]
-        table = "\n".join(["| it says | what to do |", "|---|---|", *rows])
-        parts.append(f"## {title}\n\n{table}\n")
+        parts.append("\n".join([f"## {title}\n", *rows, ""]))
     warned = [text for path in sorted(modules) for text in _warnings(modules[path], constants)]
     items = (f"- {_plain(text)}" for text in dict.fromkeys(warned) if not _vague(text))
     return "\n".join([*parts, WARNINGS, *items, ""])
@@ -126,7 +125,7 @@ def _row(said: Said, kept: list[Message]) -> list[str]:
     if not remedy:
         examples = [remedy for problem, remedy in kept if said.may_be(problem)]
         remedy = f"the message says it, such as: {examples[0]}" if examples else LAST_LINE
-    return [f"| {_code(said.text)} | {_plain(remedy)} |"]
+    return [f"- {_code(said.text)}<br>{_plain(remedy)}"]
 
 
 def _rows_of_messages(kept: list[Message]) -> list[str]:
@@ -134,7 +133,7 @@ def _rows_of_messages(kept: list[Message]) -> list[str]:
     remedies: dict[str, dict[str, None]] = {}
     for problem, remedy in kept:
         remedies.setdefault(_without_names(problem), {})[_without_values(remedy)] = None
-    return [f"| {_code(text)} | {_plain('; or '.join(all_))} |" for text, all_ in remedies.items()]
+    return [f"- {_code(text)}<br>{_plain('; or '.join(all_))}" for text, all_ in remedies.items()]
 
 
 def _without_names(problem: str) -> str:
@@ -229,9 +228,9 @@ def _vague(text: str) -> bool:
 
 
 def _code(text: str) -> str:
-    return "`" + text.replace("|", "\\|").replace("`", "'") + "`"
+    return "`" + text.replace("`", "'") + "`"
 
 
 def _plain(text: str) -> str:
     """A text without what Markdown would read as markup."""
-    return re.sub(r"([\\`*_\[\]<>|])", r"\\\1", text.strip())
+    return re.sub(r"([\\`*_\[\]<>])", r"\\\1", text.strip())
