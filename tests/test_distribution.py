@@ -17,7 +17,7 @@ from helpers import ROOT
 import cmiei_hooks
 
 pytestmark = pytest.mark.slow
-TOP = ("README.md", "LICENSE", "pyproject.toml", "setup.cfg")
+TOP = ("README.md", "LICENSE", "MANIFEST.in", "pyproject.toml", "setup.cfg")
 FOLDERS = ("cmiei_hooks", "configs", "docs", "examples", "tests", "tools")
 SHORT = (
     "from cmiei_hooks.demo import digit_runs; digit_runs.EPOCHS = 2\n"
