@@ -19,6 +19,8 @@ __all__ = [
     "main",
 ]
 
+_INTERRUPTED = 130
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code.
@@ -29,6 +31,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         from .commands import run_command  # noqa: PLC0415  # see above
 
-        return run_command(argv)
+        code = run_command(argv)
     except KeyboardInterrupt:
-        return 130
+        code = _INTERRUPTED
+    if code == _INTERRUPTED:
+        # After a KeyboardInterrupt in exec() of a text, as in the making of a dataclass, CPython
+        # remembers to end by the signal, until another text is executed.
+        exec("")
+    return code

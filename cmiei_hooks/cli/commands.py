@@ -108,13 +108,18 @@ def _read(own: list[str], words: list[str], program: list[str]) -> tuple[argpars
     """
     parser = build_parser()
     if not own:
-        raise UsageError("which command?", remedy=f"one of these\n\n{parser.format_help()}")
+        raise UsageError(f"which command?\n\n{parser.format_help()}".rstrip())
     parsers = _parsers(parser)
     refuse_unknown_command(own, parsers)
     try:
         args, rest = parser.parse_known_args(own)
         if rest:
-            raise UsageError("too many words", got=" ".join(rest), remedy="leave them out")
+            raise UsageError(
+                "the settings stand in several places",
+                got=f"{' '.join(rest)[:200]} apart from the others",
+                expected="all pairs KEY VALUE together",
+                remedy="write all of them at the end of the line",
+            )
         args.words, args.program = words, program  # words: the command in the report
         return args, _OPTIONS[args.command].read(args)
     except CMIEIError as error:

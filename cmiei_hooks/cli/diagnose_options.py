@@ -84,29 +84,13 @@ def _add_output_arguments(group: argparse._ArgumentGroup) -> None:
     )
 
 
+# fmt: off
 _WHAT = [
-    "model",
-    "model_args",
-    "checkpoint",
-    "weights",
-    "data",
-    "head",
-    "combine",
-    "splits",
-    "modalities",
-    "logits",
-    "fill",
-    "config",
-    "features",
-    "forward",
-    "inputs",
-    "labels",
-    "group_by",
-    "training_branch",
-    "features_head",
-    "discover",
-    "verify",
+    "model", "model_args", "checkpoint", "weights", "data", "head", "combine", "splits",
+    "modalities", "logits", "fill", "config", "features", "forward", "inputs", "labels",
+    "group_by", "training_branch", "features_head", "discover", "verify",
 ]
+# fmt: on
 """Options that say what is audited. With one of them, it is not the demo."""
 
 

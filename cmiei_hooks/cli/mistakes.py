@@ -7,6 +7,7 @@ import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 
 from ..errors import CMIEIError, did_you_mean
@@ -20,9 +21,11 @@ _COMMANDS = {
     "check": "verify",
     "equalise": "run",
     "find": "discover",
+    "help": "--help",
     "measure": "diagnose",
     "observe": "run",
     "train": "run",
+    "version": "--version",
 }
 """Other words for the commands."""
 
@@ -173,7 +176,7 @@ def _unknown_option(given: _Given, command: str, parsers: Parsers) -> UsageError
         remedy = f"write {key} {value or 'VALUE'} behind the options"
     else:
         having = [f"cmiei {other}" for other, one in parsers.items() if _find(one, name)]
-        remedy = did_you_mean(name, known)
+        remedy = did_you_mean(name, get_close_matches(name, known, n=1))
         remedy = remedy or (f"it is an option of {', '.join(having)}" if having else "")
     return UsageError(
         problem,

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import re
 from typing import NoReturn
 
 from ..errors import CMIEIError
 
 __all__ = ["Parser", "UsageError"]
+
+
+_REMEDY = "  remedy:   write "
 
 
 class UsageError(CMIEIError):
@@ -23,18 +27,26 @@ class Parser(argparse.ArgumentParser):
         Raises:
             UsageError: always.
         """
-        problem, line, rest = message.removeprefix("argument ").partition("\n")
-        if rest:  # of a refused value, which says the other parts itself
-            raise UsageError(problem + line + rest)
-        option, _, what = problem.partition(": ")
-        if "expected" not in what:
-            raise UsageError(problem, remedy=f"{self.prog} --help lists the options")
+        option, _, what = message.removeprefix("argument ").partition(": ")
         action = self._option_string_actions.get(option)
+        if action is not None and "\n" in what:  # a refused value: its refusal has all parts
+            raise UsageError(f"{option}: {what}".replace(_REMEDY, f"{_REMEDY}{option} "))
+        if action is not None and what.startswith("expected"):
+            raise UsageError(
+                f"{option} has no value",
+                got=f"{option} alone",
+                expected=f"{option} {action.metavar or action.dest.upper()}",
+                remedy=f"write the value behind {option}; if it begins with -, as {option}=VALUE",
+            )
+        if required := re.match(r"one of the arguments (.*) is required", message):
+            raise UsageError(
+                "one option is missing",
+                got="none of them",
+                expected=" or ".join(required[1].split()),
+                remedy=f"add one of them; {self.prog} --help says what they are",
+            )
+        both = option if "not allowed with" in what else ""
         raise UsageError(
-            f"{option}: no value",
-            got=f"{option} alone" if "one" in what else what,
-            expected=what,
-            remedy=f"write {option} {action.metavar or action.dest.upper()}"
-            if action is not None
-            else f"{self.prog} --help lists the options",
+            message.removeprefix("argument "),
+            remedy=f"leave {both} out" if both else f"{self.prog} --help lists the options",
         )
