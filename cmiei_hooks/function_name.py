@@ -53,7 +53,7 @@ def _remedy(spec: str) -> str:
         place, function = function, ""
     place, function = place.strip(" :"), function.strip()
     if not place:
-        return "put the module and a colon in front of the function"
+        return "name the module, a colon and the function"
     if "/" in place or "\\" in place or place.endswith(".py"):
         return _remedy_of_file(Path(place.replace("\\", "/")), function)
     place = place.strip(".")

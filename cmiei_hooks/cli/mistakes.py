@@ -97,9 +97,12 @@ def what_was_meant(words: Sequence[str], parsers: Parsers) -> UsageError | None:
             expected="cmiei run OPTIONS -- SCRIPT ITS_ARGUMENTS",
             remedy=f"write -- in front of {script}",
         )
+    positionals = {action.dest for action in parser._actions if not action.option_strings}
     for given in _read(words[1:], parser):
         if given.word and given.action is None:
             return _unknown_option(given, command, parsers)
+        if positionals - {"opts"}:  # it takes words of its own
+            continue
         strays = given.words[given.takes :]
         while _takes_settings(parser) and _is_pair(strays[:2]):
             strays = strays[2:]
