@@ -121,7 +121,7 @@ def _is_setting(word: str, parser: argparse.ArgumentParser) -> bool:
         return False
     name = setting_name(word)
     if name is None:
-        return bool(did_you_mean(word.partition("=")[0], KEYS))
+        return bool(did_you_mean(word.partition("=")[0], KEYS)) and not Path(word).exists()
     return word == name or _option(parser, name) is None
 
 
@@ -179,7 +179,8 @@ def _unknown_option(given: _Given, command: str, parsers: Parsers) -> UsageError
         remedy = f"write {key} {value or 'VALUE'} behind the options"
     else:
         having = [f"cmiei {other}" for other, one in parsers.items() if _find(one, name)]
-        remedy = did_you_mean(name, get_close_matches(name, known, n=1))
+        near = get_close_matches(name.lstrip("-"), [word[2:] for word in known], n=1)
+        remedy = f"did you mean --{near[0]}?" if near else ""
         remedy = remedy or (f"it is an option of {', '.join(having)}" if having else "")
     return UsageError(
         problem,
