@@ -54,7 +54,9 @@ def _remedy(spec: str) -> str:
     place, function = place.strip(" :"), function.strip()
     if not place:
         return "name the module, a colon and the function"
-    if "/" in place or "\\" in place or place.endswith(".py"):
+    if _file(place.removesuffix(".py")).is_file() and "/" not in place:
+        place = place.removesuffix(".py")
+    elif "/" in place or "\\" in place or place.endswith(".py"):
         return _remedy_of_file(Path(place.replace("\\", "/")), function)
     place = place.strip(".")
     if not function and not _file(place).is_file() and "." in place:

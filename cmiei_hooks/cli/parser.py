@@ -45,8 +45,20 @@ class Parser(argparse.ArgumentParser):
                 expected=" or ".join(required[1].split()),
                 remedy=f"add one of them; {self.prog} --help says what they are",
             )
-        both = option if "not allowed with" in what else ""
+        if both := re.match(r"not allowed with argument (\S+)", what):
+            raise UsageError(
+                f"{option} and {both[1]} exclude each other",
+                got=f"{both[1]} and {option}",
+                expected="one of the two",
+                remedy=f"leave {option} out",
+            )
+        if explicit := re.match(r"ignored explicit argument '(.*)'", what):
+            raise UsageError(
+                f"{option} takes no value",
+                got=f"{option}={explicit[1]}",
+                expected=option,
+                remedy=f"write {option}",
+            )
         raise UsageError(
-            message.removeprefix("argument "),
-            remedy=f"leave {both} out" if both else f"{self.prog} --help lists the options",
+            message.removeprefix("argument "), remedy=f"{self.prog} --help lists the options"
         )

@@ -171,7 +171,6 @@ def test_a_right_line_is_not_refused(line):
 @pytest.mark.parametrize(
     "line",
     [
-        "",
         "help",
         "train.py --epochs 3",
         "diagnose --head",
@@ -181,7 +180,6 @@ def test_a_right_line_is_not_refused(line):
         f"{RIGHT} WHATEVER 3",
         f"{RIGHT} --whatever 3",
         "diagnose --model no.py:model",
-        "diagnose --model ../outside.py:model",
         "diagnose --modalities {a: [",
         "run --head classifier --splits 5,3 train.py --epochs 3",
         "run --head classifier --splits 5,3 -m package.train",
@@ -196,3 +194,16 @@ def test_what_is_said(line, capsys, golden):
 def test_run_without_head_names_the_command_that_finds_it(project, capsys):
     assert main(["run", "--", "my.py", "--epochs", "3"]) == 2
     assert "cmiei run --discover -- my.py --epochs 3 prints them" in capsys.readouterr().err
+
+
+def test_without_a_command_the_help_lists_them(capsys):
+    assert main([]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("cmiei: which command?")
+    assert all(f"\n    {name} " in said for name in commands._OPTIONS)
+
+
+def test_a_file_elsewhere_is_named_with_its_directory(project):
+    with pytest.raises(UsageError) as error:
+        read("discover --model ../outside.py:model --data my:loader")
+    assert f"write --model outside:model, with PYTHONPATH={project.parent} " in str(error.value)
