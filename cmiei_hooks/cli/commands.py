@@ -18,7 +18,7 @@ from typing import Any
 from rich.console import Console
 
 from .._version import __version__
-from ..errors import CMIEIError
+from ..errors import CMIEIError, UsageError
 from ..reporting import readers_may_leave
 from . import (
     demo_options,
@@ -30,7 +30,7 @@ from . import (
 )
 from .interruptions import Interruptions
 from .mistakes import refuse_unknown_command, what_was_meant
-from .parser import Parser, UsageError
+from .parser import Parser
 
 __all__ = ["build_parser", "run_command"]
 

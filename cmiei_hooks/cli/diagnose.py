@@ -23,14 +23,13 @@ from ..auditing import (
     violations,
 )
 from ..distributed import joined, rank, wait_for_all
-from ..errors import InputError, did_you_mean
+from ..errors import InputError, UsageError, did_you_mean
 from ..fusion import Head, locate
 from ..reporting import visible
 from ..settings import Config
 from . import discover, verify
 from .demo import fill_in
 from .options import make_directory
-from .parser import UsageError
 from .settings import configuration
 
 __all__ = ["GATE", "run"]

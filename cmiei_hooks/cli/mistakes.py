@@ -10,8 +10,7 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 
-from ..errors import CMIEIError, did_you_mean
-from .parser import UsageError
+from ..errors import CMIEIError, UsageError, did_you_mean
 from .settings import KEYS, overrides, setting_name
 
 __all__ = ["refuse_unknown_command", "what_was_meant"]

@@ -6,16 +6,12 @@ import argparse
 import re
 from typing import NoReturn
 
-from ..errors import CMIEIError
+from ..errors import UsageError
 
-__all__ = ["Parser", "UsageError"]
+__all__ = ["Parser"]
 
 
 _REMEDY = "  remedy:   write "
-
-
-class UsageError(CMIEIError):
-    """The command line is wrong."""
 
 
 class Parser(argparse.ArgumentParser):

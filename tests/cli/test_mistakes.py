@@ -7,7 +7,7 @@ import shlex
 import pytest
 
 from cmiei_hooks.cli import commands, main
-from cmiei_hooks.cli.parser import UsageError
+from cmiei_hooks.errors import UsageError
 
 PROJECT = """
 def model(depth=1): ...
