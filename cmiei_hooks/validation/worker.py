@@ -27,6 +27,7 @@ from ..errors import CMIEIError, CMIEIWarning, ValidationError
 from ..reporting import ClosableStream, sha256, versions, write_files
 from ..settings import Config
 from .arms import Arm, Length
+from .quiet_processes import QuietContext
 from .recorder import Recorder
 
 __all__ = ["Record", "Run", "run_all", "sources_of", "workers"]
@@ -128,12 +129,13 @@ def sources_of(train: str, overrides: Mapping[str, Any]) -> tuple[str, ...]:
 @contextmanager
 def workers(jobs: int) -> Iterator[Executor]:
     """Worker processes. They start when the first run needs them, and end with this process."""
-    context = multiprocessing.get_context("spawn")
+    context = QuietContext()
     pool = ProcessPoolExecutor(jobs, context, _start, (list(sys.path),))
     try:
         yield pool
     except BaseException:
         pool.shutdown(wait=False, cancel_futures=True)
+        context.end()
         raise
     pool.shutdown()
 
