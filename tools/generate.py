@@ -23,7 +23,8 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from cmiei_hooks import Config  # noqa: E402  # the checkout must be importable first
-from cmiei_hooks.cli import commands  # noqa: E402  # as above
+from cmiei_hooks.cli import build_parser  # noqa: E402  # as above
+from cmiei_hooks.cli import main as cmiei  # noqa: E402  # as above
 from cmiei_hooks.settings import describe  # noqa: E402  # as above
 from tools.documentation import commands_page, errors_page, report_page  # noqa: E402  # as above
 
@@ -119,13 +120,13 @@ def generate(root: Path) -> dict[Path, str]:
     readme, docs = root / "README.md", root / "docs" / "configuration.md"
     frameworks, reference = root / "docs" / "frameworks.md", root / "docs" / "reference"
     schema = (reference / "report.schema.json").read_text(encoding="utf-8")
-    exit_codes = (commands.main.__doc__ or "").split("\n\n")[1]
+    exit_codes = (cmiei.__doc__ or "").split("\n\n")[1]
     return {
         root / "configs" / "default.yml": default_yml(),
         readme: between_markers(readme.read_text(encoding="utf-8"), method_table()),
         docs: between_markers(docs.read_text(encoding="utf-8"), full_table()),
         frameworks: with_examples(frameworks.read_text(encoding="utf-8"), root),
-        reference / "commands.md": commands_page(commands._parser(), exit_codes),
+        reference / "commands.md": commands_page(build_parser(), exit_codes),
         reference / "report.md": report_page(json.loads(schema)),
         root / "docs" / "troubleshooting.md": errors_page(
             ROOT / "cmiei_hooks", ROOT / "tests" / "golden"

@@ -10,7 +10,7 @@ import textwrap
 import pytest
 from helpers import ROOT
 
-from cmiei_hooks.cli import commands
+from cmiei_hooks.cli import build_parser
 from tools.documentation import commands_page, errors_page, report_page
 from tools.documentation.errors import LAST_LINE
 
@@ -77,8 +77,16 @@ def test_texts_are_read_from_the_calls_and_gaps_filled_from_kept_messages(tmp_pa
     assert page.endswith("- the head … leans to one side\n")
 
 
+def test_a_room_whose_errors_have_no_section_is_refused(tmp_path):
+    (tmp_path / "new_room").mkdir()
+    (tmp_path / "errors.py").write_text("class HeadError(ValueError): ...\n")
+    (tmp_path / "new_room" / "a.py").write_text("def f():\n    raise HeadError('this is wrong')\n")
+    with pytest.raises(SystemExit, match="new_room"):
+        errors_page(tmp_path, tmp_path)
+
+
 def test_the_page_of_commands_has_every_option():
-    parser = commands._parser()
+    parser = build_parser()
     page = html.unescape(commands_page(parser, "0: done."))
     (subparsers,) = (a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
     for name, command in subparsers.choices.items():

@@ -21,11 +21,13 @@ SECTIONS = {
     "In training": ("training", "counterfactual", "functional.py", "logs"),
     "In a framework": ("integrations",),
     "The audit": ("auditing", "reporting"),
+    "Comparing": ("comparing",),
     "discover and verify": ("discovery", "verification"),
-    "The commands": ("cli", "running"),
+    "The commands": ("cli", "running", "function_name.py"),
     "The validation": ("validation",),
 }
-"""Each section, and the rooms whose errors it has."""
+"""Each section, and the rooms (or single modules) whose errors it has."""
+_SHOWN = {room for rooms in SECTIONS.values() for room in rooms}
 HEADER = """\
 # Troubleshooting
 
@@ -89,6 +91,9 @@ def errors_page(package: Path, golden: Path) -> str:
         room: [one for path in paths for one in _errors(modules[path], names, constants)]
         for room, paths in _rooms(package, modules).items()
     }
+    homeless = [room for room, found in said.items() if found and room not in _SHOWN]
+    if homeless:
+        raise SystemExit(f"the page of errors has no section for {', '.join(homeless)}")
     messages = {path: MESSAGE.findall(path.read_text("utf-8")) for path in golden.rglob("*.md")}
     known = [one for several in said.values() for one in several]
     parts = [HEADER]
@@ -99,7 +104,8 @@ def errors_page(package: Path, golden: Path) -> str:
         unknown = [m for m in unknown if _code(_without_names(m[0])) not in "".join(parts)]
         rows += _rows_of_messages(unknown)
         rows = [row for row in dict.fromkeys(rows) if row not in "".join(parts)]
-        parts.append("\n".join([f"## {title}\n", *rows, ""]))
+        if rows:
+            parts.append("\n".join([f"## {title}\n", *rows, ""]))
     warned = [text for path in sorted(modules) for text in _warnings(modules[path], constants)]
     items = (f"- {_plain(text)}" for text in dict.fromkeys(warned) if not _vague(text))
     return "\n".join([*parts, WARNINGS, *items, ""])

@@ -11,8 +11,8 @@ HEADER = """\
 # report.json
 
 What `cmiei diagnose` and `AuditReport.save` write besides the pages for people. The JSON schema is
-[report.schema.json](report.schema.json): a key that it does not have is an error there. The reports of
-the other commands have other keys.
+[report.schema.json](report.schema.json): a key that it does not have is an error there. The reports
+of the other commands have other keys.
 
 What was not measured is left out. What is not known is `null`, and infinity is the word `"inf"`.
 An interval is `{"mean", "low", "high"}`; *by name* means one for each modality, under its name.
