@@ -59,10 +59,15 @@ SOMETIMES = {
     "git": {"commit": "0123abcd", "branch": "main", "dirty": True},
 }
 """What the environment has only from the command line, or in a repository."""
+
+
+def with_everything(folder) -> cmiei_hooks.AuditReport:
+    real = of_checkpoints(folder)
+    return sample(environment=real.environment | SOMETIMES, trend=real.trend)
+
+
 REPORTS = {
-    "with everything": lambda folder: sample(
-        environment=of_checkpoints(folder).environment | SOMETIMES
-    ),
+    "with everything": with_everything,
     "of checkpoints, with labels and groups": of_checkpoints,
     "without labels": lambda _: cmiei_hooks.audit(Fused(), batches(labels=False), **WHERE),
     "of nine modalities": lambda _: nine_modalities(),
