@@ -15,6 +15,7 @@ import re
 import sys
 import textwrap
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 import yaml
@@ -115,6 +116,12 @@ def snippet(script: Path) -> str:
     return "```python\n" + "\n...\n".join(regions) + "\n```\n"
 
 
+@cache
+def troubleshooting() -> str:
+    """The errors of this checkout; reading all of the source takes a second."""
+    return errors_page(ROOT / "cmiei_hooks", ROOT / "tests" / "golden")
+
+
 def generate(root: Path) -> dict[Path, str]:
     """The content of each file that repeats what is written elsewhere."""
     readme, docs = root / "README.md", root / "docs" / "configuration.md"
@@ -128,9 +135,7 @@ def generate(root: Path) -> dict[Path, str]:
         frameworks: with_examples(frameworks.read_text(encoding="utf-8"), root),
         reference / "commands.md": commands_page(build_parser(), exit_codes),
         reference / "report.md": report_page(json.loads(schema)),
-        root / "docs" / "troubleshooting.md": errors_page(
-            ROOT / "cmiei_hooks", ROOT / "tests" / "golden"
-        ),
+        root / "docs" / "troubleshooting.md": troubleshooting(),
     }
 
 

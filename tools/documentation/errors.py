@@ -10,6 +10,7 @@ import ast
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from itertools import product
 from pathlib import Path
 
@@ -73,11 +74,10 @@ class Said:
     remedies: tuple[str, ...] = ()
     """Empty if the remedy is put together while the program runs."""
 
-    def may_be(self, problem: str) -> bool:
-        """Whether a message may have come of this text; one that is all gaps says nothing."""
-        return not _vague(self.text) and bool(
-            re.fullmatch("(.*: )?" + re.escape(self.text).replace(GAP, ".+"), problem)
-        )
+    @property
+    def pattern(self) -> str:
+        """An expression for the first lines that this text may become."""
+        return "(?:.*: )?" + re.escape(self.text).replace(GAP, ".+")
 
 
 def errors_page(package: Path, golden: Path) -> str:
@@ -95,12 +95,13 @@ def errors_page(package: Path, golden: Path) -> str:
     if homeless:
         raise SystemExit(f"the page of errors has no section for {', '.join(homeless)}")
     messages = {path: MESSAGE.findall(path.read_text("utf-8")) for path in golden.rglob("*.md")}
-    known = [one for several in said.values() for one in several]
+    texts = [one for several in said.values() for one in several if not _vague(one.text)]
+    known = re.compile("|".join(dict.fromkeys(one.pattern for one in texts)))
     parts = [HEADER]
     for title, rooms in SECTIONS.items():
         kept = [m for room in rooms for m in _kept(golden, room, messages)]
         rows = [row for room in rooms for one in said.get(room, ()) for row in _row(one, kept)]
-        unknown = [m for m in kept if not any(one.may_be(m[0]) for one in known)]
+        unknown = [m for m in kept if not known.fullmatch(m[0])]
         unknown = [m for m in unknown if _code(_without_names(m[0])) not in "".join(parts)]
         rows += _rows_of_messages(unknown)
         rows = [row for row in dict.fromkeys(rows) if row not in "".join(parts)]
@@ -120,7 +121,8 @@ def _rooms(package: Path, modules: Iterable[Path]) -> dict[str, list[Path]]:
 
 def _kept(golden: Path, room: str, messages: dict[Path, list[Message]]) -> list[Message]:
     """The messages that the tests of a room have kept."""
-    return [m for path in sorted(messages) if path.parent == golden / room for m in messages[path]]
+    found = [m for path in sorted(messages) if path.parent == golden / room for m in messages[path]]
+    return list(dict.fromkeys(found))
 
 
 def _row(said: Said, kept: list[Message]) -> list[str]:
@@ -129,7 +131,7 @@ def _row(said: Said, kept: list[Message]) -> list[str]:
         return []
     remedy = "; or ".join(said.remedies)
     if not remedy:
-        examples = [remedy for problem, remedy in kept if said.may_be(problem)]
+        examples = [remedy for problem, remedy in kept if re.fullmatch(said.pattern, problem)]
         remedy = f"the message says it, such as: {examples[0]}" if examples else LAST_LINE
     return [f"- {_code(said.text)}<br>{_plain(remedy)}"]
 
@@ -155,11 +157,9 @@ def _without_values(text: str) -> str:
 
 def _errors(tree: ast.Module, names: set[str], constants: Constants) -> Iterator[Said]:
     for function in _functions(tree):
-        known = constants | _assigned(function.body, constants)
-        for call in _calls(function):
-            name = getattr(call.func, "id", getattr(call.func, "attr", ""))
-            if name not in names or not call.args:
-                continue
+        calls = [call for call in _calls(function) if call.args and _name(call) in names]
+        known = constants | _assigned(function.body, constants) if calls else constants
+        for call in calls:
             remedy = next((word.value for word in call.keywords if word.arg == "remedy"), None)
             remedies = _texts(remedy, known) if remedy is not None else []
             trimmed = dict.fromkeys(re.sub(EDGES, "", one) for one in remedies)
@@ -172,20 +172,25 @@ def _functions(tree: ast.AST) -> Iterator[ast.FunctionDef]:
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.FunctionDef):
             yield node
-        else:
+        elif isinstance(node, ast.stmt):
             yield from _functions(node)
 
 
 def _warnings(tree: ast.Module, constants: Constants) -> Iterator[str]:
-    for call in _calls(tree):
-        name = getattr(call.func, "attr", "")
-        if name in ("_warn", "warn") and call.args:
-            yield from _texts(call.args[-1] if name == "_warn" else call.args[0], constants)
+    for call in (call for function in _functions(tree) for call in _calls(function)):
+        if call.args and _name(call) in ("_warn", "warn"):
+            yield from _texts(call.args[-1 if _name(call) == "_warn" else 0], constants)
 
 
-def _calls(tree: ast.AST) -> list[ast.Call]:
-    found = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+@cache
+def _calls(function: ast.FunctionDef) -> list[ast.Call]:
+    found = [node for node in ast.walk(function) if isinstance(node, ast.Call)]
     return sorted(found, key=lambda call: call.lineno)
+
+
+def _name(call: ast.Call) -> str:
+    """What is called: the name of a function or method."""
+    return str(getattr(call.func, "id", getattr(call.func, "attr", "")))
 
 
 def _texts(node: ast.expr, constants: Constants) -> list[str]:
