@@ -42,7 +42,7 @@ def warnings(report: Results) -> list[str]:
 
 
 def conclusion(report: Results) -> str:
-    """What happens without each modality, and which one moves the predictions most often."""
+    """What happens without each modality."""
     if not report.n_samples:
         return "No sample could be measured."
     if report.no_influence.mean == 1:
@@ -51,12 +51,15 @@ def conclusion(report: Results) -> str:
             "above the rounding of float32."
         )
     if report.accuracy and report.accuracy_loss and report.accuracy_without:
+        leading = _leading(report.accuracy_loss)
         said = _of_accuracy(report.accuracy, report.accuracy_without, report.accuracy_loss)
     elif report.changed_predictions:
+        leading = _leading(report.changed_predictions)
         said = _of_predictions(report.changed_predictions)
     else:
+        leading = _leading(report.influence, 0.0)
         said = _of_influence(report.influence, UNITS[report.measure])
-    return " ".join([*said, _of_dominance(report)])
+    return " ".join([*said, *_of_dominance(report, leading)])
 
 
 def _falling(values: Mapping[str, Interval]) -> list[str]:
@@ -165,14 +168,16 @@ def _of_influence(influence: Mapping[str, Interval], unit: str) -> list[str]:
     ]
 
 
-def _of_dominance(report: Results) -> str:
-    names, none = _falling(report.dominance), report.no_influence.mean
-    first, *others = [f"without {n} for {percent(report.dominance[n].mean)}" for n in names] or [""]
-    if not first:
-        return ""
-    nobody = [f"for {percent(none)} none moves it ({NONE})"] if none > 0 else []
-    words = _listed([f"{first} of the {count(report.n_samples)} samples", *others, *nobody])
-    return f"The prediction moves most {words}."
+def _of_dominance(report: Results, leading: Sequence[str]) -> list[str]:
+    """What is not said yet: another modality moves most samples, or some samples do not move."""
+    said, none = [], report.no_influence.mean
+    first = next(iter(_falling(report.dominance)), None)
+    if first is not None and first not in leading:
+        share = percent(report.dominance[first].mean)
+        said.append(f"Most often dominant is {first}: {share} of the samples move most without it.")
+    if none > 0:
+        said.append(f"For {percent(none)} of the samples no modality has any influence.")
+    return said
 
 
 def caveats(report: Results) -> list[str]:

@@ -37,9 +37,10 @@ def without_each(report: Results) -> Section:
             [
                 dots("Predictions that change", report.changed_predictions, percent, share=True),
                 table(
-                    "Share of the samples whose predicted class changes without the modality",
+                    "Predictions without each modality",
                     "modality",
                     {"predictions that change": changed},
+                    "The share of the samples whose predicted class is another one without it.",
                     folded=True,
                 ),
             ],
@@ -51,23 +52,15 @@ def without_each(report: Results) -> Section:
         "lost (points)": texts(loss, in_points),
         "with it alone": texts(report.accuracy_alone, percent),
     }
-    caption = (
-        "Accuracy without the modality, the percentage points lost, and accuracy with all others "
-        "dropped"
-    )
+    caption = "Accuracy without each modality"
+    note = "Without it: dropped at the head. Alone: all others dropped."
     more: Columns = {**columns, "predictions that change": changed}
     return Section(
         title,
         [
             _accuracy_plots(report, loss),
-            table(caption, "modality", columns, media=("terminal",)),
-            table(
-                f"{caption}; share of the samples whose predicted class changes without it",
-                "modality",
-                more,
-                folded=True,
-                media=WRITTEN,
-            ),
+            table(caption, "modality", columns, note, media=("terminal",)),
+            table(caption, "modality", more, note, folded=True, media=WRITTEN),
             _why_losses_do_not_add_up(report, complete, loss),
         ],
         f"With all modalities {shown(complete, percent)} of the predictions are right.",
@@ -135,9 +128,10 @@ def shapley(report: Results) -> Section:
         [
             Grid(plots),
             table(
-                "What each modality adds on average over all combinations of the others",
+                "Shapley value of each modality",
                 "modality",
                 values,
+                "What it adds on average over all combinations of the others.",
                 folded=True,
             ),
             _why_shares_do_not_add_up(report),
@@ -171,9 +165,10 @@ def _interactions(report: Results) -> Section:
         [
             dots("Interaction", pairs, colours=neutral),
             table(
-                "What two modalities are worth together beyond each alone (below 0: redundant)",
+                "Interaction of each pair",
                 "pair",
                 together,
+                "What two modalities are worth together beyond each alone; below 0: redundant.",
             ),
         ],
         "Above zero, the two modalities complement each other: together they add more than each "

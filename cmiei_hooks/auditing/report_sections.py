@@ -9,10 +9,12 @@ from typing import Any
 from ..reporting import (
     WRITTEN,
     Cell,
+    Part,
     Report,
     Section,
     Table,
     count,
+    day,
     finite,
     number,
     percent,
@@ -21,7 +23,7 @@ from ..units import UNITS
 from .conclusion import LEVEL, cards, caveats, conclusion, warnings
 from .consequence_sections import shapley, without_each
 from .provenance_sections import checkpoint, provenance
-from .result_sections import baselines, dominance, influence, shown, table
+from .result_sections import baselines, influence, shown, table
 from .results import Results
 from .thresholds import Suggestion, WhatIf
 from .trend_section import DOMINATED, trend
@@ -35,7 +37,6 @@ def in_sections(report: Results) -> Report:
         trend(report),
         without_each(report),
         influence(report),
-        dominance(report),
         shapley(report),
         baselines(report),
         _thresholds(report),
@@ -43,7 +44,9 @@ def in_sections(report: Results) -> Report:
         checkpoint(report),
         provenance(report),
     )
+    last = f"the last of {len(report.trend)} checkpoints" if report.trend else ""
     facts = [
+        *filter(None, [last]),
         f"head {report.head}",
         f"{count(report.n_samples)} samples",
         f"modalities {', '.join(report.names)}",
@@ -63,10 +66,9 @@ def in_sections(report: Results) -> Report:
 
 def _title(report: Results) -> str:
     """Names the checkpoint, if there is one, and the day."""
-    loaded, day = report.checkpoint, str(report.environment.get("date", ""))[:10]
+    loaded, date = report.checkpoint, report.environment.get("date")
     what = f"head {report.head}" if loaded is None else Path(loaded.path).name
-    last = f", the last of {len(report.trend)} checkpoints" if report.trend else ""
-    return f"Audit of {what}{last}{f', {day}' if day else ''}"
+    return f"Audit of {what}{f', {day(date)}' if date else ''}"
 
 
 def _heat(share: float, note: str = "") -> Cell:
@@ -84,24 +86,26 @@ def _thresholds(report: Results) -> Section:
         [f"{a:g}", *(_heat(cells[a, r].triggered, notes.get((a, r), "")) for r in across)]
         for a in down
     ]
+    others: list[Part] = [
+        "In training, the most strongly triggered samples, at most the share P_MAX of a batch, are "
+        "substituted: their dominant modality is replaced, so that the head must use the others.",
+        _advice(advice),
+        Table(
+            "Share of the samples that would be triggered, by ABS_THR (down) and REL_THR",
+            ["ABS_THR", *(f"REL_THR {r:g}" for r in across)],
+            rows,
+        ),
+        _caps(report, [c for c in report.what_if if (c.abs_thr, c.rel_thr) == configured]),
+    ]
     unit = UNITS[report.measure]
     return Section(
-        "On which samples C-MIEI would act",
+        "Samples that C-MIEI would act on",
         [
             f"{shown(report.triggered, percent)} of the samples are triggered: their dominant "
             f"influence is above {configured[0]:g} {unit} (ABS_THR) and more than "
             f"{configured[1]:g} times the second largest (REL_THR).",
-            _advice(advice),
-            Table(
-                "Share of the samples that would be triggered, by ABS_THR (down) and REL_THR",
-                ["ABS_THR", *(f"REL_THR {r:g}" for r in across)],
-                rows,
-                folded=True,
-            ),
-            _caps(report, [c for c in report.what_if if (c.abs_thr, c.rel_thr) == configured]),
+            Section("Other thresholds", others, folded=True),
         ],
-        "In training, the most strongly triggered samples, at most the share P_MAX of a batch, are "
-        "substituted: their dominant modality is replaced, so that the head must use the others.",
     )
 
 
@@ -118,12 +122,11 @@ def _caps(report: Results, cells: Sequence[WhatIf]) -> Table:
         for c in cells
     ]
     return Table(
-        "Share substituted under other caps, with the configured thresholds; the last columns: how "
-        "the triggered samples divide among the modalities",
+        "Share substituted under other caps, with the configured thresholds",
         ["P_MAX", "triggered", "substituted", *report.names],
         rows,
-        folded=True,
         media=("html",),
+        note="The last columns: how the triggered samples divide among the modalities.",
     )
 
 
@@ -132,8 +135,7 @@ def _strata(report: Results) -> Section:
     return Section(
         "Groups of samples",
         [_group(report, kind, rows) for kind, rows in report.strata.items() if rows],
-        "Where the modalities are most unequal. Inequality is 0 if all have the same influence, "
-        "and larger the fewer have it. Groups of few samples vary by chance.",
+        "Where the modalities are most unequal. Groups of few samples vary by chance.",
     )
 
 
@@ -150,10 +152,11 @@ def _group(report: Results, kind: str, groups: Sequence[Mapping[str, Any]]) -> S
         f"By {kind}",
         [
             table(
-                f"Mean influence ({unit}) of each modality, the most unequal first (inequality "
-                "0: all the same)",
+                f"Mean influence ({unit}), the most unequal first",
                 kind,
                 means,
+                "Inequality: 0 if all modalities have the same influence, the larger the fewer "
+                "have it.",
                 long=True,
                 folded=True,
             ),

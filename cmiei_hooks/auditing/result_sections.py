@@ -33,7 +33,6 @@ __all__ = [
     "NONE",
     "Columns",
     "baselines",
-    "dominance",
     "dots",
     "influence",
     "shown",
@@ -57,6 +56,7 @@ def table(
     caption: str,
     rows: str,
     columns: Columns,
+    note: str = "",
     *,
     long: bool = False,
     folded: bool = False,
@@ -68,6 +68,7 @@ def table(
         caption: what the values are.
         rows: what a row is, the title of the first column.
         columns: by title, the cells by the name of their row. Empty columns are left out.
+        note: what the columns are.
         long: whether a medium may cut the table.
         folded: whether a plot shows the same, so that HTML shows the caption only.
         media: where it is shown.
@@ -75,10 +76,11 @@ def table(
     known = {title: cells for title, cells in columns.items() if cells}
     names = dict.fromkeys(name for cells in known.values() for name in cells)
     body = [[name, *(cells.get(name, "") for cells in known.values())] for name in names]
-    return Table(caption, [rows, *known], body, long=long, folded=folded, media=media)
+    return Table(caption, [rows, *known], body, long=long, folded=folded, media=media, note=note)
 
 
 def texts(values: Mapping[str, Interval] | None, show: Show = number) -> dict[str, str | Cell]:
+    """The values as the cells of a column."""
     return {name: shown(value, show) for name, value in (values or {}).items()}
 
 
@@ -103,17 +105,17 @@ def dots(
         **axis: ``share`` or ``bounds`` of the plot.
     """
     rows = []
-    for number_, (name, value) in enumerate(values.items()):
+    for position, (name, value) in enumerate(values.items()):
         behind = (bands or {}).get(name)
         band = (behind.low, behind.high) if behind else (None, None)
-        colour = number_ if colours is None else colours[name]
+        colour = position if colours is None else colours[name]
         text = shown(value, show)
         rows.append(Dot(name, text, value.mean, value.low, value.high, band=band, colour=colour))
     return DotPlot(label, rows, caption, **axis)
 
 
 def influence(report: Results) -> Section:
-    """The mean influence of each modality, beside chance."""
+    """The mean influence of each modality beside chance, and how often it is the dominant one."""
     unit = UNITS[report.measure]
     chance = {n: Interval(v["mean"], v["low"], v["high"]) for n, v in report.null.items()}
     columns: Columns = {
@@ -121,30 +123,46 @@ def influence(report: Results) -> Section:
         f"chance ({unit})": texts(chance),
         "p": {name: _p(null["p"]) for name, null in report.null.items()},
     }
+    words = f"Mean influence ({unit})"
+    note = (
+        "Influence: how far the prediction moves without the modality; 0: not at all. Chance: the "
+        f"same with shuffled weights, mean and range of {NULL_DRAWS} shuffles. p: how often chance "
+        f"is as large, at least {P_FLOOR:.2f}."
+    )
+    shares = _shares(report)
+    colours = {name: k for k, name in enumerate(report.names)} | {NONE: NEUTRAL}
+    often = "Dominant modality, share of the samples"
     return Section(
         "Influence",
         [
-            dots(
-                "Mean influence",
-                report.influence,
-                bands=chance,
-                caption="Whiskers: interval. Grey band: chance. A dot inside its band is no "
-                "evidence that the head uses the modality.",
+            Grid(
+                [
+                    dots(words, report.influence, bands=chance, caption=words),
+                    dots(often, shares, percent, caption=often, colours=colours, share=True),
+                ]
             ),
+            table("Influence beside chance", "modality", columns, note, folded=True),
             table(
-                "How far the prediction moves without the modality (0: not at all). Chance: the "
-                "same where its features meet shuffled weights, mean and range of "
-                f"{NULL_DRAWS} shuffles. p: how often chance is as large; {P_FLOOR:.2f} is the "
-                "least it can be",
+                "Dominant modality",
                 "modality",
-                columns,
+                {"dominant for": texts(shares, percent)},
+                "The share of the samples that move most without it."
+                + (f" {NONE}: no influence is above the rounding." if NONE in shares else ""),
                 folded=True,
             ),
             _distribution(report),
         ],
-        f"How far the prediction moves ({report.measure}, in {unit}) when the head runs without "
-        f"the modality (baseline: {report.drop}). At 0 the head does not need it.",
+        f"How far the prediction moves ({report.measure}) when the head runs without the modality "
+        f"(baseline: {report.drop}), and for how many samples it moves most. Grey band: chance, "
+        "the same with shuffled weights. A dot inside its band is no evidence that the head uses "
+        "the modality.",
     )
+
+
+def _shares(report: Results) -> dict[str, Interval]:
+    """The share that each modality dominates, and that none does, if there are such samples."""
+    none = {NONE: report.no_influence} if report.no_influence.mean > 0 else {}
+    return report.dominance | none
 
 
 def _p(value: object) -> str:
@@ -170,32 +188,6 @@ def _distribution(report: Results) -> Section:
     )
 
 
-def dominance(report: Results) -> Section:
-    """How often each modality is the dominant one."""
-    none = {NONE: report.no_influence} if report.no_influence.mean > 0 else {}
-    shares = report.dominance | none
-    colours = {name: k for k, name in enumerate(report.names)} | {NONE: NEUTRAL}
-    lead = (
-        "The dominant modality of a sample is the one with the largest influence on its "
-        f"prediction. {len(report.names)} equally influential modalities would each dominate about "
-        f"{percent(1 / len(report.names), 0)} of the samples."
-    )
-    return Section(
-        "Dominant modality",
-        [
-            dots("Share of the samples", shares, percent, colours=colours, share=True),
-            table(
-                "Share of the samples on which the modality has the largest influence"
-                + (f"; {NONE}: no influence is above the rounding of float32" if none else ""),
-                "modality",
-                {"dominant for": texts(shares, percent)},
-                folded=True,
-            ),
-        ],
-        lead,
-    )
-
-
 def baselines(report: Results) -> Section:
     """Influence by baseline, and how far the baselines agree."""
     pairs = {" and ".join(pair.names): pair for pair in report.agreement}
@@ -206,11 +198,14 @@ def baselines(report: Results) -> Section:
     return Section(
         "Choice of the baseline",
         [
+            _agreed(report),
             table(
-                "For how many samples two baselines find the same modality dominant, and how "
-                "alike they order all influences (1: equally)",
+                "How far the baselines agree",
                 "baselines",
                 agreement,
+                "Same dominant modality: for how many samples. Rank correlation: how alike they "
+                "order the influences; 1: equally.",
+                folded=True,
             ),
             table(
                 f"Mean influence ({UNITS[report.measure]}) with each baseline",
@@ -220,7 +215,19 @@ def baselines(report: Results) -> Section:
                 media=WRITTEN,
             ),
         ],
-        "A dropped modality is replaced by a baseline: zeros, the mean of all samples, or the "
-        "features of another sample (permuted). Where they disagree, the influence depends on that "
-        "choice.",
+    )
+
+
+def _agreed(report: Results) -> str:
+    """The best and the worst agreement in a sentence."""
+    known = [pair for pair in report.agreement if finite(pair.interval.mean) is not None]
+    if not known:
+        return ""
+    ordered = sorted(known, key=lambda pair: pair.interval.mean)
+    ends = [ordered[0], ordered[-1]] if len(ordered) > 1 else ordered
+    each = " to ".join(f"{percent(p.interval.mean, 0)} ({' and '.join(p.names)})" for p in ends)
+    return (
+        "A dropped modality can be replaced by zeros, by the mean of all samples, or by the "
+        "features of another sample (permuted). These baselines find the same modality dominant "
+        f"for {each} of the samples."
     )

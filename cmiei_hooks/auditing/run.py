@@ -247,7 +247,9 @@ def _point(report: AuditReport) -> dict[str, Any]:
     """One checkpoint of a trend."""
 
     def means(values: Mapping[str, Interval] | None) -> dict[str, float] | None:
-        return values and {name: interval.mean for name, interval in values.items()}
+        if values is None:
+            return None
+        return {name: interval.mean for name, interval in values.items()}
 
     return {
         "checkpoint": "" if report.checkpoint is None else Path(report.checkpoint.path).name,

@@ -33,8 +33,8 @@ def trend(report: Results) -> Section:
     unit, means = UNITS[report.measure], _of(report, "influence")
     right = [step["accuracy"] for step in report.trend]
     words, lost, show = _lost(report)
-    plots = [LinePlot(words, steps, lost, words)] if lost else []
-    plots.append(LinePlot("Mean influence", steps, means, f"Mean influence ({unit})"))
+    moved = LinePlot("Mean influence", steps, means, f"Mean influence ({unit})")
+    plots = [LinePlot(words, steps, lost, words)] if lost else [moved]
     columns: dict[str, Mapping[str, str | Cell]] = {}
     if any(finite(value) is not None for value in right):
         line, complete = {"accuracy": right}, "Accuracy with all modalities"
@@ -50,8 +50,15 @@ def trend(report: Results) -> Section:
         [
             Grid(plots),
             table(words, "checkpoint", columns, folded=True),
-            table(f"Mean influence ({unit})", "checkpoint", influences, folded=True),
-            table(DOMINATED, "checkpoint", shares, folded=True, media=WRITTEN),
+            Section(
+                "Influence at each checkpoint",
+                [
+                    Grid([moved] if lost else []),
+                    table(f"Mean influence ({unit})", "checkpoint", influences),
+                    table(DOMINATED, "checkpoint", shares, media=WRITTEN),
+                ],
+                folded=True,
+            ),
         ],
     )
 
