@@ -18,6 +18,7 @@ from ..settings import Config
 from .means import Columns, Means, intervals
 from .report import AuditReport
 from .results import Pair
+from .retrieval import Vectors, retrieval_of
 from .rows import Rows
 from .samples import NULL_DRAWS, UNKNOWN, Samples
 from .shapley import interactions, shapley
@@ -39,6 +40,7 @@ def build_report(
     seed: int,
     group: int | str | None = None,
     notes: Sequence[str] = (),
+    vectors: Sequence[Vectors] = (),
 ) -> AuditReport:
     """The report of an audit.
 
@@ -49,6 +51,7 @@ def build_report(
         seed: of the bootstrap.
         group: what the groups are called; a number is the index of their column.
         notes: what the reader must know about the samples.
+        vectors: what the head received, to retrieve by where the labels are not its classes.
     """
     names = head.partition.names
     what = _what_if(samples, config)
@@ -61,6 +64,9 @@ def build_report(
     same, correlations = _agreements(kept, floor)
     columns = _influences(kept, config) | same | _contributions(kept)
     columns |= _changes(kept) | (_accuracies(kept) if reasons[0] is None else {})
+    found = None
+    if reasons[0] is not None:
+        found = retrieval_of(names, vectors, by_identity=by_identity, seed=seed)
     means = Means(names, intervals(columns, label if by_identity else None, seed))
     return AuditReport(
         head=head.name,
@@ -105,6 +111,7 @@ def build_report(
         shapley_accuracy=means.named("shapley_accuracy"),
         shapley_accuracy_total=means.single("shapley_accuracy_total"),
         interactions_accuracy=means.pairs("interactions_accuracy"),
+        retrieval=found,
         notes=(*notes, *(reason for reason in reasons if reason)),
         labels_unusable=reasons[0] is not None,
     )

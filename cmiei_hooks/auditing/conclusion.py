@@ -21,6 +21,8 @@ _AGREED = 0.8
 """Baselines that agree for a smaller share of the samples are a caveat."""
 _FEW = 100
 """Fewer samples are a caveat."""
+_NAMED = 3
+"""More modalities than this are not named where little is said of them."""
 _CARDS = 4
 """How many modalities have a card."""
 
@@ -52,7 +54,11 @@ def conclusion(report: Results) -> str:
         )
     if report.accuracy and report.accuracy_loss and report.accuracy_without:
         leading = _leading(report.accuracy_loss)
-        said = _of_accuracy(report.accuracy, report.accuracy_without, report.accuracy_loss)
+        values = (report.accuracy, report.accuracy_without, report.accuracy_loss)
+        said = _of_rights("accuracy", *values)
+    elif (found := report.retrieval) is not None:
+        leading = _leading(found.rank1_loss)
+        said = _of_rights("rank-1", found.rank1, found.rank1_without, found.rank1_loss)
     elif report.changed_predictions:
         leading = _leading(report.changed_predictions)
         said = _of_predictions(report.changed_predictions)
@@ -84,13 +90,19 @@ def _leading(values: Mapping[str, Interval], least: float = _HARDLY) -> list[str
     ]
 
 
+def _few(words: Sequence[str]) -> list[str]:
+    more = len(words) - _NAMED
+    return [*words[:_NAMED], f"{more} more"] if more > 1 else list(words)
+
+
 def _listed(words: Sequence[str]) -> str:
     return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
 
 
-def _of_accuracy(
-    complete: Interval, without: Mapping[str, Interval], loss: Mapping[str, Interval]
+def _of_rights(
+    what: str, complete: Interval, without: Mapping[str, Interval], loss: Mapping[str, Interval]
 ) -> list[str]:
+    """How much of a share of right answers is lost."""
     names, leading = _falling(loss), _leading(loss)
     if not names:
         return []
@@ -100,7 +112,7 @@ def _of_accuracy(
         round(100 * value.mean, decimals) for value in (complete, without[first])
     )  # the points are the difference of what is written
     fall = (
-        f"accuracy falls from {before:.{decimals}f} to {after:.{decimals}f}% "
+        f"{what} falls from {before:.{decimals}f} to {after:.{decimals}f}% "
         f"({before - after:.{decimals}f} points)"
     )
     if len(leading) == 1:
@@ -113,8 +125,8 @@ def _of_accuracy(
     elif loss[first].mean > 0:
         said = f"Leans on no single modality: without {first}, which costs most, {fall}."
     else:
-        said = "Leans on no single modality: accuracy does not fall without any one of them."
-    rest = [name for name in names if name not in leading and (leading or name != first)]
+        said = f"Leans on no single modality: {what} does not fall without any one of them."
+    rest = [name for name in names if name not in leading] if leading else []
     return [said, *_of_the_rest({name: loss[name] for name in rest})]
 
 
@@ -127,7 +139,10 @@ def _of_the_rest(loss: Mapping[str, Interval]) -> list[str]:
         if name not in hardly
     ]
     said = [f"{_capital(_listed(moved))}."] if moved else []
-    if hardly:
+    if len(hardly) > _NAMED:
+        most = max(abs(loss[name].mean) for name in hardly)
+        said.append(f"The other {len(hardly)} hardly matter (at most {in_points(most)} points).")
+    elif hardly:
         each = [f"{name} ({in_points(loss[name].mean)} points)" for name in hardly]
         said.append(f"{_listed(each)} hardly {'matter' if len(hardly) > 1 else 'matters'}.")
     return said
@@ -200,8 +215,14 @@ def caveats(report: Results) -> list[str]:
     ]
     if by_chance:
         found.append(
-            f"shuffled weights can give as much influence as {_listed(by_chance)}. It may be "
+            f"shuffled weights can give as much influence as {_listed(_few(by_chance))}. It may be "
             "chance."
+        )
+    gained = report.shapley_accuracy_total
+    if report.accuracy and gained and not (gained.mean > 0 and _certain(gained)):
+        found.append(
+            f"the accuracy of {percent(report.accuracy.mean)} is not clearly above that with every "
+            "modality dropped."
         )
     if report.n_samples < _FEW:
         found.append(f"there are only {count(report.n_samples)} samples.")
@@ -217,13 +238,11 @@ def caveats(report: Results) -> list[str]:
 
 def cards(report: Results) -> list[Card]:
     """What happens without each modality, the most important first."""
-    shown, total = [], report.accuracy
+    shown, total, found = [], report.accuracy, report.retrieval
     if total and report.accuracy_loss and report.accuracy_without:
-        shown.append(Card("Accuracy", percent(total.mean), "with all modalities"))
-        for name in _falling(report.accuracy_loss)[:_CARDS]:
-            lost, left = report.accuracy_loss[name].mean, report.accuracy_without[name].mean
-            value = f"{_signed(-lost)} points"
-            shown.append(Card(f"Without {name}", value, f"{percent(left)} right"))
+        shown += _cards("Accuracy", total, report.accuracy_without, report.accuracy_loss)
+    elif found is not None:
+        shown += _cards("Rank-1", found.rank1, found.rank1_without, found.rank1_loss)
     elif report.changed_predictions:
         for name in _falling(report.changed_predictions)[:_CARDS]:
             share = percent(report.changed_predictions[name].mean)
@@ -233,6 +252,16 @@ def cards(report: Results) -> list[Card]:
             moved = f"{number(report.influence[name].mean)} {UNITS[report.measure]}"
             shown.append(Card(f"Without {name}", moved, "is how far the prediction moves"))
     return [*shown, _dominant_card(report)]
+
+
+def _cards(
+    what: str, complete: Interval, without: Mapping[str, Interval], loss: Mapping[str, Interval]
+) -> list[Card]:
+    found = [Card(what, percent(complete.mean), "with all modalities")]
+    for name in _falling(loss)[:_CARDS]:
+        value = f"{_signed(-loss[name].mean)} points"
+        found.append(Card(f"Without {name}", value, f"{percent(without[name].mean)} right"))
+    return found
 
 
 def _dominant_card(report: Results) -> Card:

@@ -9,7 +9,9 @@ from ..reporting import (
     WRITTEN,
     Cell,
     Grid,
+    Part,
     Section,
+    count,
     finite,
     in_points,
     percent,
@@ -17,51 +19,83 @@ from ..reporting import (
 from ..units import UNITS
 from .bootstrap import Interval
 from .result_sections import Columns, dots, shown, table, texts
-from .results import Pair, Results
+from .results import Pair, Results, Retrieval
 
 __all__ = ["shapley", "without_each"]
 
 _ALL = "all together"
+_TITLE = "Without each modality"
 
 
 def without_each(report: Results) -> Section:
-    """What happens to accuracy, or to the predictions, when a modality is dropped."""
-    complete, loss = report.accuracy, report.accuracy_loss
-    changed = texts(report.changed_predictions, percent)
-    title = "Without each modality"
-    if complete is None or loss is None:
-        if not report.changed_predictions:
-            return Section(title, [])
-        return Section(
-            title,
-            [
-                dots("Predictions that change", report.changed_predictions, percent, share=True),
-                table(
-                    "Predictions without each modality",
-                    "modality",
-                    {"predictions that change": changed},
-                    "The share of the samples whose predicted class is another one without it.",
-                    folded=True,
-                ),
-            ],
-            "How often the predicted class is another one when the modality is dropped. Without "
-            "labels it is not known which of the two is right.",
+    """What happens to accuracy, rank-1 or the predictions when a modality is dropped."""
+    if report.accuracy is not None and report.accuracy_loss is not None:
+        return _accuracy(report, report.accuracy, report.accuracy_loss)
+    parts: list[Part] = []
+    lead = (
+        "How often the predicted class is another one when the modality is dropped. Without labels "
+        "it is not known which of the two is right."
+    )
+    if report.retrieval is not None:
+        parts += _retrieval(report.retrieval)
+        lead = (
+            "Each sample is looked for among the others by what the head receives (cosine "
+            "similarity). Rank-1: the most similar one has the same identity. It is not the "
+            "protocol of a benchmark."
         )
+    if report.changed_predictions:
+        words = "Predictions that change without it"
+        if report.retrieval is None:
+            parts.append(dots(words, report.changed_predictions, percent, share=True))
+        parts.append(
+            table(
+                "Predictions without each modality",
+                "modality",
+                {"predictions that change": texts(report.changed_predictions, percent)},
+                "The share of the samples whose predicted class is another one without it.",
+                folded=True,
+            )
+        )
+    return Section(_TITLE, parts, lead)
+
+
+def _retrieval(found: Retrieval) -> list[Part]:
+    """Rank-1 without each modality."""
+    columns: dict[str, Mapping[str, str | Cell]] = {
+        "without it": texts({"none dropped": found.rank1, **found.rank1_without}, percent),
+        "lost (points)": texts(found.rank1_loss, in_points),
+    }
+    words = "Points of rank-1 lost without it"
+    return [
+        Grid([dots(words, _in_hundredths(found.rank1_loss), _hundredths, caption=words)]),
+        table(
+            "Rank-1 without each modality",
+            "modality",
+            columns,
+            f"Of {count(found.n)} samples, those whose most similar other sample has the same "
+            "identity.",
+            folded=True,
+        ),
+    ]
+
+
+def _accuracy(report: Results, complete: Interval, loss: Mapping[str, Interval]) -> Section:
     columns: dict[str, Mapping[str, str | Cell]] = {
         "without it": texts({"none dropped": complete, **(report.accuracy_without or {})}, percent),
         "lost (points)": texts(loss, in_points),
         "with it alone": texts(report.accuracy_alone, percent),
     }
+    changed = texts(report.changed_predictions, percent)
+    more: Columns = {**columns, "predictions that change": changed}
     caption = "Accuracy without each modality"
     note = "Without it: dropped at the head. Alone: all others dropped."
-    more: Columns = {**columns, "predictions that change": changed}
     return Section(
-        title,
+        _TITLE,
         [
             _accuracy_plots(report, loss),
             table(caption, "modality", columns, note, media=("terminal",)),
             table(caption, "modality", more, note, folded=True, media=WRITTEN),
-            _why_losses_do_not_add_up(report, complete, loss),
+            _why_losses_do_not_add_up(complete, loss),
         ],
         f"With all modalities {shown(complete, percent)} of the predictions are right.",
     )
@@ -87,16 +121,14 @@ def _hundredths(value: object) -> str:
     return in_points(None if known is None else known / 100)
 
 
-def _why_losses_do_not_add_up(
-    report: Results, complete: Interval, loss: Mapping[str, Interval]
-) -> str:
+def _why_losses_do_not_add_up(complete: Interval, loss: Mapping[str, Interval]) -> str:
     lost = sum(value.mean for value in loss.values())
     if finite(lost) is None or abs(lost - complete.mean) < 0.005:
         return ""
     why = (
         "where two modalities say the same, neither is missed"
         if lost < complete.mean
-        else "where the head needs two modalities together, each takes all of it with it"
+        else "what needs two modalities together is lost without either, and counts twice"
     )
     return (
         f"The losses add up to {in_points(lost)} points, not to the accuracy of "

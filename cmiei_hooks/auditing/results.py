@@ -12,7 +12,7 @@ from .bootstrap import Interval
 from .checkpoint_loading import Loaded
 from .thresholds import Suggestion, WhatIf
 
-__all__ = ["SCHEMA_VERSION", "Pair", "Results"]
+__all__ = ["SCHEMA_VERSION", "Pair", "Results", "Retrieval"]
 
 SCHEMA_VERSION = 1
 
@@ -29,6 +29,34 @@ class Pair:
     rank_correlation: float | None = None
     """Spearman's, of two baselines: over the influences of all samples and modalities. It is about
     the order of the influences, not about their size."""
+
+
+@dataclass(frozen=True)
+class Retrieval:
+    """Rank-1 of retrieval by what the head receives (cosine similarity, each sample among all
+    others; not those of its own identity and group, where groups are known).
+
+    Not the protocol of a benchmark: there is no query and gallery set, and the model may retrieve
+    by other features than those that its head receives.
+    """
+
+    n: int
+    """Samples that could be found: another one has their identity."""
+    rank1: Interval
+    """Share of them whose most similar sample has their identity."""
+    rank1_without: Values
+    """The same without one modality. Not that of a model that was trained without it."""
+    rank1_loss: Values
+    """``rank1`` minus ``rank1_without``, with the interval of paired samples."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields, as in report.json."""
+        return {
+            "n": self.n,
+            "rank1": self.rank1,
+            "rank1_without": self.rank1_without,
+            "rank1_loss": self.rank1_loss,
+        }
 
 
 @dataclass(frozen=True)
@@ -126,6 +154,8 @@ class Results:
     """``accuracy`` minus ``accuracy_none``: what the values of ``shapley_accuracy`` add up to."""
     interactions_accuracy: tuple[Pair, ...] = ()
     """As ``interactions``, of the accuracy."""
+    retrieval: Retrieval | None = None
+    """Rank-1 with and without each modality, where the labels are not classes of the head."""
     trend: tuple[dict[str, Any], ...] = ()
     """The means at each checkpoint, if a directory of checkpoints was audited."""
     notes: tuple[str, ...] = ()
@@ -182,6 +212,8 @@ class Results:
             report["shapley_accuracy"] = self.shapley_accuracy
             report["shapley_accuracy_total"] = self.shapley_accuracy_total
             report["interactions_accuracy"] = _pairs(self.interactions_accuracy)
+        if self.retrieval:
+            report["retrieval"] = self.retrieval
         report |= {
             "baselines": self.baselines,
             "agreement": [

@@ -174,6 +174,7 @@ def _audit(
         seed=options.seed,
         group=options.columns.group,
         notes=notes_of(found, head, samples),
+        vectors=found.vectors,
     )
     if save is not None and found.error is None and options.shard[0] == 0:
         save_calls(save, origin, found.calls)
@@ -233,6 +234,7 @@ def _gathered(found: Collected, options: AuditOptions) -> Collected:
     return Collected(
         [part for one in everyone for part in one.parts],
         sorted((call for one in everyone for call in one.calls), key=lambda call: call.batch),
+        [call for one in everyone for call in one.vectors],
         next((one.error for one in everyone if one.error is not None), None),
         any(one.drew for one in everyone),
         everyone[0].sources,  # the first process has the first batch
@@ -257,6 +259,7 @@ def _point(report: AuditReport) -> dict[str, Any]:
         "dominance": means(report.dominance),
         "accuracy": None if report.accuracy is None else report.accuracy.mean,
         "accuracy_loss": means(report.accuracy_loss),
+        "rank1_loss": None if report.retrieval is None else means(report.retrieval.rank1_loss),
         "changed_predictions": means(report.changed_predictions),
         "missing": len(report.checkpoint.missing) if report.checkpoint else 0,
         "mismatched": len(report.checkpoint.mismatched) if report.checkpoint else 0,

@@ -74,6 +74,7 @@ def _lost(report: Results) -> tuple[str, dict[str, list[Any]], Callable[[object]
     """What is lost without each modality, in hundredths: what it is, the values, how to show."""
     kinds = (
         ("Points of accuracy lost without each modality", "accuracy_loss"),
+        ("Points of rank-1 lost without each modality", "rank1_loss"),
         ("Percent of the predictions that change without each modality", "changed_predictions"),
     )
     for words, key in kinds:
