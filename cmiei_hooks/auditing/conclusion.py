@@ -64,7 +64,7 @@ def conclusion(report: Results) -> str:
         said = _of_predictions(report.changed_predictions)
     else:
         leading = _leading(report.influence, 0.0)
-        said = _of_influence(report.influence, UNITS[report.measure])
+        said = _of_influence(report.influence, _unit(report))
     return " ".join([*said, *_of_dominance(report, leading)])
 
 
@@ -121,7 +121,7 @@ def _of_rights(
         more = (f"without {n} by {in_points(loss[n].mean)} points" for n in leading[1:])
         said = f"Leans on {_listed(leading)}: {_listed([f'without {first} {fall}', *more])}."
     elif loss[first].mean >= _HARDLY:
-        said = f"Leans clearly on no modality: without {first} {fall}, which may be chance."
+        said = f"Leans on no single modality: without {first} {fall}, which may be chance."
     elif loss[first].mean > 0:
         said = f"Leans on no single modality: without {first}, which costs most, {fall}."
     else:
@@ -143,8 +143,9 @@ def _of_the_rest(loss: Mapping[str, Interval]) -> list[str]:
         most = max(abs(loss[name].mean) for name in hardly)
         said.append(f"The other {len(hardly)} hardly matter (at most {in_points(most)} points).")
     elif hardly:
-        each = [f"{name} ({in_points(loss[name].mean)} points)" for name in hardly]
-        said.append(f"{_listed(each)} hardly {'matter' if len(hardly) > 1 else 'matters'}.")
+        lost = _listed([in_points(loss[name].mean) for name in hardly])
+        matter = "matter" if len(hardly) > 1 else "matters"
+        said.append(f"{_listed(hardly)} hardly {matter} ({lost} points).")
     return said
 
 
@@ -183,6 +184,11 @@ def _of_influence(influence: Mapping[str, Interval], unit: str) -> list[str]:
     ]
 
 
+def _unit(report: Results) -> str:
+    unit = UNITS[report.measure]
+    return f"({unit})" if unit == report.measure else unit  # no unit with a name
+
+
 def _of_dominance(report: Results, leading: Sequence[str]) -> list[str]:
     """What is not said yet: another modality moves most samples, or some samples do not move."""
     said, none = [], report.no_influence.mean
@@ -215,8 +221,8 @@ def caveats(report: Results) -> list[str]:
     ]
     if by_chance:
         found.append(
-            f"shuffled weights can give as much influence as {_listed(_few(by_chance))}. It may be "
-            "chance."
+            f"shuffled weights can give as much influence as {_listed(_few(by_chance))}. Such an "
+            "influence is no evidence that the head uses the modality."
         )
     gained = report.shapley_accuracy_total
     if report.accuracy and gained and not (gained.mean > 0 and _certain(gained)):
@@ -249,7 +255,7 @@ def cards(report: Results) -> list[Card]:
             shown.append(Card(f"Without {name}", share, "of the predictions change"))
     else:
         for name in _falling(report.influence)[:_CARDS]:
-            moved = f"{number(report.influence[name].mean)} {UNITS[report.measure]}"
+            moved = f"{number(report.influence[name].mean)} {_unit(report)}"
             shown.append(Card(f"Without {name}", moved, "is how far the prediction moves"))
     return [*shown, _dominant_card(report)]
 

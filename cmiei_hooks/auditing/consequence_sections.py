@@ -24,6 +24,8 @@ from .results import Pair, Results, Retrieval
 __all__ = ["shapley", "without_each"]
 
 _ALL = "all together"
+_SEEN = 5e-4
+"""Smaller differences of shares are not seen in a report."""
 _TITLE = "Without each modality"
 
 
@@ -123,7 +125,7 @@ def _hundredths(value: object) -> str:
 
 def _why_losses_do_not_add_up(complete: Interval, loss: Mapping[str, Interval]) -> str:
     lost = sum(value.mean for value in loss.values())
-    if finite(lost) is None or abs(lost - complete.mean) < 0.005:
+    if finite(lost) is None or abs(lost - complete.mean) < _SEEN:
         return ""
     why = (
         "where two modalities say the same, neither is missed"
@@ -176,7 +178,7 @@ def shapley(report: Results) -> Section:
 
 def _why_shares_do_not_add_up(report: Results) -> str:
     total, none, complete = report.shapley_accuracy_total, report.accuracy_none, report.accuracy
-    if not (total and none and complete) or finite(total.mean) is None:
+    if not (total and none and complete) or not finite(total.mean) or none.mean < _SEEN:
         return ""
     return (
         f"The values of the accuracy add up to {in_points(total.mean)} points, not to the accuracy "

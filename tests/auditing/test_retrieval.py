@@ -106,9 +106,25 @@ def test_an_audit_with_identities_has_it_and_one_with_classes_has_not(tmp_path):
     assert "retrieval" not in audited(identity, x).to_dict()
 
 
-def test_a_head_that_receives_maps_has_none():
-    model = Fused(nn.Sequential(nn.Flatten(), nn.Linear(12, 7)))
-    assert retrieval_of("rnt", [], by_identity=False, seed=0) is None
+class Tokens(Fused):
+    """The head receives two tokens of each sample."""
+
+    def features(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.stack([super().features(x)] * 2, dim=1)
+
+
+def test_a_head_that_receives_no_vectors_has_none():
+    identity = torch.arange(12) // 2 + 50
+    x = torch.randn(12, 6)
+    flat = nn.Sequential(nn.Flatten(), nn.Linear(24, 7))
     with pytest.warns(CMIEIWarning, match="outside the classes"):
-        report = audit(model, [(torch.randn(9, 6), torch.arange(9) + 50)], **WHERE, labels=1)
-    assert report.retrieval is None  # each identity is there once
+        assert audit(Tokens(flat), [(x, identity)], **WHERE, labels=1).retrieval is None
+    with pytest.warns(CMIEIWarning, match="outside the classes"):
+        assert audit(Fused(), [(x, identity)], **WHERE, labels=1).retrieval is not None
+
+
+def test_where_nobody_shares_an_identity_there_is_none():
+    with pytest.warns(CMIEIWarning, match="outside the classes"):
+        report = audited(torch.arange(12) + 50, torch.randn(12, 6))
+    assert report.retrieval is None
+    assert report.changed_predictions is not None
