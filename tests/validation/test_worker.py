@@ -18,7 +18,8 @@ import trainings
 from cmiei_hooks.errors import CMIEIWarning, ValidationError
 from cmiei_hooks.reporting import write_files
 from cmiei_hooks.validation.arms import Arm
-from cmiei_hooks.validation.worker import Record, Run, run_all, sources_of
+from cmiei_hooks.validation.run_queue import RunQueue
+from cmiei_hooks.validation.worker import Record, Run, sources_of
 
 TRAIN = "trainings:train"
 
