@@ -1,4 +1,4 @@
-"""Where the runs are executed: processes of this machine, a Dask cluster, or the user's executor."""
+"""Where runs are executed: in processes of this machine, by Dask, or by the user's executor."""
 
 from __future__ import annotations
 

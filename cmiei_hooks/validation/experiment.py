@@ -124,13 +124,13 @@ def _first_runs(experiment: Experiment, queue: RunQueue) -> tuple[Config, list[A
         ConfigError: the settings of an arm cannot be used.
     """
     seed = experiment.seeds[0]
-    queue.do([(PLAIN, seed)], _silent)
+    queue.do([(PLAIN, seed)])
     seen = queue.records["plain"][seed]
     config = Config.load(seen.config)
     _refuse_lower(experiment, seen)
     # The plain arm counts no steps, and knows the epochs only where they are told.
     if not seen.length.epochs or (config.warmup_steps, config.end_step) != (None, None):
-        queue.do([(INERT, seed)], _silent)
+        queue.do([(INERT, seed)])
         seen = queue.records["inert"][seed]
     arms = _chosen(experiment, config, seen.length)
     refuse_settings(config, arms)
@@ -156,12 +156,7 @@ def _all_runs(
         left = queue.seconds(total - done)
         progress(Progress(names, len(seeds), done, total, run, left))
 
-    said(None)
     queue.do(wanted, said)
-
-
-def _silent(run: Run) -> None:
-    """Say nothing: the number of runs is not known yet."""
 
 
 _GUESS = Length(0, 10, 1000)

@@ -1,4 +1,4 @@
-"""The runs of a validation in an executor: in their order, each once, all records in one directory."""
+"""The runs of a validation in an executor: each once, in their order, recorded in one directory."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import statistics
 import time
 import warnings
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,63 +74,61 @@ class RunQueue:
         mean = statistics.fmean(known) if known else math.nan
         return mean * math.ceil(runs / at_once) if self._jobs else mean * runs / at_once
 
-    def do(self, wanted: Iterable[tuple[Arm, int]], said: Callable[[Run], None]) -> None:
+    def do(
+        self, wanted: Iterable[tuple[Arm, int]], said: Callable[[Run | None], None] | None = None
+    ) -> None:
         """Do runs that are not in ``records`` yet, each after the one that it follows.
 
         Args:
             wanted: arms and seeds, with all that these follow.
-            said: called with each run when its record is there.
+            said: called once with None, when it is known which of them are recorded, and then with
+                each run that was executed.
 
         Raises:
             CMIEIError: of a run. Runs that have not begun are cancelled, what was done is kept.
         """
-        waiting: dict[tuple[str | None, int], list[Arm]] = defaultdict(list)
-        ready: deque[tuple[Arm, int]] = deque()
-        for arm, seed in wanted:
-            if seed in self.records[arm.name]:
-                continue
-            if arm.follows is None or seed in self.records[arm.follows]:
-                ready.append((arm, seed))
-            else:
-                waiting[arm.follows, seed].append(arm)
-
-        def finished(run: Run, record: Record) -> None:
-            self.records[run.arm.name][run.seed] = record
-            ready.extend((arm, run.seed) for arm in waiting.pop((run.arm.name, run.seed), ()))
-            said(run)
-
+        say = said or (lambda run: None)
+        waiting = _Waiting(wanted, self.records)
+        missing = self._missing(waiting)
         running: dict[Future[Record], Run] = {}
+        say(None)
         try:
-            while ready or running:
-                while ready:
-                    self._begin(*ready.popleft(), running, finished)
-                self._warn_of_damaged()
+            while missing or running:
+                running |= {self._submit(run): run for run in missing}
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     run = running.pop(future)
-                    finished(run, self._result(run, future))
+                    self.records[run.arm.name][run.seed] = self._result(run, future)
+                    waiting.release(run)
+                    say(run)
+                missing = self._missing(waiting)
         except BaseException:
             self._abandon(running)
             raise
 
-    def _begin(
-        self,
-        arm: Arm,
-        seed: int,
-        running: dict[Future[Record], Run],
-        finished: Callable[[Run, Record], None],
-    ) -> None:
-        """Read the record of a run, or else submit the run."""
-        run = self._make(arm, seed, self.records[arm.follows][seed] if arm.follows else None)
+    def _missing(self, waiting: _Waiting) -> list[Run]:
+        """The runs that may begin and are not recorded. The records of the others are read."""
+        missing, damaged = [], []
+        while waiting.ready:
+            arm, seed = waiting.ready.popleft()
+            run = self._make(arm, seed, self.records[arm.follows][seed] if arm.follows else None)
+            try:
+                record = recorded(self._directory / run.file, run.key)
+            except ValueError:
+                record = None
+                damaged.append(run.file)
+            if record is None:
+                missing.append(run)
+            else:
+                self.records[arm.name][seed] = record
+                waiting.release(run)
+        if damaged:
+            message = f"records in {self._directory} are damaged, so their runs are repeated: "
+            warnings.warn(message + ", ".join(damaged), CMIEIWarning, stacklevel=3)
+        return missing
+
+    def _submit(self, run: Run) -> Future[Record]:
         try:
-            record = recorded(self._directory / run.file, run.key)
-        except ValueError:
-            record = None
-            self._damaged.append(run.file)
-        if record is not None:
-            finished(run, record)
-            return
-        try:
-            running[self._pool.submit(execute, run, self._directory, self._here)] = run
+            return self._pool.submit(execute, run, self._directory, self._here)
         except RuntimeError as error:  # the executor has broken meanwhile
             raise _lost(run, error) from error
 
@@ -172,11 +170,33 @@ class RunQueue:
                 if record.key == run.key:
                     self._keep(run, record)
 
-    def _warn_of_damaged(self) -> None:
-        if self._damaged:
-            message = f"records in {self._directory} are damaged, so their runs are repeated: "
-            warnings.warn(message + ", ".join(self._damaged), CMIEIWarning, stacklevel=3)
-            self._damaged = []
+
+class _Waiting:
+    """Arms and seeds whose runs have not begun.
+
+    Args:
+        wanted: all of them.
+        records: those that are done already, by the name of the arm and the seed.
+    """
+
+    def __init__(
+        self, wanted: Iterable[tuple[Arm, int]], records: Mapping[str, Mapping[int, Record]]
+    ) -> None:
+        self.ready: deque[tuple[Arm, int]] = deque()
+        """Those that need not wait for another run."""
+        self._following: dict[tuple[str, int], list[Arm]] = defaultdict(list)
+        for arm, seed in wanted:
+            if seed in records.get(arm.name, ()):
+                continue
+            if arm.follows is None or seed in records.get(arm.follows, ()):
+                self.ready.append((arm, seed))
+            else:
+                self._following[arm.follows, seed].append(arm)
+
+    def release(self, done: Run) -> None:
+        """Let the arms that follow a run begin."""
+        following = self._following.pop((done.arm.name, done.seed), [])
+        self.ready.extend((arm, done.seed) for arm in following)
 
 
 def _lost(run: Run, error: Exception) -> ValidationError:
