@@ -8,7 +8,7 @@ import statistics
 import time
 import warnings
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,9 +95,8 @@ class RunQueue:
         try:
             while missing or running:
                 running |= {self._submit(run): run for run in missing}
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    run = running.pop(future)
-                    self.records[run.arm.name][run.seed] = self._result(run, future)
+                for run, record in self._finished(running):
+                    self.records[run.arm.name][run.seed] = record
                     waiting.release(run)
                     say(run)
                 missing = self._missing(waiting)
@@ -132,14 +131,27 @@ class RunQueue:
         except RuntimeError as error:  # the executor has broken meanwhile
             raise _lost(run, error) from error
 
-    def _result(self, run: Run, future: Future[Record]) -> Record:
-        """The record of a run that was executed, which then is in the directory."""
-        try:
-            record = future.result()
-        except CMIEIError:
-            raise
-        except Exception as error:  # of the executor: a worker that was killed, say
-            raise _lost(run, error) from error
+    def _finished(self, running: dict[Future[Record], Run]) -> Iterator[tuple[Run, Record]]:
+        """Wait for runs, and write their records.
+
+        No future outlives this: Dask would do a finished run again if its machine is lost.
+        """
+        done = wait(running, return_when=FIRST_COMPLETED).done
+        while done:
+            future = done.pop()
+            run = running.pop(future)
+            try:
+                record = future.result()
+            except CMIEIError:
+                raise
+            except Exception as error:  # of the executor: a worker that was killed, say
+                raise _lost(run, error) from error
+            finally:
+                del future
+            self._accept(run, record)
+            yield run, record
+
+    def _accept(self, run: Run, record: Record) -> None:
         if record.key != run.key:
             raise ValidationError(
                 f"the run {run.arm.name!r} with seed {run.seed} was executed with other versions",
@@ -149,7 +161,6 @@ class RunQueue:
             )
         self._executed += record.seconds
         self._keep(run, record)
-        return record
 
     def _keep(self, run: Run, record: Record) -> None:
         """Write the record, unless the worker has written it into the same directory."""
