@@ -11,7 +11,6 @@ from .findings import (
     compared,
     corrected,
     difference,
-    judged,
     listed,
     lost,
     main_arm,
@@ -36,7 +35,7 @@ def conclusion(report: Found) -> str:
     found = compared(report, arm, "plain")
     answer = _answer(found)
     if arm != "method":
-        answer = f"With the arm {arm!r}, {arm_words(arm)}: {answer}"
+        answer = f"{answer.removesuffix('.')} (arm {arm!r}: {arm_words(arm)})."
     return " ".join([answer, *_against_controls(report, arm)])
 
 
@@ -107,7 +106,7 @@ def caveats(report: Found) -> list[str]:
     if gone := lost(report):
         named = listed(f"{one['first']} against {one['second']} in {one['metric']}" for one in gone)
         said.append(
-            f"after Holm's correction for all {_tests(report)} verdicts no difference is left of "
+            f"corrected for all {_tests(report)} verdicts (Holm), these differences may be chance: "
             f"{named}."
         )
     better = any(one["verdict"] == "better" for one in found.values())
@@ -124,15 +123,13 @@ def cards(report: Found) -> list[Card]:
     """The differences from plain training."""
     arm = main_arm(report)
     shown = compared(report, arm, "plain") if arm else {}
-    return [_card(report, metric, shown[metric]) for metric in judged(report) if metric in shown][
-        :_CARDS
-    ]
+    return [_card(report, metric, found) for metric, found in shown.items()][:_CARDS]
 
 
 def _card(report: Found, metric: str, found: Found) -> Card:
     verdict, interval = found["verdict"], difference(found).partition(" ")[2]
     after = corrected(found)
     if after == NOT_SEEN:
-        verdict = f"{verdict}, but not after Holm"
+        verdict = f"{verdict}, not after Holm"
     note = f"{interval} {verdict}".strip()
-    return Card(titled(report, metric), signed(found["mean"]), note)
+    return Card(f"{titled(report, metric)}, against plain", signed(found["mean"]), note)

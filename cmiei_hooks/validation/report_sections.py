@@ -78,7 +78,8 @@ def in_sections(report: Found) -> Report:
         note=(
             "Runs with the same seed are compared. In brackets: the 95% interval of the mean "
             "difference (Student's t over the seeds). 'No difference seen' means that the interval "
-            "contains zero, not that there is no difference."
+            "contains zero, not that there is no difference; 'seen from' is the least mean "
+            "difference that would have been seen."
         ),
     )
 
@@ -91,11 +92,10 @@ def _subtitle(report: Found) -> str:
 
 _VERDICTS = (
     "A verdict judges one metric by itself: of twenty that do not differ about one looks as if it "
-    "did. 'After Holm' counts all metrics and pairs of arms of this report together: a difference "
-    "that is left there is one of which at most one in twenty reports has a false one. 'Seen "
-    "from' is half of the interval's width: the least mean difference that would have excluded "
-    "zero, with seeds that vary as much as these. A true difference of just that size is missed "
-    "by about half of such reports."
+    "did. 'After Holm' corrects for that, over all metrics and pairs of arms: of reports without "
+    "any true difference, at most one in twenty has one there. 'Seen from' is half of the width "
+    "of the interval: the least mean difference that would have excluded zero, with seeds that "
+    "vary as much as these. A true difference of just that size is missed about half of the time."
 )
 
 
