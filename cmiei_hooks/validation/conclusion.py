@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence, Sized
 
 from ..reporting import Card, finite, number
 from .findings import (
     Found,
     arm_words,
     compared,
-    corrected,
     difference,
+    is_lost,
     listed,
-    lost,
     main_arm,
     signed,
     titled,
@@ -22,6 +21,8 @@ from .intervals import NOT_SEEN
 __all__ = ["cards", "caveats", "conclusion"]
 
 _CARDS = 6
+_NAMED = 3
+"""How many metrics are named in a sentence."""
 _CONTROLS = ("random", "dropout")
 
 
@@ -36,55 +37,56 @@ def conclusion(report: Found) -> str:
     answer = _answer(found)
     if arm != "method":
         answer = f"{answer.removesuffix('.')} (arm {arm!r}: {arm_words(arm)})."
-    return " ".join([answer, *_against_controls(report, arm)])
+    return answer + _against_control(report, arm)
 
 
 def _answer(found: Mapping[str, Found]) -> str:
-    verdicts = {metric: one["verdict"] for metric, one in found.items()}
-    changed = {
-        verdict: listed(_change(metric, found[metric]) for metric in _those(verdicts, verdict))
-        for verdict in ("better", "worse")
-    }
-    unseen, unknown = _those(verdicts, NOT_SEEN), _those(verdicts, "not known")
-    if changed["better"] and changed["worse"]:
-        answer = f"In part: {changed['better']}, but {changed['worse']}"
-    elif changed["better"]:
-        answer = f"Yes: {changed['better']}"
-    elif changed["worse"]:
-        answer = f"No: {changed['worse']}"
+    of = {verdict: _those(found, verdict) for verdict in ("better", "worse", NOT_SEEN, "not known")}
+    better, worse = (_changes(found, of[verdict], verdict) for verdict in ("better", "worse"))
+    unseen, unknown = (_few(of[verdict], found) for verdict in (NOT_SEEN, "not known"))
+    if better and worse:
+        answer = f"In part: {better}, but {worse}"
+    elif better or worse:
+        answer = f"Yes: {better}" if better else f"No: {worse}"
     elif unseen:
-        answer = f"No difference was seen in {listed(unseen)}"
-        unseen = []
+        answer, unseen = f"No difference was seen in {unseen}", ""
     else:
-        answer, unknown = f"Not known: nothing can be said of {listed(found)}", []
+        answer, unknown = f"Not known: nothing can be said of {unknown}", ""
     if unseen:
-        answer += f"; no difference was seen in {listed(unseen)}"
+        answer += f"; no difference was seen in {unseen}"
     if unknown:
-        answer += f"; {listed(unknown)} cannot be compared"
+        answer += f"; {unknown} cannot be compared"
     return f"{answer}."
 
 
-def _those(verdicts: Mapping[str, str], wanted: str) -> list[str]:
-    return [metric for metric, verdict in verdicts.items() if verdict == wanted]
+def _those(found: Mapping[str, Found], verdict: str) -> list[str]:
+    return [metric for metric, one in found.items() if one["verdict"] == verdict]
 
 
-def _change(metric: str, found: Found) -> str:
-    moves = "rises" if found["mean"] > 0 else "falls"
-    return f"{metric} {moves} by {number(abs(found['mean']))}"
+def _changes(found: Mapping[str, Found], metrics: Sequence[str], verdict: str) -> str:
+    if len(metrics) > _NAMED:
+        return f"{_few(metrics, found)} are {verdict}"
+    changes = ((metric, found[metric]["mean"]) for metric in metrics)
+    return listed(f"{m} {'rises' if d > 0 else 'falls'} by {number(abs(d))}" for m, d in changes)
 
 
-def _against_controls(report: Found, arm: str) -> Iterator[str]:
+def _few(metrics: Sequence[str], of_all: Sized) -> str:
+    """The names, or how many there are."""
+    if len(metrics) <= _NAMED:
+        return listed(metrics)
+    return f"{len(metrics)} of {len(of_all)} metrics"
+
+
+def _against_control(report: Found, arm: str) -> str:
     """Whether random modalities, in as many samples, do the same."""
-    for control in _CONTROLS:
-        found = compared(report, arm, control)
-        verdicts = {metric: one["verdict"] for metric, one in found.items()}
-        said = [
-            f"{verdict} in {listed(metrics)}"
-            for verdict in ("better", "worse", NOT_SEEN)
-            if (metrics := _those(verdicts, verdict))
-        ]
-        if said:
-            yield f"Compared with {arm_words(control)}: {'; '.join(said)}."
+    control = next((control for control in _CONTROLS if compared(report, arm, control)), "")
+    found = compared(report, arm, control)
+    said = [
+        f"{verdict} in {_few(metrics, found)}"
+        for verdict in ("better", "worse", NOT_SEEN)
+        if (metrics := _those(found, verdict))
+    ]
+    return f" Against {arm_words(control)}: {', '.join(said)}." if said else ""
 
 
 def caveats(report: Found) -> list[str]:
@@ -94,20 +96,19 @@ def caveats(report: Found) -> list[str]:
         return []
     found, said = compared(report, arm, "plain"), []
     unseen = [
-        f"{signed(one['detectable']).lstrip('+')} in {metric}"
+        f"{number(one['detectable'])} in {metric}"
         for metric, one in found.items()
         if one["verdict"] == NOT_SEEN and finite(one["detectable"])
     ]
     if unseen:
         said.append(
             f"with {seeds} seeds that differ as much as these, only a mean difference of at least "
-            f"{listed(unseen)} could have been seen."
+            f"{listed(unseen[:_NAMED])} could have been seen."
         )
-    if gone := lost(report):
-        named = listed(f"{one['first']} against {one['second']} in {one['metric']}" for one in gone)
+    if gone := [metric for metric, one in found.items() if is_lost(one)]:
         said.append(
-            f"corrected for all {_tests(report)} verdicts (Holm), these differences may be chance: "
-            f"{named}."
+            f"corrected for all {_tests(report)} verdicts of this report (Holm), the difference "
+            f"from plain training in {_few(gone, found)} may be chance."
         )
     better = any(one["verdict"] == "better" for one in found.values())
     if better and not any(compared(report, arm, control) for control in _CONTROLS):
@@ -128,8 +129,7 @@ def cards(report: Found) -> list[Card]:
 
 def _card(report: Found, metric: str, found: Found) -> Card:
     verdict, interval = found["verdict"], difference(found).partition(" ")[2]
-    after = corrected(found)
-    if after == NOT_SEEN:
+    if is_lost(found):
         verdict = f"{verdict}, not after Holm"
     note = f"{interval} {verdict}".strip()
     return Card(f"{titled(report, metric)}, against plain", signed(found["mean"]), note)

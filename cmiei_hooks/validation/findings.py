@@ -14,9 +14,9 @@ __all__ = [
     "compared",
     "corrected",
     "difference",
+    "is_lost",
     "judged",
     "listed",
-    "lost",
     "main_arm",
     "signed",
     "titled",
@@ -101,13 +101,9 @@ def corrected(found: Found) -> str:
     return str(found["verdict_holm"]) if seen else DASH
 
 
-def lost(report: Found) -> list[Found]:
-    """The differences that Holm's correction takes away."""
-    return [
-        found
-        for found in report["comparisons"]
-        if found["verdict"] in _TONES and found["verdict_holm"] == NOT_SEEN
-    ]
+def is_lost(found: Found) -> bool:
+    """Whether Holm's correction takes a difference away."""
+    return found["verdict"] in _TONES and found["verdict_holm"] == NOT_SEEN
 
 
 def listed(words: Iterable[str]) -> str:

@@ -35,6 +35,7 @@ from .findings import (
     difference,
     judged,
     main_arm,
+    signed,
     titled,
     verdict_cell,
 )
@@ -177,7 +178,7 @@ def _differences(report: Found) -> list[Part]:
 def _dot(first: str, second: str, found: Found) -> Dot:
     return Dot(
         f"{first} \N{MINUS SIGN} {second}",
-        difference(found),
+        signed(found["mean"]),  # small plots have no room for the interval
         found["mean"],
         found["low"],
         found["high"],
