@@ -13,6 +13,7 @@ from collections import Counter
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import replace
 from multiprocessing import get_context
+from multiprocessing.context import ForkContext
 from pathlib import Path
 
 import dask
@@ -212,6 +213,13 @@ def test_the_gpus_of_this_machine_have_the_names_of_their_variable(monkeypatch, 
     assert visible_gpus() == seen
 
 
+class Forked(ForkContext):
+    """Processes that start at once, since they need not import torch."""
+
+    def end(self) -> None:
+        raise AssertionError("the tasks raise no error")
+
+
 def gpu_of_this_process(barrier: threading.Barrier) -> str | None:
     barrier.wait()  # the other processes have a task of their own meanwhile
     return os.environ.get("CUDA_VISIBLE_DEVICES")
@@ -224,7 +232,7 @@ def gpu_of_this_process(barrier: threading.Barrier) -> str | None:
 )
 def test_each_process_gets_a_gpu_of_its_own(gpus, seen, monkeypatch):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    monkeypatch.setattr("multiprocessing.get_context", lambda kind: get_context("fork"))
+    monkeypatch.setattr("cmiei_hooks.validation.executors.QuietContext", Forked)
     with get_context("fork").Manager() as manager, local_processes(3, gpus) as pool:
         barrier = manager.Barrier(3)
         tasks = [pool.submit(gpu_of_this_process, barrier) for _ in range(3)]
