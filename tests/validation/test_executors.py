@@ -16,10 +16,8 @@ from multiprocessing import get_context
 from multiprocessing.context import ForkContext
 from pathlib import Path
 
-import dask
 import pytest
 import torch
-from distributed import LocalCluster
 
 from cmiei_hooks.errors import CMIEIError
 from cmiei_hooks.validation import Experiment, executor_of, validate, visible_gpus
@@ -68,11 +66,12 @@ def experiment(tmp_path, monkeypatch, request):
 @pytest.fixture
 def cluster():
     """Two workers of one thread, forked: they need not import torch again."""
+    dask, distributed = map(importlib.import_module, ("dask", "distributed"))
     importlib.import_module("torch._dynamo")  # attach does, and it takes seconds
     forked = {"distributed.worker.multiprocessing-method": "fork"}
     with (
         dask.config.set(forked),
-        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as two,
+        distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as two,
     ):
         yield f"dask:{two.scheduler_address}"
 
@@ -184,6 +183,8 @@ def test_what_is_no_executor_is_refused(name, golden):
 
 
 def test_a_scheduler_that_is_not_there_is_refused(golden):
+    dask = importlib.import_module("dask")
+    importlib.import_module("distributed")  # with its defaults, which are changed here
     at_once = {"distributed.comm.timeouts.connect": "100ms"}
     with (
         dask.config.set(at_once),
