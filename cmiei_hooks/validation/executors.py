@@ -79,6 +79,14 @@ def executor_of(name: str) -> Iterator[Executor]:
         ValidationError, CheckpointError: there is no such cluster or function, or it returns
             something else.
     """
+    if not all(name.partition(":")):
+        raise ValidationError(
+            f"{name!r} does not name an executor",
+            got=repr(name),
+            expected="dask:ADDRESS or MODULE:FUNCTION",
+            remedy="write the address of the scheduler, such as dask:tcp://host:8786, or a "
+            "function of yours that returns a concurrent.futures.Executor",
+        )
     executor = _dask if name.startswith(_DASK) else _of_user
     with executor(name) as pool:
         try:

@@ -174,7 +174,7 @@ def test_the_users_executor_is_shut_down_at_the_end():
 
 @pytest.mark.parametrize(
     "name",
-    [f"{__name__}:nothing_of_the_user", f"{__name__}:nobody", "dask", "dask:nowhere://", "slurm:"],
+    [f"{__name__}:nothing_of_the_user", "dask", "dask:nowhere://", "slurm:"],
 )
 def test_what_is_no_executor_is_refused(name, golden):
     with pytest.raises(CMIEIError) as refusal, executor_of(name):
