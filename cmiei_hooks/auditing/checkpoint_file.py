@@ -99,8 +99,7 @@ def _near(path: Path) -> str:
     """What may be meant by a path where nothing is."""
     if path.exists() or not path.parent.is_dir():
         return ""
-    beside = [str(path.parent / one.name) for one in path.parent.iterdir()]
-    return did_you_mean(str(path), beside)
+    return did_you_mean(path.name, [beside.name for beside in path.parent.iterdir()])
 
 
 def _chosen(
