@@ -1,4 +1,4 @@
-"""What is needed to repeat an audit: versions, the state of the user's repository, a checksum."""
+"""Of what a report is: the date, versions, the state of the user's repository, a checksum."""
 
 from __future__ import annotations
 
@@ -6,12 +6,25 @@ import hashlib
 import os
 import platform
 import subprocess
+from calendar import month_name
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 from .._version import __version__
 
-__all__ = ["git_state", "sha256", "versions"]
+__all__ = ["day", "git_state", "sha256", "today", "versions"]
+
+
+def today() -> str:
+    """The date where this machine is: ``2026-11-26``."""
+    return date.today().isoformat()
+
+
+def day(iso: str) -> str:
+    """Such a date in words: ``26 November 2026``. A time behind it is left out."""
+    known = date.fromisoformat(iso[:10])
+    return f"{known.day} {month_name[known.month]} {known.year}"
 
 
 def versions() -> dict[str, str]:
