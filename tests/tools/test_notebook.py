@@ -12,12 +12,12 @@ from tools.notebook import NOTEBOOK, executed
 
 
 def shown(notebook: dict) -> list[str]:
-    """What the cells print without numbers, and the headings of what they show."""
+    """What the cells print without numbers and dates, and the headings of what they show."""
     lines: list[str] = []
     for output in (output for cell in notebook["cells"] for output in cell.get("outputs", ())):
         text = output.get("text") or output["data"]["text/markdown"]
         kept = [line for line in text if "text" in output or line.startswith("#")]
-        lines += [re.sub(r"[\d.]+", "#", line) for line in kept]
+        lines += [re.sub(r"\d+ [A-Z][a-z]+ \d{4}|[\d.]+", "#", line) for line in kept]  # dates too
     return lines
 
 
