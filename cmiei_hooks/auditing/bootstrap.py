@@ -35,7 +35,7 @@ class Interval:
 
 
 def bootstrap(
-    values: Tensor,
+    values: Tensor | Sequence[Tensor],
     *,
     clusters: Tensor | None = None,
     seed: int,
@@ -54,7 +54,8 @@ def bootstrap(
     the resamples cannot show what was never seen.
 
     Args:
-        values: ``[N]`` or ``[N, K]`` (bool is a share). A column with NaN has NaN in its interval.
+        values: ``[N]`` or ``[N, K]`` (bool is a share), or several such tensors, whose columns follow
+            one another. A column with NaN has NaN in its interval.
         clusters: int64 ``[N]``, the same number for samples that belong together; None: every
             sample is a cluster of its own.
         seed: seed of the draws; the same seed resamples the same rows whatever the values are. The
@@ -67,16 +68,27 @@ def bootstrap(
         single sample or cluster the spread is unknown: ``low`` and ``high`` are NaN. Without
         samples the mean is NaN too.
     """
-    table = (values[:, None] if values.dim() == 1 else values).double()
-    means = table.mean(0)
+    tables = [v[:, None] if v.dim() == 1 else v for v in _listed(values)]
+    means = torch.cat([part.mean(0, dtype=torch.float64) for part in tables])
     # The sizes ride along as a column: one product gives both sums of the ratio.
-    table = torch.cat([torch.ones_like(table[:, :1]), table], dim=1)
+    tables.insert(0, torch.ones(len(tables[0]), 1, dtype=torch.float64))
     if clusters is not None:
         numbers, cluster = torch.unique(clusters, return_inverse=True)
-        table = table.new_zeros(len(numbers), table.shape[1]).index_add_(0, cluster, table)
+        tables = [_sums_of(part, cluster, len(numbers)) for part in tables]
+    table = torch.cat(tables, dim=1)
     if len(table) < 2:
         return _unknown(means)
     return _around(means, _resampled_sums(table, draws, seed), level)
+
+
+def _listed(values: Tensor | Sequence[Tensor]) -> Sequence[Tensor]:
+    return [values] if isinstance(values, Tensor) else values
+
+
+def _sums_of(values: Tensor, cluster: Tensor, clusters: int) -> Tensor:
+    """The sums of the rows of each cluster, in float64."""
+    sums = torch.zeros(clusters, values.shape[1], dtype=torch.float64)
+    return sums.index_add_(0, cluster, values.double())
 
 
 def bootstrap_each(

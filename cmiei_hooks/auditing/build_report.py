@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from itertools import combinations
+from itertools import combinations, compress
 from typing import Any
 
 import torch
@@ -238,20 +238,22 @@ def _only(samples: Samples, rows: Tensor) -> Samples:
     def kept(value: Any) -> Any:
         return value[rows] if isinstance(value, Tensor) else value
 
-    fields = {f.name: kept(getattr(samples, f.name)) for f in dataclasses.fields(samples)}
+    names = {f.name for f in dataclasses.fields(samples)} - {"baselines", "null", "group"}
+    fields = {name: kept(getattr(samples, name)) for name in names}
     fields["baselines"] = {name: value[rows] for name, value in samples.baselines.items()}
+    fields["null"] = samples.null[rows[: len(samples.null)]]
     if samples.group is not None:
-        pairs = zip(samples.group, rows.tolist(), strict=True)
-        fields["group"] = tuple(group for group, keep in pairs if keep)
+        fields["group"] = tuple(compress(samples.group, rows.tolist()))
     return Samples(**fields)
 
 
 def _null(names: Sequence[str], influence: Tensor, null: Tensor) -> dict[str, dict[str, float]]:
     found = {}
     for m, name in enumerate(names):
-        # Not drawn for later samples; and a shuffled sample may be NaN where it was not before.
+        # A shuffled sample may be NaN where it was not before.
         drawn = null[:, m].isfinite().all(-1)
-        means, observed = null[drawn, m].double().mean(0), influence[drawn, m].mean()
+        observed = influence[: len(null)][drawn, m].mean()
+        means = null[drawn, m].double().mean(0)
         reached = int((means >= observed).sum())
         found[name] = {
             "mean": means.mean().item(),

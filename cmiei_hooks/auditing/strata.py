@@ -123,5 +123,6 @@ def _intervals(
     influence: Tensor, codes: Tensor, chosen: Sequence[int], seed: int
 ) -> list[list[Interval]]:
     """The intervals of the mean influences in each stratum, by its code."""
-    rows = torch.split(codes.argsort(stable=True), codes.bincount().tolist())
-    return bootstrap_each([influence[rows[code]] for code in chosen], seed=seed)
+    sorted_by_code = influence[codes.argsort(stable=True)]
+    sets = torch.split(sorted_by_code, codes.bincount().tolist())
+    return bootstrap_each([sets[code] for code in chosen], seed=seed)
