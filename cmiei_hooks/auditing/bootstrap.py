@@ -54,8 +54,8 @@ def bootstrap(
     the resamples cannot show what was never seen.
 
     Args:
-        values: ``[N]`` or ``[N, K]`` (bool is a share), or several such tensors, whose columns follow
-            one another. A column with NaN has NaN in its interval.
+        values: ``[N]`` or ``[N, K]`` (bool is a share), or several such tensors, whose columns
+            follow one another. A column with NaN has NaN in its interval.
         clusters: int64 ``[N]``, the same number for samples that belong together; None: every
             sample is a cluster of its own.
         seed: seed of the draws; the same seed resamples the same rows whatever the values are. The
@@ -97,10 +97,10 @@ def bootstrap_each(
     """What ``bootstrap`` says of each of several sets of samples, where many share their draws.
 
     Sets of one size draw the same rows, which are those that ``bootstrap`` draws with this seed.
-    Large sets of different sizes share the draws of the largest one, up to twice the size of the
-    smallest: a smaller set of n samples looks at the rows up to n. So the number of samples in its
-    resamples varies, by less than its square root, as the size of a group does if all samples are
-    resampled; in the mean it is n, and the interval gets wider by less than one part in 4 n.
+    Large sets of different sizes (256 samples or more, the largest about twice the smallest at most)
+    share the draws of the largest one: a set of n samples looks at the draws that are below n. So
+    the size of its resamples varies around n, by less than the square root of n, as the size of a
+    group does if all samples are resampled. That widens the interval by less than 1 part in 4 n.
 
     Args:
         sets: ``[N_i, K]`` each, with the same K.
@@ -118,7 +118,8 @@ def bootstrap_each(
         least = max(_MANY, most // 2) if most > _MANY else most
         alike = [i for i in waiting if len(sets[i]) >= least]
         waiting = waiting[len(alike) :]
-        found |= dict(zip(alike, _sharing([sets[i] for i in alike], seed, draws, level), strict=True))
+        intervals = _sharing([sets[i] for i in alike], seed, draws, level)
+        found |= dict(zip(alike, intervals, strict=True))
     return [found[i] for i in range(len(sets))]
 
 

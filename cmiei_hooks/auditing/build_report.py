@@ -21,7 +21,7 @@ from .results import Pair
 from .rows import Rows
 from .samples import NULL_DRAWS, UNKNOWN, Samples
 from .shapley import interactions, shapley
-from .statistics import EDGES, agreement, histogram
+from .statistics import EDGES, agreements, histogram
 from .strata import report_strata
 from .thresholds import ABS_THR, P_MAX, REL_THR, WhatIf, suggest, what_if, with_configured
 
@@ -152,12 +152,17 @@ def _triggered(influence: Tensor, config: Config) -> Tensor:
 
 
 def _agreements(samples: Samples, floor: float) -> tuple[Columns, dict[tuple[str, str], float]]:
-    """The agreement in each sample and the rank correlation, for each pair of baselines."""
+    """The agreement in each sample and the rank correlation, for each pair of baselines.
+
+    Of samples for which all baselines are known; the agreement is NaN for others.
+    """
+    every = [values.isfinite().all(-1) for values in samples.baselines.values()]
+    known = torch.stack(every).all(0)
+    found = agreements([values[known] for values in samples.baselines.values()], floor)
     columns, correlations = {}, {}
-    for both in combinations(samples.baselines, 2):
-        one, other = (samples.baselines[name] for name in both)
-        known = (one.isfinite() & other.isfinite()).all(-1)
-        same, correlations[both] = agreement(one[known], other[known], floor)
+    for both, (same, correlations[both]) in zip(
+        combinations(samples.baselines, 2), found, strict=True
+    ):
         columns[f"agreement {both}"] = same.new_full((len(known), 1), math.nan)
         columns[f"agreement {both}"][known, 0] = same
     return columns, correlations
