@@ -97,7 +97,7 @@ def bootstrap_each(
     """What ``bootstrap`` says of each of several sets of samples, where many share their draws.
 
     Sets of one size draw the same rows, which are those that ``bootstrap`` draws with this seed.
-    Large sets of different sizes (256 samples or more, the largest about twice the smallest at most)
+    Large sets of different sizes (256 samples or more, the largest about twice the smallest)
     share the draws of the largest one: a set of n samples looks at the draws that are below n. So
     the size of its resamples varies around n, by less than the square root of n, as the size of a
     group does if all samples are resampled. That widens the interval by less than 1 part in 4 n.
