@@ -136,8 +136,9 @@ def _eager() -> AbstractContextManager[object]:
     """Compiled code runs as if it were not compiled (since torch 2.6): it ignores later hooks."""
     set_stance = getattr(torch.compiler, "set_stance", None)
     # Without Dynamo nothing is compiled, and to set its stance would load it: a second.
-    unneeded = set_stance is None or not dynamo_is_loaded()
-    return nullcontext() if unneeded else set_stance("force_eager")
+    if set_stance is None or not dynamo_is_loaded():
+        return nullcontext()
+    return set_stance("force_eager")
 
 
 def _call(model: nn.Module, batch: Batch, forward: Forward | None) -> None:
