@@ -138,7 +138,8 @@ def _eager() -> AbstractContextManager[object]:
     # Without Dynamo nothing is compiled, and to set its stance would load it: a second.
     if set_stance is None or not dynamo_is_loaded():
         return nullcontext()
-    return set_stance("force_eager")
+    stance: AbstractContextManager[object] = set_stance("force_eager")
+    return stance
 
 
 def _call(model: nn.Module, batch: Batch, forward: Forward | None) -> None:
