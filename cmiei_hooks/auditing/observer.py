@@ -27,6 +27,7 @@ from ..fusion import (
 )
 from .batches import Batch
 from .collected import Collected
+from .fingerprints import fingerprints
 from .model_output import run_and_compare
 from .options import AuditOptions
 from .reference import Pooled, Reference
@@ -73,6 +74,7 @@ class Observer:
         self.number, self.with_null = 0, True
         """The number of the batch, and whether the null is measured on it."""
         self.batch: Batch | None = None
+        self._fingerprints: dict[int, Tensor] = {}
         self._calls = self._bytes = self._rows = 0
         self._deaf = False
         """During runs of the model that are not part of the audit."""
@@ -99,7 +101,7 @@ class Observer:
         Raises:
             HeadError: it is not, or the model does not return its logits.
         """
-        self.batch = batch
+        self.batch, self._fingerprints = batch, fingerprints(batch.given)
         calls = self._calls
         if calls:
             run()
@@ -167,6 +169,7 @@ class Observer:
             batch=self.number,
             label=None if self.batch is None else self.batch.label,
             group=None if self.batch is None else self.batch.group,
+            fingerprint=self._fingerprints.get(captured.batch),
             with_null=self.with_null,
         )
         self.look(captured, saved)
@@ -257,7 +260,9 @@ class Observer:
             with_null=saved.with_null,
             drop=drop,
         )
-        return dataclasses.replace(samples, label=saved.label, group=saved.group)
+        return dataclasses.replace(
+            samples, label=saved.label, group=saved.group, fingerprint=saved.fingerprint
+        )
 
 
 def _with_fill(captured: Captured, mean: Mapping[Path, Tensor]) -> dict[Path, Tensor]:

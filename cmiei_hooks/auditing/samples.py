@@ -112,6 +112,8 @@ class Samples:
     """int64 ``[N]``."""
     group: tuple[str, ...] | None = None
     """The group of each sample."""
+    fingerprint: Tensor | None = None
+    """int64 ``[N]``, the fingerprint of what the loader yields."""
     classes: int | None = None
     """The number of classes of the head; None for a measure without classes."""
 
@@ -292,5 +294,6 @@ def together(parts: Sequence[Samples]) -> Samples:
         ),
         joined("label"),
         None if any(g is None for g in groups) else tuple(v for g in groups if g for v in g),
+        joined("fingerprint"),
         parts[0].classes,
     )
