@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..reporting import finite
 
-__all__ = ["Interval", "bootstrap"]
+__all__ = ["Interval", "bootstrap", "resampled_sums"]
 
 _AT_ONCE = 2**16
 """Counts drawn in one call: half a megabyte, which stays in the cache of a core."""
@@ -74,14 +74,23 @@ def bootstrap(
     if len(table) < 2:
         unknown = (math.nan, math.nan)
         return [Interval(mean, *unknown) for mean in means.tolist()]
-    sums = _resampled_sums(table, draws, seed)
+    sums = resampled_sums(table, draws, seed)
     outside = torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=torch.float64)
     low, high = (sums[:, 1:] / sums[:, :1]).quantile(outside, dim=0)
     return list(map(Interval, means.tolist(), low.tolist(), high.tolist()))
 
 
-def _resampled_sums(table: Tensor, draws: int, seed: int) -> Tensor:
-    """The sums over as many rows as there are, drawn with replacement: ``[draws, K]``."""
+def resampled_sums(table: Tensor, draws: int, seed: int) -> Tensor:
+    """The sums over as many rows as there are, drawn with replacement.
+
+    Args:
+        table: float64 ``[N, K]``.
+        draws: the number of resamples.
+        seed: the same seed draws the same rows whatever the values are.
+
+    Returns:
+        float64 ``[draws, K]``.
+    """
     generator = torch.Generator().manual_seed(seed)
     rows = len(table)
     together = max(1, _AT_ONCE // rows)

@@ -24,6 +24,7 @@ __all__ = [
     "Grid",
     "Histogram",
     "LinePlot",
+    "MarkPlot",
     "Medium",
     "Part",
     "Plot",
@@ -135,20 +136,35 @@ class LinePlot:
     """Whether each series is a modality and has its colour; the axis then begins at zero."""
 
 
-Plot: TypeAlias = DotPlot | Histogram | LinePlot
+@dataclass(frozen=True)
+class MarkPlot:
+    """A row for each name, with a mark for each series on one axis; None and NaN are left out."""
+
+    label: str
+    series: Sequence[str]
+    """What each mark is."""
+    rows: Mapping[str, Sequence[float | None]]
+    """By the name of the row, the value in each series."""
+    caption: str = ""
+    share: bool = False
+    """Whether the axis runs from 0% to 100%."""
+
+
+Plot: TypeAlias = DotPlot | Histogram | LinePlot | MarkPlot
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Small plots side by side."""
+    """Small plots side by side, under one legend."""
 
     plots: Sequence[Plot]
 
     @property
     def legend(self) -> Sequence[str]:
-        """The names of the lines in the first plot, if there are several."""
+        """The names of the series in the first plot, if there are several."""
         first = self.plots[0]
-        return list(first.series) if isinstance(first, LinePlot) and len(first.series) > 1 else ()
+        names = list(first.series) if isinstance(first, (LinePlot, MarkPlot)) else []
+        return names if len(names) > 1 else ()
 
 
 @dataclass(frozen=True)

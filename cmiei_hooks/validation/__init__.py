@@ -4,12 +4,19 @@ Every run is recorded on disk, so that nothing is run twice.
 """
 
 from .experiment import Experiment, validate
+from .intervals import ALPHA, NOT_SEEN, Difference, holm, paired, verdict
 from .report_sections import in_sections
 from .worker import Run
 
 __all__ = [
+    "ALPHA",
+    "NOT_SEEN",
+    "Difference",
     "Experiment",
     "Run",
+    "holm",
     "in_sections",
+    "paired",
     "validate",
+    "verdict",
 ]
