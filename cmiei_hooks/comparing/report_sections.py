@@ -157,7 +157,7 @@ def _parts(
         "difference seen.",
     )
     value = (points if lines[0].metric != "dominance" else percent) if share else number
-    rows = [
+    rows: list[list[str | Cell]] = [
         [_row(line), value(line.reference), value(line.value), _difference(line, show), _said(line)]
         for line in lines
     ]
