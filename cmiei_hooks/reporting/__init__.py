@@ -19,7 +19,7 @@ from .formatting import (
 )
 from .html import style, to_html
 from .markdown import to_markdown
-from .plots import svg
+from .plots import Bounds, axis_of, svg
 from .provenance import git_state, sha256, versions
 from .sections import (
     ALL,
@@ -48,6 +48,7 @@ __all__ = [
     "DASH",
     "NEUTRAL",
     "WRITTEN",
+    "Bounds",
     "Card",
     "Cell",
     "ClosableStream",
@@ -63,6 +64,7 @@ __all__ = [
     "Report",
     "Section",
     "Table",
+    "axis_of",
     "count",
     "estimate",
     "finite",
