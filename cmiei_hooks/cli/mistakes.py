@@ -48,7 +48,7 @@ class _Given:
         """The number of these words that are its value."""
         if self.action is None or "=" in self.word:
             return 0
-        return int(self.action.nargs != 0)
+        return len(self.words) if self.action.nargs == "+" else int(self.action.nargs != 0)
 
 
 def refuse_unknown_command(words: Sequence[str], parsers: Parsers) -> None:
@@ -97,7 +97,7 @@ def what_was_meant(words: Sequence[str], parsers: Parsers) -> UsageError | None:
     for given in _read(words[1:], parser):
         if given.word and given.action is None:
             return _unknown_option(given, command, parsers)
-        strays = given.words[given.takes :]
+        strays = given.words[given.takes :] if given.word or not _takes_words(parser) else []
         while _takes_settings(parser) and _is_pair(strays[:2]):
             strays = strays[2:]
         if strays and not _is_setting(strays[0], parser):
@@ -107,6 +107,11 @@ def what_was_meant(words: Sequence[str], parsers: Parsers) -> UsageError | None:
 
 def _takes_settings(parser: argparse.ArgumentParser) -> bool:
     return any(action.dest == "opts" for action in parser._actions)
+
+
+def _takes_words(parser: argparse.ArgumentParser) -> bool:
+    """Whether the command has words in front of its options."""
+    return any(not one.option_strings and one.nargs == "+" for one in parser._actions)
 
 
 def _is_setting(word: str, parser: argparse.ArgumentParser) -> bool:

@@ -4,13 +4,31 @@ Two checkpoints are compared sample by sample, two groups of runs pair by pair. 
 enough: no model runs here, unless one is passed.
 """
 
-from .api import compare
-from .report import ComparisonReport
-from .results import Comparison, Line
+from typing import TYPE_CHECKING
+
+from .._lazy import lazy
+
+if TYPE_CHECKING:
+    from .api import compare
+    from .paths import is_saved_audit
+    from .report import ComparisonReport
+    from .results import Comparison, Line
+else:  # for the options of the command line, which need no torch
+    __getattr__, __dir__ = lazy(
+        __name__,
+        {
+            "Comparison": "results",
+            "ComparisonReport": "report",
+            "Line": "results",
+            "compare": "api",
+            "is_saved_audit": "paths",
+        },
+    )
 
 __all__ = [
     "Comparison",
     "ComparisonReport",
     "Line",
     "compare",
+    "is_saved_audit",
 ]

@@ -16,10 +16,11 @@ from ..reporting import git_state, versions
 from ..validation import Difference, holm, paired, verdict
 from .bca import bca
 from .labels import labels_of
+from .paths import is_saved_audit
 from .report import ComparisonReport
 from .results import METRICS, Comparison, Line
 from .same_samples import refuse_other_measure, refuse_other_samples
-from .saved_audit import Audited, is_saved_audit, read_audit
+from .saved_audit import Audited, read_audit
 from .values import has_accuracy, values_of
 
 __all__ = ["compare"]

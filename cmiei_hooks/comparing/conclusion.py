@@ -2,118 +2,106 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
-from ..reporting import Card, number, percent, points
+from ..reporting import Card, finite, number, percent, points
 from .results import Comparison, Line, Results
 
 __all__ = ["cards", "conclusion", "signed_points"]
 
-_MOST = 2
+_MOST = 3
 """How many modalities are named in one sentence."""
 
 
-def signed_points(value: float) -> str:
+def signed_points(value: object) -> str:
     """A difference of shares in points: ``+9.26``."""
-    text = f"{100 * value:+.2f}"
-    return text if text.strip("+-0.") else text.lstrip("+-")
+    text = points(value).removesuffix("%")
+    return f"+{text}" if (finite(value) or 0) > 0 and text.strip("0.") else text
 
 
 def conclusion(report: Results) -> list[str]:
     """The outcome, consequences first; of several comparisons a sentence each."""
-    several = len(report.comparisons) > 1
-    said = []
-    for one in report.comparisons:
-        sentences = _of_accuracy(one) + _of_dominance(one)
-        start = f"From {report.reference} to {one.name}, {sentences[0]}"
-        said += [start] if several else [start, *map(_capital, sentences[1:])]
-    return said
+    if len(report.comparisons) > 1:
+        return [_consequences(report.reference, one) for one in report.comparisons]
+    (one,) = report.comparisons
+    complete = [_of_complete(line) for line in one.of("accuracy")]
+    return [_consequences(report.reference, one), *complete, *_of_dominance(one)]
 
 
-def _capital(sentence: str) -> str:
-    """Of names nothing is changed: a sentence may begin with one."""
-    known = ("with", "no ")
-    return sentence[0].upper() + sentence[1:] if sentence.startswith(known) else sentence
-
-
-def _of_accuracy(one: Comparison) -> list[str]:
-    (complete,) = one.of("accuracy") or (None,)
-    if complete is None:
-        return []
-    changed = [line for line in one.of("accuracy_without") if line.seen]
-    changed.sort(key=lambda line: -abs(line.difference.mean))
-    if changed:
-        words = " and ".join(
-            f"accuracy without {line.modality} {_moves(line)}" for line in changed[:_MOST]
+def _consequences(reference: str, one: Comparison) -> str:
+    """What changes where a modality is missing; without labels, in the influences."""
+    accuracy = one.of("accuracy_without")
+    lines = accuracy or one.of("influence")
+    what = "accuracy" if accuracy else "mean influence"
+    changed = sorted((x for x in lines if x.seen), key=lambda x: (not x.certain, -_size(x)))
+    of = "without" if accuracy else "of"
+    if not changed:
+        each = "without any one modality" if accuracy else "of any modality"
+        return (
+            f"Compared with {reference}, no difference is seen in the {what} of {one.name} {each}."
         )
-        more = len(changed) - _MOST
-        first = f"{words}{f' ({more} more below)' if more > 0 else ''}."
-    else:
-        first = "no difference in accuracy is seen without any one of the modalities."
-    if complete.seen:
-        return [first, f"with all modalities it {_moves(complete)}."]
-    return [
-        first,
-        f"with all modalities no difference is seen ({points(complete.reference)} and "
-        f"{points(complete.value)}; {_interval(complete)}).",
-    ]
+    said = []
+    for word, sign in (("higher", 1), ("lower", -1)):
+        found = [x for x in changed if x.difference.mean * sign > 0]
+        named = [f"{of} {x.modality} ({_values(x)})" for x in found[:_MOST]]
+        if len(found) > _MOST:
+            named.append(f"{of} {len(found) - _MOST} others")
+        said += [f"{word} {_listed(named)}"] if named else []
+    subject = f"the accuracy of {one.name}" if accuracy else f"the influence in {one.name}"
+    return f"Compared with {reference}, {subject} is {', and '.join(said)}."
 
 
-def _moves(line: Line) -> str:
-    word = "rises" if line.difference.mean > 0 else "falls"
+def _size(line: Line) -> float:
+    return abs(line.difference.mean)
+
+
+def _listed(words: Sequence[str]) -> str:
+    *most, last = words
+    return f"{', '.join(most)} and {last}" if most else last
+
+
+def _values(line: Line) -> str:
     chance = "" if line.certain else ", perhaps by chance"
-    before, after = points(line.reference), points(line.value)
-    return f"{word} from {before} to {after} ({_interval(line)}{chance})"
+    if line.metric == "influence":
+        return f"{number(line.value)} instead of {number(line.reference)}{chance}"
+    change = f"{signed_points(line.difference.mean)} points"
+    return f"{points(line.value)} instead of {points(line.reference)}, {change}{chance}"
 
 
-def _interval(line: Line) -> str:
-    mean, low, high = line.difference.mean, line.difference.low, line.difference.high
-    if not math.isfinite(low):
-        return f"{signed_points(mean)} points"
-    return f"{signed_points(mean)} points, interval {signed_points(low)} to {signed_points(high)}"
+def _of_complete(line: Line) -> str:
+    if line.seen:
+        word = "higher" if line.difference.mean > 0 else "lower"
+        return f"With all modalities it is {word} ({_values(line)})."
+    return (
+        f"With all modalities no difference is seen ({points(line.value)} instead of "
+        f"{points(line.reference)})."
+    )
 
 
 def _of_dominance(one: Comparison) -> list[str]:
-    """How often the modality that dominated most dominates now."""
-    line = _leading(one.of("dominance"))
+    """How often the modality that dominates most in the reference dominates."""
+    line = _leading(one)
     shares = f"{percent(line.value)} of the samples instead of {percent(line.reference)}"
     if line.seen:
-        return [
-            f"{line.modality} dominates {shares}{'' if line.certain else ', perhaps by chance'}."
-        ]
-    (influence,) = (other for other in one.of("influence") if other.modality == line.modality)
-    if influence.seen:
-        word = "falls" if influence.difference.mean < 0 else "rises"
-        return [
-            f"{line.modality} dominates about as many samples as before, while its mean influence "
-            f"{word} from {number(influence.reference)} to {number(influence.value)}."
-        ]
-    return [f"no difference is seen in how often {line.modality} dominates ({shares})."]
+        chance = "" if line.certain else ", perhaps by chance"
+        return [f"Modality {line.modality} dominates {shares}{chance}."]
+    return [f"No difference is seen in how often {line.modality} dominates ({shares})."]
 
 
-def _leading(lines: Sequence[Line]) -> Line:
-    return max(lines, key=lambda line: line.reference)
+def _leading(one: Comparison) -> Line:
+    return max(one.of("dominance"), key=lambda line: line.reference)
 
 
 def cards(report: Results) -> list[Card]:
     """The most important values of a single comparison."""
     (one,) = report.comparisons
-    shown = []
-    for line in one.of("accuracy"):
-        shown.append(_card("Accuracy", line))
+    shown = [_card("Accuracy", line) for line in one.of("accuracy")]
     if without := one.of("accuracy_without"):
         worst = min(without, key=lambda line: line.reference)
         shown.append(_card(f"Accuracy without {worst.modality}", worst))
-    line = _leading(one.of("dominance"))
-    shown.append(
-        Card(
-            f"{line.modality} dominates",
-            percent(line.value),
-            f"of the samples, instead of {percent(line.reference)}",
-        )
-    )
-    return shown
+    line = _leading(one)
+    dominates = f"of the samples, instead of {percent(line.reference)}"
+    return [*shown, Card(f"{line.modality} dominates", percent(line.value), dominates)]
 
 
 def _card(name: str, line: Line) -> Card:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from ..reporting import (
-    DASH,
     NEUTRAL,
     Cell,
     Code,
@@ -46,12 +45,12 @@ def in_sections(report: Results) -> Report:
         made += [Section(f"{one.name}, compared with {report.reference}", found)] * several
         made += [] if several else found
     made.append(_provenance(report))
-    other = "others" if several else report.comparisons[0].name
+    what = f"{len(report.comparisons)} runs" if several else report.comparisons[0].name
     return Report(
-        f"{report.reference} and {other} compared",
+        f"{what}, compared with {report.reference}",
         [section for section in made if section.parts],
         conclusion=" ".join(conclusion(report)),
-        warnings=report.notes,
+        caveats=report.notes,
         cards=() if several else cards(report),
         note=_note(report),
     )
@@ -82,8 +81,8 @@ def _note(report: Results) -> str:
     )
     return (
         f"{how} 'No difference seen' means that the interval contains zero, not that there is no "
-        f"difference. 'Perhaps by chance' means that with {count(lines)} lines such a difference "
-        f"is to be expected once: it does not withstand Holm's correction.{left_out}"
+        f"difference. 'Perhaps by chance': the interval excludes zero, but with {count(lines)} "
+        f"lines some do so by chance (no difference after Holm's correction).{left_out}"
     )
 
 
@@ -148,7 +147,7 @@ def _parts(
     """The differences as a plot, and all values as a table."""
     if not lines:
         return []
-    show, unit = (_in_points, " in points") if share else (_signed, "")
+    show, unit = (signed_points, " in points") if share else (_signed, "")
     dots = [_dot(line, show, 100.0 if share else 1.0) for line in lines]
     plot = DotPlot(
         f"Difference{unit}",
@@ -177,11 +176,6 @@ def _row(line: Line) -> str:
 def _signed(value: object) -> str:
     text = number(value)
     return f"+{text}" if (finite(value) or 0.0) > 0 and text.strip("0.") else text
-
-
-def _in_points(value: object) -> str:
-    known = finite(value)
-    return DASH if known is None else signed_points(known)
 
 
 def _difference(line: Line, show: Callable[[object], str]) -> str:

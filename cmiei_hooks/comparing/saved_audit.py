@@ -19,10 +19,10 @@ from torch import Tensor
 from ..auditing import AuditReport
 from ..errors import InputError
 from ..reporting import to_csv, visible
+from .paths import REPORT, SAMPLES
 
-__all__ = ["Audited", "is_saved_audit", "read_audit"]
+__all__ = ["Audited", "read_audit"]
 
-_REPORT, _SAMPLES = "report.json", "samples.csv"
 _WORDS = ("group", "dominant")
 """Columns that are not numbers."""
 
@@ -55,12 +55,6 @@ class Audited:
         return torch.stack([self.columns[key] for key in keys], dim=1) if known else None
 
 
-def is_saved_audit(path: str | os.PathLike[str]) -> bool:
-    """Whether it is a report.json, or a directory with one."""
-    found = Path(path)
-    return found.name == _REPORT or (found / _REPORT).is_file()
-
-
 def read_audit(audit: AuditReport | str | os.PathLike[str]) -> Audited:
     """An audit, from memory or from the directory into which it was saved.
 
@@ -72,16 +66,16 @@ def read_audit(audit: AuditReport | str | os.PathLike[str]) -> Audited:
         saved = io.StringIO(to_csv(audit.rows))  # what a file would hold
         return _audited("" if loaded is None else loaded.path, audit.to_dict(), saved)
     folder = Path(audit)
-    folder = folder.parent if folder.name == _REPORT else folder
+    folder = folder.parent if folder.name == REPORT else folder
     try:
-        facts = json.loads((folder / _REPORT).read_text(encoding="utf-8"))
-        with (folder / _SAMPLES).open(newline="", encoding="utf-8") as rows:
+        facts = json.loads((folder / REPORT).read_text(encoding="utf-8"))
+        with (folder / SAMPLES).open(newline="", encoding="utf-8") as rows:
             return _audited(os.fspath(folder), facts, rows)
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise InputError(
             f"{folder}: this is not a saved audit",
             got=f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}",
-            expected=f"{_REPORT} and {_SAMPLES}, as an audit of this version writes them",
+            expected=f"{REPORT} and {SAMPLES}, as an audit of this version writes them",
             remedy="audit the checkpoint again (cmiei diagnose, or report.save)",
         ) from error
 

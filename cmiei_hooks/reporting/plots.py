@@ -161,8 +161,9 @@ def _marks(plot: MarkPlot) -> Element:
     label = "; ".join(f"{name} {text}" for name, text in texts.items())
     bottom = _ROW * len(plot.rows) + 2
     root = _root(f"{plot.label} ({', '.join(plot.series)}): {label}", bottom + 20)
-    bounds = (0.0, 1.0) if plot.share else _range([v for r in plot.rows.values() for v in r])
-    _axis(root, bounds, bottom, "{:.0%}".format if plot.share else "{:g}".format)
+    bounds = axis_of([v for values in plot.rows.values() for v in values], from_zero=False)
+    tick = (lambda v: f"{100 * v:.4g}%") if plot.share else "{:.4g}".format
+    _axis(root, bounds, bottom, tick)
     for i, (name, values) in enumerate(plot.rows.items()):
         group, middle = _add(root, "g"), _ROW * i + 32
         _add(group, "title", f"{name}: {texts[name]}")

@@ -153,7 +153,7 @@ class MarkPlot:
     """By the name of the row, the value in each series."""
     caption: str = ""
     share: bool = False
-    """Whether the axis runs from 0% to 100%."""
+    """Whether the values are shares, to be written in percent."""
 
 
 Plot: TypeAlias = DotPlot | Histogram | LinePlot | MarkPlot
