@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
-from ..comparing import is_saved_audit
+from ..comparing import is_saved_audit, refuse_sizes
+from ..errors import did_you_mean
 from ..settings import Config, refuse_both
 from .diagnose_options import add_run_arguments
 from .options import add_head_arguments, add_model_arguments, refuse_missing
+from .parser import UsageError
 from .settings import add_setting_arguments, configuration
 
 __all__ = ["add_arguments", "groups_of", "read"]
@@ -64,11 +67,26 @@ def read(args: argparse.Namespace) -> Config:
     """The settings.
 
     Raises:
-        UsageError: for a checkpoint an option is missing.
-        CMIEIError: a setting is out of range, or two options say where the modalities are.
+        UsageError: a path does not exist, or an option for checkpoints is missing.
+        CMIEIError: there are no two runs, or groups of different sizes; a setting is out of range;
+            or two options say where the modalities are.
     """
     config = configuration(args)
+    refuse_sizes(groups_of(args))
+    _refuse_nothing([run for group in groups_of(args) for run in group])
     if not all(is_saved_audit(run) for group in groups_of(args) for run in group):
         refuse_missing(args, ("model", "data", "head", "splits"), config)
     refuse_both(args.splits, args.modalities)
     return config
+
+
+def _refuse_nothing(runs: Sequence[str]) -> None:
+    for path in (Path(run) for run in runs):
+        if not path.exists():
+            beside = [str(path.parent / one.name) for one in path.parent.glob("*")]
+            raise UsageError(
+                f"there is no {path}",
+                got=str(path),
+                expected="the directory of a saved audit, or a checkpoint",
+                remedy=did_you_mean(str(path), beside) or "check the path",
+            )

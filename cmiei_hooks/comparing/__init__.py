@@ -10,9 +10,9 @@ from .._lazy import lazy
 
 if TYPE_CHECKING:
     from .api import compare
-    from .paths import is_saved_audit
     from .report import ComparisonReport
     from .results import Comparison, Line
+    from .runs import is_saved_audit, refuse_sizes
 else:  # for the options of the command line, which need no torch
     __getattr__, __dir__ = lazy(
         __name__,
@@ -21,7 +21,8 @@ else:  # for the options of the command line, which need no torch
             "ComparisonReport": "report",
             "Line": "results",
             "compare": "api",
-            "is_saved_audit": "paths",
+            "is_saved_audit": "runs",
+            "refuse_sizes": "runs",
         },
     )
 
@@ -31,4 +32,5 @@ __all__ = [
     "Line",
     "compare",
     "is_saved_audit",
+    "refuse_sizes",
 ]

@@ -16,9 +16,9 @@ from ..reporting import git_state, versions
 from ..validation import Difference, holm, paired, verdict
 from .bca import bca
 from .labels import labels_of
-from .paths import is_saved_audit
 from .report import ComparisonReport
 from .results import METRICS, Comparison, Line
+from .runs import is_saved_audit, refuse_sizes
 from .same_samples import refuse_other_measure, refuse_other_samples
 from .saved_audit import Audited, read_audit
 from .values import has_accuracy, values_of
@@ -79,7 +79,7 @@ def compare(
             or baselines.
     """
     groups = [_group(run) for run in runs]
-    _refuse_sizes([len(group) for group in groups])
+    refuse_sizes(groups)
     if model is None and audit_arguments:
         raise ConfigError(
             "there are arguments for an audit, but no model to audit",
@@ -100,18 +100,6 @@ def compare(
 
 def _group(run: Run | Sequence[Run]) -> list[Run]:
     return [run] if isinstance(run, (AuditReport, str, os.PathLike)) else list(run)
-
-
-def _refuse_sizes(sizes: Sequence[int]) -> None:
-    if len(sizes) < 2 or len(set(sizes)) > 1 or not sizes[0]:
-        got = f"groups of {', '.join(map(str, sizes))} runs" if len(sizes) > 1 else "1 group"
-        raise ConfigError(
-            "there is nothing to compare in pairs",
-            got=got if sizes else "no run",
-            expected="two or more runs, or groups with as many runs each",
-            remedy="the runs of two groups are paired in their order: leave out those without a "
-            "partner",
-        )
 
 
 def _refuse_checkpoint(run: PathLike) -> Audited:

@@ -100,10 +100,11 @@ def cards(report: Results) -> list[Card]:
         worst = min(without, key=lambda line: line.reference)
         shown.append(_card(f"Accuracy without {worst.modality}", worst))
     line = _leading(one)
-    dominates = f"of the samples, instead of {percent(line.reference)}"
+    dominates = f"of the samples instead of {percent(line.reference)}: {line.verdict}"
     return [*shown, Card(f"{line.modality} dominates", percent(line.value), dominates)]
 
 
 def _card(name: str, line: Line) -> Card:
     change = f"{signed_points(line.difference.mean)} points"
-    return Card(name, change, f"{points(line.value)} instead of {points(line.reference)}")
+    values = f"{points(line.value)} instead of {points(line.reference)}"
+    return Card(name, change, f"{values}: {line.verdict}")

@@ -19,7 +19,7 @@ from torch import Tensor
 from ..auditing import AuditReport
 from ..errors import InputError
 from ..reporting import to_csv, visible
-from .paths import REPORT, SAMPLES
+from .runs import REPORT, SAMPLES
 
 __all__ = ["Audited", "read_audit"]
 
