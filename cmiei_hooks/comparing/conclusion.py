@@ -34,9 +34,9 @@ def _consequences(reference: str, one: Comparison) -> str:
     lines = accuracy or one.of("influence")
     what = "accuracy" if accuracy else "mean influence"
     changed = sorted((x for x in lines if x.seen), key=lambda x: (not x.certain, -_size(x)))
-    of = "without" if accuracy else "of"
+    of = "without" if accuracy else "for"
     if not changed:
-        each = "without any one modality" if accuracy else "of any modality"
+        each = "without any one modality" if accuracy else "for any modality"
         return (
             f"Compared with {reference}, no difference is seen in the {what} of {one.name} {each}."
         )
@@ -47,7 +47,7 @@ def _consequences(reference: str, one: Comparison) -> str:
         if len(found) > _MOST:
             named.append(f"{of} {len(found) - _MOST} others")
         said += [f"{word} {_listed(named)}"] if named else []
-    subject = f"the accuracy of {one.name}" if accuracy else f"the influence in {one.name}"
+    subject = f"the accuracy of {one.name}" if accuracy else f"the mean influence in {one.name}"
     return f"Compared with {reference}, {subject} is {', and '.join(said)}."
 
 

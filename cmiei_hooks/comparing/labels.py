@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import PurePath
 
 from .saved_audit import Audited
 
@@ -12,27 +12,42 @@ __all__ = ["labels_of"]
 
 
 def labels_of(groups: Sequence[Sequence[Audited]]) -> list[str]:
-    """A name for each group: of one audit the end of its path, of several their folder.
+    """A name for each group: of one audit the end of its path, of several what their paths share.
 
     Example:
-        The audits of ``plain/best.pth`` and ``new/best.pth`` are called by these paths; those of
-        ``runs/plain.pth`` and ``runs/new.pth`` by the names of the files.
+        >>> labels_of([[audit_of("runs/plain.pth")], [audit_of("runs/new.pth")]])
+        ['plain', 'new']
+        >>> labels_of([[audit_of("plain/best.pth")], [audit_of("new/best.pth")]])
+        ['plain/best', 'new/best']
+        >>> plain = [audit_of("plain/0.pth"), audit_of("plain/1.pth")]
+        >>> labels_of([plain, [audit_of("new/0.pth"), audit_of("new/1.pth")]])
+        ['plain', 'new']
     """
-    paths = [_path(group) for group in groups]
-    if len(set(paths)) < len(paths) or not all(path.parts for path in paths):
-        return [f"{'group' if len(group) > 1 else 'run'} {i}" for i, group in enumerate(groups, 1)]
-    ends = range(1, max(len(path.parts) for path in paths) + 1)
-    tails = ([os.path.join(*path.parts[-end:]) for path in paths] for end in ends)
-    names = next(tail for tail in tails if len(set(tail)) == len(tail))
-    return [
-        f"{name} ({len(group)} runs)" if len(group) > 1 else name
-        for name, group in zip(names, groups, strict=True)
-    ]
+    parts = [[_parts(audit.path) for audit in group] for group in groups]
+    single = all(len(group) == 1 for group in groups)
+    names = _ends([group[0] for group in parts]) if single else _shared(parts)
+    kind = "run" if single else "group"
+    return names or [f"{kind} {number}" for number in range(1, len(groups) + 1)]
 
 
-def _path(group: Sequence[Audited]) -> Path:
-    """The path of the audit, or the folder that its runs share."""
-    if len(group) == 1:
-        return Path(group[0].path)
-    folders = [Path(audit.path).absolute().parent for audit in group]
-    return Path(os.path.commonpath(folders))
+def _parts(path: str) -> tuple[str, ...]:
+    return PurePath(path).with_suffix("").parts if path else ()
+
+
+def _ends(paths: Sequence[tuple[str, ...]]) -> list[str]:
+    """As many of the last parts of each path as are needed to tell them apart."""
+    if not all(paths):
+        return []
+    sizes = range(1, max(map(len, paths)) + 1)
+    tails = ([os.path.join(*path[-size:]) for path in paths] for size in sizes)
+    return next((names for names in tails if len(set(names)) == len(names)), [])
+
+
+def _shared(groups: Sequence[Sequence[tuple[str, ...]]]) -> list[str]:
+    """The last part that all paths of a group have, and no path of the others."""
+    names = []
+    for group in groups:
+        others = {part for other in groups if other is not group for path in other for part in path}
+        own = [part for part in group[0] if all(part in path for path in group[1:])]
+        names += [part for part in own if part not in others][-1:]
+    return names if len(names) == len(groups) else []

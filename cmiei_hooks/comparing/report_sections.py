@@ -33,6 +33,8 @@ __all__ = ["in_sections"]
 _TONES = {"better": "good", "worse": "bad"}
 _COLOURS = {"better": 2, "worse": 1, "higher": 3, "lower": 0}
 """Colours of the plots; each has a shape of its own, too."""
+_LONGEST = 14
+"""Longer names are no headers of columns."""
 _ACCURACIES = ("accuracy", "accuracy_without", "accuracy_alone")
 
 
@@ -160,7 +162,9 @@ def _parts(
         [_row(line), value(line.reference), value(line.value), _difference(line, show), _said(line)]
         for line in lines
     ]
-    head = ["", reference, name, f"difference{unit}", "verdict"]
+    short = max(len(reference), len(name)) <= _LONGEST
+    named = [reference, name] if short else ["reference", "compared"]
+    head = ["", *named, f"difference{unit}", "verdict"]
     return [plot, Table(caption, head, rows)]
 
 
