@@ -1,4 +1,4 @@
-"""A number for what the loader yields of each sample: two audits of the same data have the same."""
+"""A number for what a model gets of each sample: two audits of the same data have the same."""
 
 from __future__ import annotations
 

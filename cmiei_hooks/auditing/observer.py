@@ -101,7 +101,9 @@ class Observer:
         Raises:
             HeadError: it is not, or the model does not return its logits.
         """
-        self.batch, self._fingerprints = batch, fingerprints(batch.given)
+        self.batch = batch
+        inputs = batch.call if self.options.forward is None else batch.given
+        self._fingerprints = fingerprints(inputs)
         calls = self._calls
         if calls:
             run()

@@ -113,7 +113,7 @@ class Samples:
     group: tuple[str, ...] | None = None
     """The group of each sample."""
     fingerprint: Tensor | None = None
-    """int64 ``[N]``, the fingerprint of what the loader yields."""
+    """int64 ``[N]``, the fingerprint of what the model gets."""
     classes: int | None = None
     """The number of classes of the head; None for a measure without classes."""
 

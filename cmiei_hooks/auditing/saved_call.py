@@ -25,7 +25,7 @@ class SavedCall:
     label: Tensor | None
     group: tuple[str, ...] | None
     fingerprint: Tensor | None
-    """The fingerprint of what the loader yields of each sample."""
+    """The fingerprint of what the model gets of each sample."""
     with_null: bool
     """Whether the null is measured on its samples."""
     devices: tuple[torch.device, ...] = ()

@@ -88,7 +88,8 @@ def _difference(
 
 def _normal_score(resampled: Tensor, value: Tensor) -> Tensor:
     """The standard normal quantile of the share of resamples below the value; ties count half."""
-    below = ((resampled < value).double() + (resampled <= value).double()).mean() / 2
+    rounding = 1e-12 * resampled.abs().max()
+    below = (resampled < value - rounding).double() + (resampled <= value + rounding).double()
     least = 0.5 / len(resampled)
-    score: Tensor = torch.special.ndtri(below.clamp(least, 1 - least))
+    score: Tensor = torch.special.ndtri((below.mean() / 2).clamp(least, 1 - least))
     return score

@@ -30,8 +30,13 @@ def labels_of(groups: Sequence[Sequence[Audited]]) -> list[str]:
     return names or [f"{kind} {number}" for number in range(1, len(groups) + 1)]
 
 
+_WEIGHTS = (".pth", ".pt", ".safetensors")
+"""Extensions that say nothing."""
+
+
 def _parts(path: str) -> tuple[str, ...]:
-    return PurePath(path).with_suffix("").parts if path else ()
+    found = PurePath(path)
+    return (found.with_suffix("") if found.suffix in _WEIGHTS else found).parts
 
 
 def _ends(paths: Sequence[tuple[str, ...]]) -> list[str]:

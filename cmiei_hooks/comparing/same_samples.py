@@ -48,7 +48,7 @@ def refuse_other_samples(audits: Sequence[Audited], labels: Sequence[str]) -> li
     """Refuse audits of other samples; returns what could not be checked, in sentences.
 
     Compared are the number of samples, their labels and groups, and the fingerprints of what the
-    loaders yielded. Fingerprints may differ if the labels agree, since models may need inputs that
+    models got. Fingerprints may differ if the labels agree, since models may need inputs that
     were prepared in another way; but not if they are those of the same samples in another order.
 
     Raises:
