@@ -126,7 +126,7 @@ def _compared(groups: Sequence[Sequence[Audited]], seed: int) -> ComparisonRepor
     labelled = all(map(has_accuracy, audits))
     if not labelled and any(map(has_accuracy, audits)):
         without = next(k for k, one in zip(labels, audits, strict=True) if not has_accuracy(one))
-        notes.append(f"Accuracy is left out: {without} has none.")
+        notes.append(f"Accuracy is left out: the audit {without} has none.")
     each = [values_of(one, names, labelled=labelled) for one in audits]
     kept = torch.stack([values["influence"].isfinite().all(1) for values in each]).all(0)
     if not kept.any():

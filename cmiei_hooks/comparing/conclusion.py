@@ -71,9 +71,9 @@ def _values(line: Line) -> str:
 def _of_complete(line: Line) -> str:
     if line.seen:
         word = "higher" if line.difference.mean > 0 else "lower"
-        return f"With all modalities it is {word} ({_values(line)})."
+        return f"With all modalities accuracy is {word} ({_values(line)})."
     return (
-        f"With all modalities no difference is seen ({points(line.value)} instead of "
+        f"With all modalities no difference in accuracy is seen ({points(line.value)} instead of "
         f"{points(line.reference)})."
     )
 

@@ -83,8 +83,8 @@ def _note(report: Results) -> str:
     )
     return (
         f"{how} 'No difference seen' means that the interval contains zero, not that there is no "
-        f"difference. 'Perhaps by chance': the interval excludes zero, but with {count(lines)} "
-        f"lines some do so by chance (no difference after Holm's correction).{left_out}"
+        f"difference. 'Perhaps by chance': the interval excludes zero, but of {count(lines)} lines "
+        f"some do so by chance; after Holm's correction no difference is left.{left_out}"
     )
 
 
@@ -164,7 +164,8 @@ def _parts(
     ]
     short = max(len(reference), len(name)) <= _LONGEST
     named = [reference, name] if short else ["reference", "compared"]
-    head = ["", *named, f"difference{unit}", "verdict"]
+    rows_are = "accuracy" if lines[0].metric in _ACCURACIES else "modality"
+    head = [rows_are, *named, f"difference{unit}", "verdict"]
     return [plot, Table(caption, head, rows)]
 
 

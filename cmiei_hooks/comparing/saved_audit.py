@@ -98,7 +98,9 @@ def _audited(path: str, facts: Mapping[str, Any], rows: Iterable[str]) -> Audite
     found = Audited(path, facts, columns, named.get("group"))
     if found.of_each("CI", found.names) is None:
         raise LookupError(f"no column CI_{found.names[0]}")
-    len(found)
+    samples = facts["n_samples"] + facts["non_finite"]
+    if len(found) != samples:
+        raise ValueError(f"{len(found)} rows for {samples} samples: the files are of two audits")
     return found
 
 

@@ -1,4 +1,4 @@
-"""A sample has the same fingerprint in every audit of the same data, and another one than others."""
+"""A sample has the same fingerprint in every audit, and another one than other samples."""
 
 from __future__ import annotations
 

@@ -80,6 +80,11 @@ def half_a_row(folder):
     file.write_bytes(file.read_bytes()[:-40])
 
 
+def samples_of_another_audit(folder):
+    file = folder / "samples.csv"
+    file.write_text(file.read_text().rpartition("\n")[0].rpartition("\n")[0])
+
+
 def a_word(folder):
     file = folder / "samples.csv"
     file.write_text(file.read_text().replace("\n0,", "\nzero,", 1))
@@ -87,7 +92,16 @@ def a_word(folder):
 
 @pytest.mark.parametrize(
     "damage",
-    [broken_json, other_version, a_list, no_samples, empty_samples, half_a_row, a_word],
+    [
+        broken_json,
+        other_version,
+        a_list,
+        no_samples,
+        empty_samples,
+        half_a_row,
+        samples_of_another_audit,
+        a_word,
+    ],
 )
 def test_what_is_damaged_is_refused(report, tmp_path, monkeypatch, damage, golden):
     monkeypatch.chdir(tmp_path)
