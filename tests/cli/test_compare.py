@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
+from pathlib import Path
 
 import pytest
 import torch
 
 from cmiei_hooks import compare
-from cmiei_hooks.cli import main
+from cmiei_hooks.cli import build_parser, main
+from cmiei_hooks.cli.compare_options import groups_of
+
+ROOT = Path(__file__).parents[2]
 
 PROJECT = """
 import torch
@@ -127,6 +133,20 @@ def test_wrong_lines_are_refused_before_anything_is_run(words, capsys, golden, m
     monkeypatch.setattr("importlib.import_module", None)  # the command itself is not reached
     assert main(["compare", *words]) == 2
     golden(capsys.readouterr().err)
+
+
+def lines_of_the_guide() -> list[str]:
+    text = (ROOT / "docs" / "guides" / "compare.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```sh\n(.*?)^```", text, flags=re.M | re.S)
+    lines = "".join(blocks).replace("\\\n", " ").splitlines()
+    return lines + re.findall(r"^\| `(cmiei compare [^`]*)`", text, flags=re.M)
+
+
+@pytest.mark.parametrize("line", lines_of_the_guide())
+def test_the_lines_of_the_guide_are_understood(line):
+    args = build_parser().parse_args(shlex.split(line)[1:])
+    assert args.command == "compare"
+    assert len(groups_of(args)) > 1
 
 
 def test_help(capsys):
