@@ -10,6 +10,7 @@ from .formatting import (
     count,
     estimate,
     finite,
+    in_points,
     number,
     p_value,
     percent,
@@ -20,7 +21,7 @@ from .formatting import (
 from .html import style, to_html
 from .markdown import to_markdown
 from .plots import Bounds, axis_of, svg
-from .provenance import git_state, sha256, versions
+from .provenance import day, git_state, now, sha256, versions
 from .sections import (
     ALL,
     NEUTRAL,
@@ -66,9 +67,12 @@ __all__ = [
     "Table",
     "axis_of",
     "count",
+    "day",
     "estimate",
     "finite",
     "git_state",
+    "in_points",
+    "now",
     "number",
     "p_value",
     "percent",
