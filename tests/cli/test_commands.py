@@ -547,7 +547,7 @@ def test_under_torchrun_the_values_are_those_of_one_process(python, project):
     assert two.pop("environment")["processes"] == 2
     del one["environment"]
     assert one == two
-    assert done.stdout.count("Modality influence") == 1
+    assert done.stdout.count("Audit of ") == 1
     again = arguments(data="", features="f.pt", output="three")
     words = [ROOT / "tools" / "diagnose.py", *again[1:], "--fail-share", "0.01"]
     ranks = python.run_ranks(words, env={"PYTHONPATH": f"{ROOT}:{project}"})
