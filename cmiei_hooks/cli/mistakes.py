@@ -7,6 +7,7 @@ import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 
 from ..errors import CMIEIError, did_you_mean
@@ -20,9 +21,11 @@ _COMMANDS = {
     "check": "verify",
     "equalise": "run",
     "find": "discover",
+    "help": "--help",
     "measure": "diagnose",
     "observe": "run",
     "train": "run",
+    "version": "--version",
 }
 """Other words for the commands."""
 
@@ -48,7 +51,7 @@ class _Given:
         """The number of these words that are its value."""
         if self.action is None or "=" in self.word:
             return 0
-        return len(self.words) if self.action.nargs == "+" else int(self.action.nargs != 0)
+        return int(self.action.nargs != 0)
 
 
 def refuse_unknown_command(words: Sequence[str], parsers: Parsers) -> None:
@@ -94,10 +97,13 @@ def what_was_meant(words: Sequence[str], parsers: Parsers) -> UsageError | None:
             expected="cmiei run OPTIONS -- SCRIPT ITS_ARGUMENTS",
             remedy=f"write -- in front of {script}",
         )
+    positionals = {action.dest for action in parser._actions if not action.option_strings}
     for given in _read(words[1:], parser):
         if given.word and given.action is None:
             return _unknown_option(given, command, parsers)
-        strays = given.words[given.takes :] if given.word or not _takes_words(parser) else []
+        if positionals - {"opts"}:  # it takes words of its own
+            continue
+        strays = given.words[given.takes :]
         while _takes_settings(parser) and _is_pair(strays[:2]):
             strays = strays[2:]
         if strays and not _is_setting(strays[0], parser):
@@ -109,18 +115,13 @@ def _takes_settings(parser: argparse.ArgumentParser) -> bool:
     return any(action.dest == "opts" for action in parser._actions)
 
 
-def _takes_words(parser: argparse.ArgumentParser) -> bool:
-    """Whether the command has words in front of its options."""
-    return any(not one.option_strings and one.nargs == "+" for one in parser._actions)
-
-
 def _is_setting(word: str, parser: argparse.ArgumentParser) -> bool:
     """Whether the settings refuse the word themselves: it is one, written in another way."""
     if not _takes_settings(parser):
         return False
     name = setting_name(word)
     if name is None:
-        return bool(did_you_mean(word.partition("=")[0], KEYS))
+        return bool(did_you_mean(word.partition("=")[0], KEYS)) and not Path(word).exists()
     return word == name or _option(parser, name) is None
 
 
@@ -178,7 +179,8 @@ def _unknown_option(given: _Given, command: str, parsers: Parsers) -> UsageError
         remedy = f"write {key} {value or 'VALUE'} behind the options"
     else:
         having = [f"cmiei {other}" for other, one in parsers.items() if _find(one, name)]
-        remedy = did_you_mean(name, known)
+        near = get_close_matches(name.lstrip("-"), [word[2:] for word in known], n=1)
+        remedy = f"did you mean --{near[0]}?" if near else ""
         remedy = remedy or (f"it is an option of {', '.join(having)}" if having else "")
     return UsageError(
         problem,
