@@ -156,13 +156,7 @@ def select(
         >>> select(influence, abs_thr=0.03, rel_thr=1.25, p_max=0.5, sample_level=True)
         tensor([ 0, -1])
     """
-    if influence.dim() != 2 or influence.shape[1] < 2:
-        raise InputError(
-            "selection compares two or more modalities",
-            got=f"influence of shape {list(influence.shape)}",
-            expected="[B, M] with M >= 2",
-            remedy="pass what counterfactual_influence returned",
-        )
+    refuse_one_modality(influence)
     if not 0 <= p_max <= 1:
         raise ConfigError(
             "p_max is a share of the batch",
@@ -199,14 +193,31 @@ def select(
     return first.where(triggered & finite & within, KEPT)
 
 
+def refuse_one_modality(influence: Tensor) -> None:
+    """Raise InputError if there is nothing to compare."""
+    if influence.dim() != 2 or influence.shape[1] < 2:
+        raise InputError(
+            "selection compares two or more modalities",
+            got=f"influence of shape {list(influence.shape)}",
+            expected="[B, M] with M >= 2",
+            remedy="pass what counterfactual_influence returned",
+        )
+
+
 def _trigger(
     influence: Tensor, judged: Tensor, abs_thr: float, rel_thr: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The dominant modality by ``judged``, whether it is triggered, and its ``judged`` value."""
-    largest, first = judged.max(-1)
-    second = judged.scatter(-1, first[:, None], -math.inf).amax(-1)
+    first, largest, ratio = lead(judged)
     large = influence.gather(-1, first[:, None])[:, 0] > abs_thr
-    return first, large & (largest / (second + _TINY) > rel_thr), largest
+    return first, large & (ratio > rel_thr), largest
+
+
+def lead(influence: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The modality with the largest influence ``[B]``, that influence, and over the second one."""
+    largest, first = influence.max(-1)
+    second = influence.scatter(-1, first[:, None], -math.inf).amax(-1)
+    return first, largest, largest / (second + _TINY)
 
 
 def mean_influence(influence: Tensor, total: Callable[[Tensor], Tensor] | None = None) -> Tensor:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import distributed
-from .._torch import in_backward, original, transform
+from .._torch import in_backward, load_dynamo, original, transform
 from ..counterfactual import (
     BranchCalls,
     ChainCheck,
@@ -98,6 +98,7 @@ class Step:
         strategy: Callable[[Config, Noise], Strategy] = Published,
         epoch: AskEpoch | None = None,
     ) -> None:
+        load_dynamo()  # the model may be compiled later, and no check is to be traced then
         self.head, self.config = head, config
         self.schedule = Schedule(config, epoch)
         self.noise = Noise(torch.initial_seed() if config.seed is None else config.seed, head.name)
