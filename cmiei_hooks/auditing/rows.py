@@ -70,9 +70,12 @@ class Rows(Sequence[Mapping[str, Any]]):
         if self._group is not None:
             columns["group"] = self._group[few]
         if self._fingerprint is not None:
-            columns["fingerprint"] = [f"{mark:x}" for mark in self._fingerprint[few].tolist()]
+            columns["fingerprint"] = self._fingerprint[few].tolist()
         for name, classes in self._predicted.items():
-            columns[name] = ["" if c == UNKNOWN else c for c in classes[few].tolist()]
+            known: list[Any] = classes[few].tolist()
+            columns[name] = (
+                ["" if c == UNKNOWN else c for c in known] if UNKNOWN in known else known
+            )
         first = self._dominant[few].tolist()
         columns["dominant"] = ["" if m == KEPT else self._names[m] for m in first]
         columns["triggered"] = self._triggered[few].int().tolist()

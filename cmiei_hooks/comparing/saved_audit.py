@@ -87,12 +87,11 @@ def _audited(path: str, facts: Mapping[str, Any], rows: Iterable[str]) -> Audite
     header = next(reader, [])
     words: dict[int, list[str]] = {i: [] for i, key in enumerate(header) if key in _WORDS}
     numbers = {i: array("d") for i in range(len(header)) if i not in words}
-    marks = header.index("fingerprint") if "fingerprint" in header else None
     for row in reader:
         for i, cells in words.items():
             cells.append(row[i])
         for i, values in numbers.items():
-            values.append(_number(row[i], hexadecimal=i == marks))
+            values.append(float(row[i]) if row[i] else math.nan)
     columns = {header[i]: _tensor(values) for i, values in numbers.items()}
     named = {header[i]: cells for i, cells in words.items()}
     found = Audited(path, facts, columns, named.get("group"))
@@ -107,9 +106,3 @@ def _audited(path: str, facts: Mapping[str, Any], rows: Iterable[str]) -> Audite
 def _tensor(values: array[float]) -> Tensor:
     empty = torch.empty(0, dtype=torch.float64)
     return torch.frombuffer(values, dtype=torch.float64) if values else empty
-
-
-def _number(cell: str, *, hexadecimal: bool) -> float:
-    if not cell:
-        return math.nan
-    return float(int(cell, 16) if hexadecimal else cell)

@@ -10,7 +10,8 @@ import torch
 from scipy import stats
 
 from cmiei_hooks.auditing import resampled_sums
-from cmiei_hooks.comparing.bca import bca, draws_for
+from cmiei_hooks.comparing import bca as module
+from cmiei_hooks.comparing.bca import bca
 
 
 def skewed(n: int, columns: int, seed: int = 0) -> torch.Tensor:
@@ -121,7 +122,20 @@ def test_the_p_value_is_that_of_the_interval_which_touches_zero():
 def test_no_p_value_is_smaller_than_the_resamples_can_show():
     (found,) = bca(skewed(50, 1) + 1, seed=0, draws=999)
     assert found.p == 2 / 1000
-    assert [draws_for(n) for n in (10, 50_000, 200_000, 10**7)] == [10_000, 10_000, 2_684, 2_000]
+
+
+@pytest.mark.parametrize("clustered", [False, True])
+def test_many_units_are_put_together_with_the_same_result(monkeypatch, clustered):
+    values = skewed(9000, 2, seed=6) - 0.98
+    clusters = torch.arange(9000) % 3000 if clustered else None
+    whole = bca(values, clusters=clusters, seed=0, draws=4000)
+    monkeypatch.setattr(module, "_MOST_UNITS", 1500)
+    for one, other in zip(whole, bca(values, clusters=clusters, seed=0, draws=4000), strict=True):
+        assert other.mean == pytest.approx(one.mean, rel=1e-9)
+        assert other.n == one.n == (3000 if clustered else 9000)
+        width = one.high - one.low
+        assert other.low == pytest.approx(one.low, abs=0.05 * width)
+        assert other.high == pytest.approx(one.high, abs=0.05 * width)
 
 
 def test_what_the_resamples_cannot_show_is_not_known():
