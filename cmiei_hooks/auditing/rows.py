@@ -73,9 +73,9 @@ class Rows(Sequence[Mapping[str, Any]]):
             columns["fingerprint"] = self._fingerprint[few].tolist()
         for name, classes in self._predicted.items():
             known: list[Any] = classes[few].tolist()
-            columns[name] = (
-                ["" if c == UNKNOWN else c for c in known] if UNKNOWN in known else known
-            )
+            if UNKNOWN in known:
+                known = ["" if c == UNKNOWN else c for c in known]
+            columns[name] = known
         first = self._dominant[few].tolist()
         columns["dominant"] = ["" if m == KEPT else self._names[m] for m in first]
         columns["triggered"] = self._triggered[few].int().tolist()

@@ -12,13 +12,13 @@ __all__ = ["labels_of"]
 
 
 def labels_of(groups: Sequence[Sequence[Audited]]) -> list[str]:
-    """A name for each group: of one audit the end of its path, of several what their paths share.
+    """A name for each group: of one audit a part of its path, of several what their paths share.
 
     Example:
         >>> labels_of([[audit_of("runs/plain.pth")], [audit_of("runs/new.pth")]])
         ['plain', 'new']
         >>> labels_of([[audit_of("plain/best.pth")], [audit_of("new/best.pth")]])
-        ['plain/best', 'new/best']
+        ['plain', 'new']
         >>> plain = [audit_of("plain/0.pth"), audit_of("plain/1.pth")]
         >>> labels_of([plain, [audit_of("new/0.pth"), audit_of("new/1.pth")]])
         ['plain', 'new']
@@ -40,7 +40,11 @@ def _parts(path: str) -> tuple[str, ...]:
 
 
 def _ends(paths: Sequence[tuple[str, ...]]) -> list[str]:
-    """As many of the last parts of each path as are needed to tell them apart."""
+    """As many of the last parts of each path as are needed to tell them apart; what all end with
+    says nothing.
+    """
+    while all(len(path) > 1 for path in paths) and len({path[-1] for path in paths}) == 1:
+        paths = [path[:-1] for path in paths]
     if not all(paths):
         return []
     sizes = range(1, max(map(len, paths)) + 1)

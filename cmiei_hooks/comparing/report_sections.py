@@ -33,8 +33,8 @@ __all__ = ["in_sections"]
 _TONES = {"better": "good", "worse": "bad"}
 _COLOURS = {"better": 2, "worse": 1, "higher": 3, "lower": 0}
 """Colours of the plots; each has a shape of its own, too."""
-_LONGEST = 14
-"""Longer names are no headers of columns."""
+_LONGEST = 18
+"""Two names that are longer together are no headers of columns."""
 _ACCURACIES = ("accuracy", "accuracy_without", "accuracy_alone")
 
 
@@ -162,7 +162,7 @@ def _parts(
         [_row(line), value(line.reference), value(line.value), _difference(line, show), _said(line)]
         for line in lines
     ]
-    short = max(len(reference), len(name)) <= _LONGEST
+    short = len(reference) + len(name) <= _LONGEST
     named = [reference, name] if short else ["reference", "compared"]
     rows_are = "accuracy" if lines[0].metric in _ACCURACIES else "modality"
     head = [rows_are, *named, f"difference{unit}", "verdict"]

@@ -17,9 +17,9 @@ def named(*groups):
     ("paths", "expected"),
     [
         (["runs/plain.pth", "runs/new.pth"], ["plain", "new"]),
-        (["plain/best.pth", "new/best.pth"], ["plain/best", "new/best"]),
+        (["plain/best.pth", "new/best.pth"], ["plain", "new"]),
         (["runs/v1.0", "runs/v1.1"], ["v1.0", "v1.1"]),
-        (["a/x/best.pt", "b/x/best.pt", "b/y/best.pt"], ["a/x/best", "b/x/best", "b/y/best"]),
+        (["a/x/best.pt", "b/x/best.pt", "b/y/best.pt"], ["a/x", "b/x", "b/y"]),
         (["a.pth", "b/a.pth"], ["a", "b/a"]),
         (["same.pth", "same.pth"], ["run 1", "run 2"]),
         (["", "a.pth"], ["run 1", "run 2"]),
