@@ -114,33 +114,13 @@ def _refuse_checkpoint(run: PathLike) -> Audited:
 
 def _compared(groups: Sequence[Sequence[Audited]], seed: int) -> ComparisonReport:
     audits = [audit for group in groups for audit in group]
-    labels, titles = labels_of([[one] for one in audits]), labels_of(groups)
-    refuse_other_measure(audits, labels)
-    notes = [
-        f"The audit {label} is partial: it ended before all data was read."
-        for one, label in zip(audits, labels, strict=True)
-        if one.facts["partial"]
-    ]
-    notes += refuse_other_samples(audits, labels)
-    names, first = audits[0].names, audits[0]
+    titles, notes = labels_of(groups), _checked(audits, labels_of([[one] for one in audits]))
+    first, names = audits[0], audits[0].names
     labelled = all(map(has_accuracy, audits))
-    if not labelled and any(map(has_accuracy, audits)):
-        without = next(k for k, one in zip(labels, audits, strict=True) if not has_accuracy(one))
-        notes.append(f"Accuracy is left out: the audit {without} has none.")
-    each = [values_of(one, names, labelled=labelled) for one in audits]
-    kept = torch.stack([values["influence"].isfinite().all(1) for values in each]).all(0)
-    if not kept.any():
-        raise InputError(
-            "there is nothing to compare",
-            got="no sample with finite logits in all audits",
-            expected="one or more",
-            remedy="check the checkpoints: logits were NaN or infinite",
-        )
-    common = [metric for metric in METRICS if all(metric in values for values in each)]
-    each = [{metric: values[metric][kept] for metric in common} for values in each]
+    values, kept = _of_kept([values_of(one, names, labelled=labelled) for one in audits])
     size, over = len(groups[0]), str(first.facts["interval"]["over"])
+    split = [values[i : i + size] for i in range(0, len(values), size)]
     clusters = first.columns["label"][kept].long() if over == "identities" else None
-    split = [each[i : i + size] for i in range(0, len(each), size)]
     found = [
         _over_runs(split[0], others)
         if size > 1
@@ -160,6 +140,39 @@ def _compared(groups: Sequence[Sequence[Audited]], seed: int) -> ComparisonRepor
         notes=tuple(notes),
         environment={"versions": versions(), "git": git_state(), "seed": seed},
     )
+
+
+def _checked(audits: Sequence[Audited], labels: Sequence[str]) -> list[str]:
+    """Refuse what cannot be compared; returns what a reader must know."""
+    refuse_other_measure(audits, labels)
+    notes = [
+        f"The audit {label} is partial: it ended before all data was read."
+        for one, label in zip(audits, labels, strict=True)
+        if one.facts["partial"]
+    ]
+    notes += refuse_other_samples(audits, labels)
+    known = list(map(has_accuracy, audits))
+    if any(known) and not all(known):
+        notes.append(f"Accuracy is left out: the audit {labels[known.index(False)]} has none.")
+    return notes
+
+
+def _of_kept(values: Sequence[Metrics]) -> tuple[list[Metrics], Tensor]:
+    """The metrics that all audits have, of the samples that are finite in all; and which these are.
+
+    Raises:
+        InputError: there is no such sample.
+    """
+    kept = torch.stack([one["influence"].isfinite().all(1) for one in values]).all(0)
+    if not kept.any():
+        raise InputError(
+            "there is nothing to compare",
+            got="no sample with finite logits in all audits",
+            expected="one or more",
+            remedy="check the checkpoints: logits were NaN or infinite",
+        )
+    common = [metric for metric in METRICS if all(metric in one for one in values)]
+    return [{metric: one[metric][kept] for metric in common} for one in values], kept
 
 
 def _over_samples(

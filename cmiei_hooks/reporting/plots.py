@@ -157,7 +157,8 @@ def _dot(group: Element, row: Dot, top: int, bounds: Bounds) -> None:
 
 def _marks(plot: MarkPlot) -> Element:
     show = percent if plot.share else number
-    texts = {name: " → ".join(map(show, values)) for name, values in plot.rows.items()}
+    between = " → " if len(plot.series) == 2 else " · "
+    texts = {name: between.join(map(show, values)) for name, values in plot.rows.items()}
     label = "; ".join(f"{name} {text}" for name, text in texts.items())
     bottom = _ROW * len(plot.rows) + 2
     root = _root(f"{plot.label} ({', '.join(plot.series)}): {label}", bottom + 20)
