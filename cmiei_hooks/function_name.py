@@ -53,8 +53,10 @@ def _remedy(spec: str) -> str:
         place, function = function, ""
     place, function = place.strip(" :"), function.strip()
     if not place:
-        return "put the module and a colon in front of the function"
-    if "/" in place or "\\" in place or place.endswith(".py"):
+        return "name the module, a colon and the function"
+    if _file(place.removesuffix(".py")).is_file() and "/" not in place:
+        place = place.removesuffix(".py")
+    elif "/" in place or "\\" in place or place.endswith(".py"):
         return _remedy_of_file(Path(place.replace("\\", "/")), function)
     place = place.strip(".")
     if not function and not _file(place).is_file() and "." in place:

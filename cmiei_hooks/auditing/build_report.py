@@ -60,13 +60,13 @@ def build_report(
     kept = _only(samples, finite)
     influence, label = kept.influence.double(), kept.label
     by_identity = label is not None and len(set(label.tolist())) >= _FEWEST_IDENTITIES
-    reasons = _why_no_accuracy(kept), _why_no_shapley(kept, names)
+    no_accuracy, no_shapley, found = _why_no_accuracy(kept), _why_no_shapley(kept, names), None
     same, correlations = _agreements(kept, floor)
     columns = _influences(kept, config) | same | _contributions(kept)
-    columns |= _changes(kept) | (_accuracies(kept) if reasons[0] is None else {})
-    found = None
-    if reasons[0] is not None:
+    columns |= _changes(kept) | (_accuracies(kept) if no_accuracy is None else {})
+    if no_accuracy is not None:
         found = retrieval_of(names, vectors, by_identity=by_identity, seed=seed)
+        no_accuracy += " Taken for identities, they give rank-1 instead." if found else ""
     means = Means(names, intervals(columns, label if by_identity else None, seed))
     return AuditReport(
         head=head.name,
@@ -112,8 +112,8 @@ def build_report(
         shapley_accuracy_total=means.single("shapley_accuracy_total"),
         interactions_accuracy=means.pairs("interactions_accuracy"),
         retrieval=found,
-        notes=(*notes, *(reason for reason in reasons if reason)),
-        labels_unusable=reasons[0] is not None,
+        notes=(*notes, *filter(None, (no_accuracy, no_shapley))),
+        labels_unusable=no_accuracy is not None,
     )
 
 

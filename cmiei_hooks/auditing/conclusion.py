@@ -23,7 +23,7 @@ _FEW = 100
 """Fewer samples are a caveat."""
 _NAMED = 3
 """More modalities than this are not named where little is said of them."""
-_CARDS = 4
+_CARDS = 3
 """How many modalities have a card."""
 
 

@@ -125,7 +125,7 @@ def _hundredths(value: object) -> str:
 
 def _why_losses_do_not_add_up(complete: Interval, loss: Mapping[str, Interval]) -> str:
     lost = sum(value.mean for value in loss.values())
-    if finite(lost) is None or abs(lost - complete.mean) < _SEEN:
+    if not lost > 0 or abs(lost - complete.mean) < _SEEN:
         return ""
     why = (
         "where two modalities say the same, neither is missed"

@@ -12,7 +12,7 @@ __all__ = ["checkpoint", "provenance"]
 _NAMED = 15
 """How many tensors of a checkpoint are named."""
 
-_USED = ("ABS_THR", "REL_THR", "P_MAX", "SEED")
+_USED = ("ABS_THR", "REL_THR", "P_MAX")
 """The settings that an audit obeys, beside those that are named as what was run. The others are for
 training."""
 

@@ -160,6 +160,6 @@ def _group(report: Results, kind: str, groups: Sequence[Mapping[str, Any]]) -> S
                 long=True,
                 folded=True,
             ),
-            table(DOMINATED, kind, shares, long=True, media=WRITTEN),
+            table(f"{DOMINATED}, in the same order", kind, shares, long=True, media=WRITTEN),
         ],
     )

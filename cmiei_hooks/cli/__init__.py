@@ -4,7 +4,9 @@ What a command does is in the rooms below. Nothing is imported before ``main`` i
 Ctrl-C is quiet even then.
 """
 
+import sys
 from collections.abc import Sequence
+from signal import SIG_DFL, SIGINT, default_int_handler, getsignal, signal
 from typing import TYPE_CHECKING
 
 from .._lazy import lazy
@@ -19,6 +21,8 @@ __all__ = [
     "main",
 ]
 
+_INTERRUPTED = 130
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code.
@@ -29,6 +33,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         from .commands import run_command  # noqa: PLC0415  # see above
 
-        return run_command(argv)
+        code = run_command(argv)
     except KeyboardInterrupt:
-        return 130
+        code = _INTERRUPTED
+    if code == _INTERRUPTED:
+        # After a KeyboardInterrupt in exec() of a text, as in the making of a dataclass, CPython
+        # remembers to end by the signal, until another text is executed.
+        exec("")
+    program = "run" in sys.argv[1:2]  # Ctrl-C is its own affair until the end
+    if argv is None and not program and getsignal(SIGINT) is default_int_handler:
+        signal(SIGINT, SIG_DFL)  # while Python ends, an exception would be shown
+    return code

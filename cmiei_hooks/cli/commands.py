@@ -18,7 +18,7 @@ from typing import Any
 from rich.console import Console
 
 from .._version import __version__
-from ..errors import CMIEIError
+from ..errors import CMIEIError, UsageError
 from ..reporting import readers_may_leave
 from . import (
     compare_options,
@@ -31,7 +31,7 @@ from . import (
 )
 from .interruptions import Interruptions
 from .mistakes import refuse_unknown_command, what_was_meant
-from .parser import Parser, UsageError
+from .parser import Parser
 
 __all__ = ["build_parser", "run_command"]
 
@@ -110,13 +110,18 @@ def _read(own: list[str], words: list[str], program: list[str]) -> tuple[argpars
     """
     parser = build_parser()
     if not own:
-        raise UsageError("which command?", remedy=f"one of these\n\n{parser.format_help()}")
+        raise UsageError(f"which command?\n\n{parser.format_help()}".rstrip())
     parsers = _parsers(parser)
     refuse_unknown_command(own, parsers)
     try:
         args, rest = parser.parse_known_args(own)
         if rest:
-            raise UsageError("too many words", got=" ".join(rest), remedy="leave them out")
+            raise UsageError(
+                "the settings stand in several places",
+                got=f"{' '.join(rest)[:200]} apart from the others",
+                expected="all pairs KEY VALUE together",
+                remedy="write all of them at the end of the line",
+            )
         args.words, args.program = words, program  # words: the command in the report
         return args, _OPTIONS[args.command].read(args)
     except CMIEIError as error:

@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..comparing import is_saved_audit, refuse_sizes
-from ..errors import did_you_mean
+from ..errors import UsageError, did_you_mean
 from ..settings import Config, refuse_both
 from .diagnose_options import add_run_arguments
 from .options import add_head_arguments, add_model_arguments, refuse_missing
-from .parser import UsageError
 from .settings import add_setting_arguments, configuration
 
 __all__ = ["add_arguments", "groups_of", "read"]

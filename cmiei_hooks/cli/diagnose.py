@@ -20,7 +20,7 @@ from ..auditing import (
     violations,
 )
 from ..distributed import joined, rank, wait_for_all
-from ..errors import InputError, did_you_mean
+from ..errors import InputError, UsageError, did_you_mean
 from ..fusion import Head
 from ..reporting import visible
 from ..settings import Config
@@ -28,7 +28,6 @@ from . import discover, verify
 from .audit_call import audit_options, located_head
 from .demo import fill_in
 from .options import make_directory
-from .parser import UsageError
 from .settings import configuration
 
 __all__ = ["GATE", "run"]

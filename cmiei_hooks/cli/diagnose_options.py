@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from ..errors import UsageError
 from ..settings import Config, refuse_both
 from .discover_options import add_grouping_arguments, add_training_branch
 from .options import (
@@ -12,7 +13,6 @@ from .options import (
     add_model_arguments,
     refuse_missing,
 )
-from .parser import UsageError
 from .settings import add_setting_arguments, configuration
 from .values import count, limit, place, share
 
@@ -86,29 +86,13 @@ def _add_output_arguments(group: argparse._ArgumentGroup) -> None:
     )
 
 
+# fmt: off
 _WHAT = [
-    "model",
-    "model_args",
-    "checkpoint",
-    "weights",
-    "data",
-    "head",
-    "combine",
-    "splits",
-    "modalities",
-    "logits",
-    "fill",
-    "config",
-    "features",
-    "forward",
-    "inputs",
-    "labels",
-    "group_by",
-    "training_branch",
-    "features_head",
-    "discover",
-    "verify",
+    "model", "model_args", "checkpoint", "weights", "data", "head", "combine", "splits",
+    "modalities", "logits", "fill", "config", "features", "forward", "inputs", "labels",
+    "group_by", "training_branch", "features_head", "discover", "verify",
 ]
+# fmt: on
 """Options that say what is audited. With one of them, it is not the demo."""
 
 

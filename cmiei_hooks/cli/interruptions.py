@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import os
 import signal
 import sys
@@ -14,6 +15,8 @@ from typing import Any
 __all__ = ["Interruptions"]
 
 _INTERRUPTED = 130
+_SOON = 0.01
+"""Seconds."""
 
 
 class Interruptions:
@@ -74,6 +77,7 @@ class Interruptions:
 
     def _lost(self, unraisable: Any) -> None:
         if issubclass(unraisable.exc_type, KeyboardInterrupt):
-            signal.raise_signal(signal.SIGINT)
+            # Not now: what is raised in this hook is lost, too.
+            threading.Timer(_SOON, _thread.interrupt_main).start()
         else:
             self._hook(unraisable)

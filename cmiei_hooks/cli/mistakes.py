@@ -10,8 +10,7 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 
-from ..errors import CMIEIError, did_you_mean
-from .parser import UsageError
+from ..errors import CMIEIError, UsageError, did_you_mean
 from .settings import KEYS, overrides, setting_name
 
 __all__ = ["refuse_unknown_command", "what_was_meant"]
@@ -69,7 +68,8 @@ def refuse_unknown_command(words: Sequence[str], parsers: Parsers) -> None:
         if having:
             remedy = f"put the command in front: cmiei {having[0]} {shlex.join(words)[:200]}"
     elif first.endswith(".py") or first.startswith("python"):
-        remedy = "write cmiei run OPTIONS -- train.py to observe a script"
+        script = shlex.join(words[first.startswith("python") :])[:200]
+        remedy = f"write cmiei run OPTIONS -- {script}"
     elif first.casefold() in _COMMANDS:
         remedy = f"write cmiei {_COMMANDS[first.casefold()]}"
     else:
@@ -107,7 +107,11 @@ def what_was_meant(words: Sequence[str], parsers: Parsers) -> UsageError | None:
         while _takes_settings(parser) and _is_pair(strays[:2]):
             strays = strays[2:]
         if strays and not _is_setting(strays[0], parser):
-            return _stray(given, strays, parser)
+            in_brackets = given.takes and given.words[0][:1] in ("[", "{")
+            # What is broken in brackets is refused by its option, which says why.
+            return (
+                None if in_brackets and not _as_one_word(given) else _stray(given, strays, parser)
+            )
     return None
 
 

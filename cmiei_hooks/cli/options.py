@@ -8,9 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import CMIEIError
+from ..errors import CMIEIError, UsageError
 from ..settings import Config
-from .parser import UsageError
 from .values import (
     columns,
     combination,

@@ -6,10 +6,10 @@ import argparse
 import shlex
 from pathlib import Path
 
+from ..errors import UsageError
 from ..running import Options, Program
 from ..settings import Config, refuse_both
 from .options import add_head_arguments, refuse_missing
-from .parser import UsageError
 from .settings import add_setting_arguments, configuration
 from .values import integer
 
@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     settings = parser.add_argument_group("settings")
     add_setting_arguments(settings)
-    settings.add_argument("--seed", type=int, help="seed of the noise (that of torch)")
+    settings.add_argument("--seed", type=integer, help="seed of the noise (that of torch)")
     out = parser.add_argument_group("what comes out")
     out.add_argument(
         "--output",

@@ -71,10 +71,9 @@ def overrides(opts: list[str]) -> dict[str, Any]:
 def _pairs(opts: list[str]) -> Iterator[tuple[str, str]]:
     words = iter(opts)
     for word in words:
-        name = setting_name(word)
+        name, value = setting_name(word), next(words, None)
         if name is None or word.removeprefix(_PREFIX) != name:
-            raise _unknown(word, name)
-        value = next(words, None)
+            raise _unknown(word, name, value)
         if value is None or value.removeprefix(_PREFIX) in KEYS:
             raise ConfigError(
                 f"the setting {name} has no value",
@@ -92,13 +91,13 @@ def setting_name(word: str) -> str | None:
     return name if name in KEYS else None
 
 
-def _unknown(word: str, name: str | None) -> ConfigError:
+def _unknown(word: str, name: str | None, following: str | None) -> ConfigError:
     key, equals, value = word.partition("=")
     if name is None:
         near = did_you_mean(key.rpartition(".")[2], KEYS)
         remedy = near or "all settings are in docs/configuration.md"
     else:
-        remedy = f"write {name} {value or 'VALUE'}" if equals else f"write {name}"
+        remedy = f"write {name} {value if equals else following or 'VALUE'}"
     return ConfigError(
         f"unknown setting {word[:80]!r}" if name is None else "a setting is written KEY VALUE",
         got=repr(word[:80]),

@@ -1,4 +1,4 @@
-"""Check on one batch whether C-MIEI can be attached to a head; 1 if it cannot."""
+"""Check on one batch whether C-MIEI can be attached to a head; ends with 1 if it cannot."""
 
 from __future__ import annotations
 

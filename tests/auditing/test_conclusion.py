@@ -143,9 +143,8 @@ def test_without_labels_it_says_how_many_predictions_change(golden):
 
 
 def test_with_identities_it_says_what_rank_1_loses(golden):
-    loss = {
-        n: Interval(v, v - 0.02, v + 0.02) for n, v in zip("rnt", (0.21, 0.06, 0.001), strict=True)
-    }
+    lost = {"r": 0.21, "n": 0.06, "t": 0.001}
+    loss = {n: Interval(v, v - 0.02, v + 0.02) for n, v in lost.items()}
     without = {n: around(0.84 - v.mean) for n, v in loss.items()}
     report = sample(**UNLABELLED, retrieval=Retrieval(800, around(0.84), without, loss))
     golden(conclusion(report))

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
+import subprocess
 import sys
 import threading
-import weakref
+import time
 from collections import Counter
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import replace
 from multiprocessing import get_context
+from multiprocessing.context import ForkContext
 from pathlib import Path
 
-import dask
 import pytest
 import torch
-from distributed import LocalCluster
 
 from cmiei_hooks.errors import CMIEIError
 from cmiei_hooks.validation import Experiment, executor_of, validate, visible_gpus
@@ -65,11 +66,12 @@ def experiment(tmp_path, monkeypatch, request):
 @pytest.fixture
 def cluster():
     """Two workers of one thread, forked: they need not import torch again."""
+    dask, distributed = map(importlib.import_module, ("dask", "distributed"))
     importlib.import_module("torch._dynamo")  # attach does, and it takes seconds
     forked = {"distributed.worker.multiprocessing-method": "fork"}
     with (
         dask.config.set(forked),
-        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as two,
+        distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as two,
     ):
         yield f"dask:{two.scheduler_address}"
 
@@ -115,30 +117,6 @@ def test_records_come_back_from_machines_that_share_no_disk(experiment):
     with Elsewhere(1) as pool:
         validate(experiment, "out", executor=pool)
     assert len(list(Path("out/runs").iterdir())) == len(RUNS)
-
-
-class Remembered(Executor):
-    """Executes at once, and counts the futures that somebody still holds at the next run."""
-
-    def __init__(self) -> None:
-        self._futures: list[weakref.ref[Future]] = []
-        self.held: list[int] = []
-
-    def submit(self, function, /, *arguments) -> Future:
-        future: Future = Future()
-        future.set_result(function(*arguments))
-        self._futures.append(weakref.ref(future))
-        self.held.append(sum(each() is not None for each in self._futures) - 1)
-        return future
-
-
-def test_futures_of_finished_runs_are_let_go(experiment):
-    """Dask would do a run again whose future somebody holds, when its machine is lost."""
-    Path("killed").touch()
-    pool = Remembered()
-    validate(experiment, "out", executor=pool)
-    # The runs that may begin at the same time are held together.
-    assert pool.held == [0, *range(5), *range(2)]
 
 
 class Broken(ThreadPoolExecutor):
@@ -196,7 +174,7 @@ def test_the_users_executor_is_shut_down_at_the_end():
 
 @pytest.mark.parametrize(
     "name",
-    [f"{__name__}:nothing_of_the_user", f"{__name__}:nobody", "dask", "dask:nowhere://", "slurm:"],
+    [f"{__name__}:nothing_of_the_user", "dask", "dask:nowhere://", "slurm:"],
 )
 def test_what_is_no_executor_is_refused(name, golden):
     with pytest.raises(CMIEIError) as refusal, executor_of(name):
@@ -205,6 +183,8 @@ def test_what_is_no_executor_is_refused(name, golden):
 
 
 def test_a_scheduler_that_is_not_there_is_refused(golden):
+    dask = importlib.import_module("dask")
+    importlib.import_module("distributed")  # with its defaults, which are changed here
     at_once = {"distributed.comm.timeouts.connect": "100ms"}
     with (
         dask.config.set(at_once),
@@ -234,6 +214,13 @@ def test_the_gpus_of_this_machine_have_the_names_of_their_variable(monkeypatch, 
     assert visible_gpus() == seen
 
 
+class Forked(ForkContext):
+    """Processes that start at once, since they need not import torch."""
+
+    def end(self) -> None:
+        raise AssertionError("the tasks raise no error")
+
+
 def gpu_of_this_process(barrier: threading.Barrier) -> str | None:
     barrier.wait()  # the other processes have a task of their own meanwhile
     return os.environ.get("CUDA_VISIBLE_DEVICES")
@@ -246,8 +233,58 @@ def gpu_of_this_process(barrier: threading.Barrier) -> str | None:
 )
 def test_each_process_gets_a_gpu_of_its_own(gpus, seen, monkeypatch):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    monkeypatch.setattr("multiprocessing.get_context", lambda kind: get_context("fork"))
+    monkeypatch.setattr("cmiei_hooks.validation.executors.QuietContext", Forked)
     with get_context("fork").Manager() as manager, local_processes(3, gpus) as pool:
         barrier = manager.Barrier(3)
         tasks = [pool.submit(gpu_of_this_process, barrier) for _ in range(3)]
         assert sorted((task.result() for task in tasks), key=str) == seen
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    # One that has ended but was not waited for counts as gone.
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes in /proc")
+@pytest.mark.parametrize(
+    ("pool", "survives"),
+    [
+        ("local_processes(1)", False),
+        pytest.param(
+            "ProcessPoolExecutor(1, multiprocessing.get_context('spawn'))",
+            True,
+            marks=pytest.mark.negative_control,
+        ),
+    ],
+    ids=["local_processes", "plain"],
+)
+def test_a_worker_ends_when_its_parent_is_killed(tmp_path, pool, survives):
+    script = tmp_path / "parent.py"
+    script.write_text(f"""
+import multiprocessing, os, time
+from concurrent.futures import ProcessPoolExecutor
+from cmiei_hooks.validation.executors import local_processes
+if __name__ == "__main__":
+    with {pool} as pool:
+        print(pool.submit(os.getpid).result(), flush=True)
+        pool.submit(time.sleep, 60).result()
+""")
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen([sys.executable, script], **streams, text=True) as parent:
+        worker = int(parent.stdout.readline())
+        assert _alive(worker)
+        time.sleep(0.5)  # the second task has begun
+        parent.kill()
+    try:
+        until = time.monotonic() + (1 if survives else 20)
+        while _alive(worker) and time.monotonic() < until:
+            time.sleep(0.1)
+        assert _alive(worker) == survives
+    finally:
+        if _alive(worker):
+            os.kill(worker, signal.SIGKILL)
