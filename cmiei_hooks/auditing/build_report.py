@@ -64,7 +64,7 @@ def build_report(
     same, correlations = _agreements(kept, floor)
     columns = _influences(kept, config) | same | _contributions(kept)
     columns |= _changes(kept) | (_accuracies(kept) if no_accuracy is None else {})
-    if no_accuracy is not None:
+    if no_accuracy is not None and label is not None and int(label.max()) >= (kept.classes or 0):
         found = retrieval_of(names, vectors, by_identity=by_identity, seed=seed)
         no_accuracy += " Taken for identities, they give rank-1 instead." if found else ""
     means = Means(names, intervals(columns, label if by_identity else None, seed))
