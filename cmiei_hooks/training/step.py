@@ -130,7 +130,9 @@ class Step:
             self.notices.called_in_transform(kind)
             return None
         refuse_recursion(self.head)
-        refuse_cuda_graph(self.head.name)
+        # Without CUDA there is no graph, and putting the name together takes a while.
+        if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]  # no types in torch
+            refuse_cuda_graph(self.head.name)
         if self.chain.refusal is not None:
             raise self.chain.refusal
         if in_backward():
