@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..auditing import AuditReport, audit
 from ..errors import ConfigError, InputError
-from ..reporting import git_state, versions
+from ..reporting import git_state, today, versions
 from ..validation import Difference, holm, paired, verdict
 from .bca import bca
 from .labels import labels_of
@@ -138,7 +138,7 @@ def _compared(groups: Sequence[Sequence[Audited]], seed: int) -> ComparisonRepor
         over="runs" if size > 1 else over,
         runs={t: [a.path for a in group] for t, group in zip(titles, groups, strict=True)},
         notes=tuple(notes),
-        environment={"versions": versions(), "git": git_state(), "seed": seed},
+        environment={"date": today(), "versions": versions(), "git": git_state(), "seed": seed},
     )
 
 

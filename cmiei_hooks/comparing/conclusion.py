@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..reporting import Card, finite, number, percent, points
+from ..reporting import Card, finite, in_points, number, percent
 from .results import Comparison, Line, Results
 
 __all__ = ["cards", "conclusion", "signed_points"]
@@ -14,8 +14,8 @@ _MOST = 3
 
 
 def signed_points(value: object) -> str:
-    """A difference of shares in points: ``+9.26``."""
-    text = points(value).removesuffix("%")
+    """A difference of shares in points: ``+9.3``."""
+    text = in_points(value)
     return f"+{text}" if (finite(value) or 0) > 0 and text.strip("0.") else text
 
 
@@ -65,7 +65,7 @@ def _values(line: Line) -> str:
     if line.metric == "influence":
         return f"{number(line.value)} instead of {number(line.reference)}{chance}"
     change = f"{signed_points(line.difference.mean)} points"
-    return f"{points(line.value)} instead of {points(line.reference)}, {change}{chance}"
+    return f"{percent(line.value)} instead of {percent(line.reference)}, {change}{chance}"
 
 
 def _of_complete(line: Line) -> str:
@@ -73,8 +73,8 @@ def _of_complete(line: Line) -> str:
         word = "higher" if line.difference.mean > 0 else "lower"
         return f"With all modalities accuracy is {word} ({_values(line)})."
     return (
-        f"With all modalities no difference in accuracy is seen ({points(line.value)} instead of "
-        f"{points(line.reference)})."
+        f"With all modalities no difference in accuracy is seen ({percent(line.value)} instead of "
+        f"{percent(line.reference)})."
     )
 
 
@@ -106,5 +106,5 @@ def cards(report: Results) -> list[Card]:
 
 def _card(name: str, line: Line) -> Card:
     change = f"{signed_points(line.difference.mean)} points"
-    values = f"{points(line.value)} instead of {points(line.reference)}"
+    values = f"{percent(line.value)} instead of {percent(line.reference)}"
     return Card(name, change, f"{values}: {line.verdict}")

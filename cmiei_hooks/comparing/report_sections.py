@@ -17,11 +17,11 @@ from ..reporting import (
     Section,
     Table,
     count,
+    day,
     estimate,
     finite,
     number,
     percent,
-    points,
     setting,
 )
 from ..units import UNITS
@@ -52,10 +52,18 @@ def in_sections(report: Results) -> Report:
         f"{what}, compared with {report.reference}",
         [section for section in made if section.parts],
         conclusion=" ".join(conclusion(report)),
+        subtitle=_facts(report),
         caveats=report.notes,
         cards=() if several else cards(report),
         note=_note(report),
     )
+
+
+def _facts(report: Results) -> str:
+    date = report.environment.get("date")
+    facts = [day(date)] if date else []
+    facts += [f"{count(report.n_samples)} samples", f"modalities {', '.join(report.names)}"]
+    return " \N{MIDDLE DOT} ".join(facts)
 
 
 def _note(report: Results) -> str:
@@ -157,7 +165,7 @@ def _parts(
         f"{name} minus {reference}{unit}. Dot: the difference. Whiskers: 95% interval. Grey: no "
         "difference seen.",
     )
-    value = (points if lines[0].metric != "dominance" else percent) if share else number
+    value = percent if share else number
     rows: list[list[str | Cell]] = [
         [_row(line), value(line.reference), value(line.value), _difference(line, show), _said(line)]
         for line in lines

@@ -14,7 +14,6 @@ from .formatting import (
     number,
     p_value,
     percent,
-    points,
     setting,
     visible,
 )
@@ -76,7 +75,6 @@ __all__ = [
     "p_value",
     "percent",
     "plain",
-    "points",
     "readers_may_leave",
     "setting",
     "sha256",

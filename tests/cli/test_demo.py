@@ -202,9 +202,10 @@ def test_its_reports_can_be_compared_as_the_guide_shows(demo, tmp_path, capsys):
     printed = capsys.readouterr().out
     guide = (ROOT / "docs" / "guides" / "compare.md").read_text(encoding="utf-8")
     (shown,) = re.findall(r"^```text\n(.*?)^```", guide, re.M | re.S)
-    influence = printed.partition("\nInfluence\n")[2].partition("\nShapley values\n")[0]
+    accuracy = printed.partition("\nAccuracy\n")[2].partition("\nDominant modality\n")[0]
     for name, row in table(shown).items():
-        assert table(influence)[name][-1] == row[-1]  # the verdict, or the title of its column
+        assert table(accuracy)[name][-1] == row[-1]  # the verdict, or the title of its column
     rows = table(demo[1])
     for view in digits.VIEWS:
-        assert table(influence)[view][:2] == rows[f"CI (nats) {view}"][:2]
+        before, after = (float(x) for x in rows[f"accuracy % without {view}"][:2])
+        assert table(accuracy)[f"without {view}"][:2] == [f"{before:.1f}%", f"{after:.1f}%"]

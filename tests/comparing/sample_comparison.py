@@ -49,6 +49,7 @@ def sample(names: tuple[str, ...] = ("r", "n", "t"), **changes: Any) -> Comparis
         "runs": {"plain": ["runs/plain"], "equalised": ["runs/equalised"]},
         "notes": ("The audit plain is partial: it ended before all data was read.",),
         "environment": {
+            "date": "2026-11-26",
             "command": "cmiei compare runs/plain runs/equalised",
             "versions": {"python": "3.11.7", "torch": "2.13.0", "cmiei_hooks": "0.3.0"},
             "git": {"commit": "0123abcd", "branch": "main", "dirty": True},

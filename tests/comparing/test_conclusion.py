@@ -63,13 +63,13 @@ def test_several_comparisons_get_a_sentence_each():
 def test_the_cards_are_of_the_worst_case():
     shown = cards(sample())
     assert [card.name for card in shown] == ["Accuracy", "Accuracy without r", "r dominates"]
-    assert [card.value for card in shown] == ["-0.28 points", "+2.50 points", "40.0%"]
+    assert [card.value for card in shown] == ["-0.3 points", "+2.5 points", "40.0%"]
     assert shown[0].note.endswith("no difference seen")
 
 
 @pytest.mark.parametrize(
     ("value", "shown"),
-    [(0.0926, "+9.26"), (-0.0926, "-9.26"), (0.0, "0.00"), (-1e-9, "0.00"), (1e-9, "0.00")],
+    [(0.0926, "+9.3"), (-0.0926, "-9.3"), (0.0, "0.0"), (-1e-9, "0.0"), (1e-9, "0.0")],
 )
 def test_points_have_a_sign_but_for_zero(value, shown):
     assert signed_points(value) == shown

@@ -26,7 +26,7 @@ def test_it_is_saved_as_json_markdown_and_html(tmp_path):
     assert content["schema_version"] == 1
     assert content["interval"] == {"level": 0.95, "method": "BCa bootstrap", "over": "samples"}
     assert content["runs"] == {"0": ["runs/0.pth"], "1": ["runs/1.pth"]}
-    assert content["environment"].keys() == {"versions", "git", "seed"}
+    assert content["environment"].keys() == {"date", "versions", "git", "seed"}
     assert "1, compared with 0" in (path.parent / "report.html").read_text()
 
 

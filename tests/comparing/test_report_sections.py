@@ -89,7 +89,7 @@ def test_every_line_has_its_values_interval_and_verdict():
     assert len(rows) == len(lines)
     found = {row[0]: row for row in rows[:7]}
     _, before, after, difference, said = found["without r"]
-    assert (before, after, difference) == ("94.30%", "96.80%", "+2.50 [+1.40, +3.82]")
+    assert (before, after, difference) == ("94.3%", "96.8%", "+2.5 [+1.4, +3.8]")
     assert (text(said), said.tone) == ("better", "good")
     assert text(found["without n"][-1]) == "better perhaps by chance"
     assert text(found["all modalities"][-1]) == "no difference seen"
