@@ -23,7 +23,10 @@ _MANY = 256
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean and its confidence interval; NaN where they are not known."""
+    """A mean and its confidence interval; NaN where they are not known.
+
+    It says what other samples of the same kind would give, not what another training run would.
+    """
 
     mean: float
     low: float

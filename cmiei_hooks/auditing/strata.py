@@ -29,7 +29,8 @@ class Stratum:
     dominance: tuple[float, ...]
     """Share of the samples that each modality dominates."""
     inequality: float
-    """Gini coefficient of the mean influences."""
+    """Gini coefficient of the mean influences: 0 if all are equal. In a stratum of few samples it
+    is large by chance."""
 
 
 def strata(

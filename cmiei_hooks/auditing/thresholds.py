@@ -46,7 +46,8 @@ class WhatIf:
     shares: tuple[float, ...]
     """The share of the triggered samples that each modality dominates; NaN if none is triggered."""
     substituted: float
-    """Share of samples within the cap of each batch: C_MIEI_Ratio after the warm-up."""
+    """Share of samples within the cap of each batch: C_MIEI_Ratio after the warm-up, if training
+    had batches of this size and left the influences as they are, which it does not."""
 
 
 @dataclass(frozen=True)

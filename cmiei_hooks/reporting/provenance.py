@@ -22,8 +22,8 @@ def today() -> str:
 
 
 def day(iso: str) -> str:
-    """Such a date in words: ``26 November 2026``."""
-    known = date.fromisoformat(iso)
+    """Such a date in words: ``26 November 2026``. A time behind it is left out."""
+    known = date.fromisoformat(iso[:10])
     return f"{known.day} {month_name[known.month]} {known.year}"
 
 

@@ -138,3 +138,13 @@ def test_negative_labels_are_no_identities():
         assert audited(ignored, x).retrieval is None  # the others are classes
     with pytest.warns(CMIEIWarning, match="they give rank-1 instead"):
         assert audited(ignored + 50 * (ignored >= 0), x).retrieval.n == 8
+
+
+def test_saved_features_give_the_same(tmp_path):
+    torch.manual_seed(0)
+    identity, x = torch.arange(24) // 3 + 50, torch.randn(24, 6)
+    model, where = Fused(), {**WHERE, "labels": 1}
+    with pytest.warns(CMIEIWarning, match="outside the classes"):
+        saved = audit(model, [(x, identity)], **where, save_features=tmp_path / "f.pt")
+        again = audit(model, [], **where, features=tmp_path / "f.pt")
+    assert again.retrieval == saved.retrieval is not None
