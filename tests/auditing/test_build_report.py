@@ -193,3 +193,13 @@ def test_what_is_lost_without_each_modality(coalitions):
         assert sum(v.mean for v in report.shapley_accuracy.values()) == pytest.approx(total)
     else:
         assert report.accuracy_none is None
+
+
+def test_chance_is_that_of_the_first_samples_whatever_follows():
+    model, x = Fused(), torch.randn(600, 6)
+    x[7] = math.nan
+    first = quietly(model, [x[:200], x[200:400]], **WHERE).null
+    whole = quietly(model, [x[:200], x[200:400], 9 * x[400:]], **WHERE)
+    assert {null["n"] for null in whole.null.values()} == {399}  # 256 are reached in batch 2
+    assert whole.null == first
+    assert whole.n_samples == 599
