@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_run_arguments(model)
     add_setting_arguments(model, trailing=False)
     parser.set_defaults(opts=[])
-    parser.add_argument(
+    parser.add_argument_group("what comes out").add_argument(
         "--output",
         type=Path,
         default=Path("runs/comparison"),
