@@ -162,6 +162,16 @@ def test_what_is_rounding_depends_on_the_measure(measure):
     assert total == pytest.approx(1 if measure == "squared" else 0)
 
 
+def test_chance_is_that_of_the_first_samples_whatever_follows():
+    model, x = Fused(), torch.randn(600, 6)
+    x[7] = math.nan
+    first = quietly(model, [x[:200], x[200:400]], **WHERE).null
+    whole = quietly(model, [x[:200], x[200:400], 9 * x[400:]], **WHERE)
+    assert {null["n"] for null in whole.null.values()} == {399}  # 256 are reached in batch 2
+    assert whole.null == first
+    assert whole.n_samples == 599
+
+
 @pytest.mark.parametrize("coalitions", [True, False])
 def test_what_is_lost_without_each_modality(coalitions):
     """Against the model's own head, run here with columns set to zero."""
@@ -193,13 +203,3 @@ def test_what_is_lost_without_each_modality(coalitions):
         assert sum(v.mean for v in report.shapley_accuracy.values()) == pytest.approx(total)
     else:
         assert report.accuracy_none is None
-
-
-def test_chance_is_that_of_the_first_samples_whatever_follows():
-    model, x = Fused(), torch.randn(600, 6)
-    x[7] = math.nan
-    first = quietly(model, [x[:200], x[200:400]], **WHERE).null
-    whole = quietly(model, [x[:200], x[200:400], 9 * x[400:]], **WHERE)
-    assert {null["n"] for null in whole.null.values()} == {399}  # 256 are reached in batch 2
-    assert whole.null == first
-    assert whole.n_samples == 599

@@ -150,3 +150,9 @@ def test_names_and_values_from_anywhere_are_safe_in_every_file(tmp_path):
         "command": group,
         "config": {"x": "inf"},
     }
+
+
+def test_in_a_notebook_a_report_looks_as_in_its_file(tmp_path):
+    report = audit(Fused(), [torch.randn(8, 6)], **WHERE)
+    report.save(tmp_path)
+    assert report._repr_markdown_() == (tmp_path / "report.md").read_text(encoding="utf-8")
