@@ -13,7 +13,7 @@ from .saved_audit import Audited
 
 __all__ = ["refuse_other_measure", "refuse_other_samples"]
 
-_REMEDY = (
+_SAME_DATA = (
     "audit all of them over the same data in the same order: a loader that does not shuffle, with "
     "the same --limit and --seed"
 )
@@ -71,7 +71,7 @@ def _refuse_number(first: Audited, audit: Audited, known: str, label: str) -> No
             "the audits are not of the same samples",
             got=f"{count(len(audit))} samples in {label}",
             expected=f"{count(len(first))}, as in {known}",
-            remedy=_REMEDY,
+            remedy=_SAME_DATA,
         )
 
 
@@ -105,7 +105,7 @@ def _order(what: str, other: Sequence[int], got: str, expected: str, total: int)
         f"another {what}",
         got=f"{what} of sample {other[0]}: {got}",
         expected=expected,
-        remedy=_REMEDY,
+        remedy=_SAME_DATA,
     )
 
 
@@ -131,7 +131,7 @@ def _compare_inputs(
             "have another input",
             got=f"{order} in {label}, sample {other[0]} on",
             expected=f"the samples of {known}, in their order",
-            remedy=_REMEDY,
+            remedy=_SAME_DATA,
         )
     return [
         f"The inputs of {count(len(other))} of {count(len(first))} samples in {label} are not "
