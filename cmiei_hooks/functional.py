@@ -1,6 +1,7 @@
 """The method as pure tensor functions: no state, no modules, no host synchronisation.
 
-The measures of influence are in ``measures.py``.
+The measures of influence are in ``measures.py``, what takes the place of a modality is in
+``mean_plus_noise.py``.
 
 ``B`` is the batch, ``C`` the classes, ``M`` the modalities.
 """
@@ -16,12 +17,35 @@ import torch
 from torch import Tensor
 
 from .errors import ConfigError, InputError, OutputError, did_you_mean, relative_needs_samples
+from .mean_plus_noise import substitute
 from .measures import FLOOR, MASKED, MEASURES, OF_CLASSES, least_logits
 
-__all__ = ["counterfactual_influence", "dominant", "mean_influence", "select", "substitute"]
+__all__ = [
+    "counterfactual_influence",
+    "dominant",
+    "mean_influence",
+    "select",
+    "select_softly",
+    "soft_probabilities",
+    "substitute",
+]
 
 KEPT = -1
 """In a selection: this sample keeps all its modalities."""
+
+# A selection is int64 [B], the modality of each sample that is substituted or -1; where several
+# modalities of a sample may be, it is bool [B, M].
+
+
+def rows_of(chosen: Tensor, modality: int) -> Tensor:
+    """In which samples a selection has this modality, bool ``[B]``."""
+    return chosen[:, modality] if chosen.dtype == torch.bool else chosen == modality
+
+
+def any_of(chosen: Tensor) -> Tensor:
+    """In which samples a selection has any modality, bool ``[B]``; also of stacked selections."""
+    return chosen.any(-1) if chosen.dtype == torch.bool else chosen != KEPT
+
 
 _TINY = 1e-12
 
@@ -156,13 +180,7 @@ def select(
         >>> select(influence, abs_thr=0.03, rel_thr=1.25, p_max=0.5, sample_level=True)
         tensor([ 0, -1])
     """
-    if influence.dim() != 2 or influence.shape[1] < 2:
-        raise InputError(
-            "selection compares two or more modalities",
-            got=f"influence of shape {list(influence.shape)}",
-            expected="[B, M] with M >= 2",
-            remedy="pass what counterfactual_influence returned",
-        )
+    _refuse_influence(influence, mean)
     if not 0 <= p_max <= 1:
         raise ConfigError(
             "p_max is a share of the batch",
@@ -172,13 +190,6 @@ def select(
         )
     if relative and not sample_level:
         raise relative_needs_samples()
-    if mean is not None and mean.shape != influence.shape[1:]:
-        raise InputError(
-            "mean has one influence for each modality",
-            got=f"shape {list(mean.shape)}",
-            expected=f"{list(influence.shape[1:])}",
-            remedy="pass mean_influence(influence), or leave it out",
-        )
     if mean is None and (relative or not sample_level):
         mean = mean_influence(influence)
     abs_thr = max(abs_thr, floor)
@@ -209,6 +220,93 @@ def _trigger(
     return first, large & (largest / (second + _TINY) > rel_thr), largest
 
 
+def soft_probabilities(
+    influence: Tensor,
+    *,
+    tau: float,
+    rate: float,
+    mean: Tensor | None = None,
+    floor: float = FLOOR,
+) -> Tensor:
+    """The probability with which each modality of each sample is substituted, in soft selection.
+
+    ``sigmoid(tau * (log CI[i, m] - mean over m of log CI[i, m]) + log(rate / (1 - rate)))``: a
+    modality whose influence is the geometric mean of its sample's has the probability ``rate``, and
+    the others more or less, as their influence is larger or smaller. Influences below ``floor``
+    count as ``floor``, so that none is zero. A sample with NaN or infinite influence has the
+    probability 0 for each modality.
+
+    Args:
+        influence: ``[B, M]`` with ``M >= 2``.
+        tau: ``TAU``; 0 gives every modality the same probability.
+        rate: ``RATE``, from 0 (never) to 1 (always).
+        mean: ``[M]``; the influences are divided by them first (``RELATIVE``). None: they are not.
+        floor: influences up to here are rounding; ``floor_of(measure)``.
+
+    Returns:
+        ``[B, M]``, from 0 to 1.
+
+    Raises:
+        InputError: the influence is not ``[B, M]`` with two or more modalities, or ``mean`` is not
+            ``[M]``.
+        ConfigError: ``rate`` is not a probability.
+
+    Example:
+        >>> soft_probabilities(torch.tensor([[0.4, 0.1]]), tau=1.0, rate=0.5)
+        tensor([[0.6667, 0.3333]])
+    """
+    _refuse_influence(influence, mean)
+    if not 0 <= rate <= 1:
+        raise ConfigError(
+            "rate is a probability",
+            got=repr(rate),
+            expected="a number from 0 to 1",
+            remedy="0.5 substitutes every second modality",
+        )
+    least = max(floor, _TINY)
+    finite = influence.isfinite().all(-1, keepdim=True)
+    logs = influence.masked_fill(~finite, 1).clamp_min(least).log()
+    if mean is not None:
+        logs = logs - mean.to(influence.dtype).clamp_min(least).log()
+    bias = math.log(rate / (1 - rate)) if 0 < rate < 1 else math.copysign(math.inf, rate - 0.5)
+    return (tau * (logs - logs.mean(-1, keepdim=True)) + bias).sigmoid() * finite
+
+
+def select_softly(probabilities: Tensor, draws: Tensor) -> Tensor:
+    """Draw the modalities of each sample that are substituted: any number of them, but never all.
+
+    A modality is drawn where ``draws[0]`` is less than its probability. Where all modalities of a
+    sample are drawn, the one with the largest of ``draws[1]`` is kept, which is one at random.
+
+    Args:
+        probabilities: ``[B, M]``.
+        draws: ``[2, B, M]``, uniform from 0 to 1.
+
+    Returns:
+        bool ``[B, M]``.
+    """
+    drawn = draws[0] < probabilities
+    stays = torch.zeros_like(drawn).scatter(-1, draws[1].argmax(-1, keepdim=True), True)
+    return drawn & ~(stays & drawn.all(-1, keepdim=True))
+
+
+def _refuse_influence(influence: Tensor, mean: Tensor | None) -> None:
+    if influence.dim() != 2 or influence.shape[1] < 2:
+        raise InputError(
+            "selection compares two or more modalities",
+            got=f"influence of shape {list(influence.shape)}",
+            expected="[B, M] with M >= 2",
+            remedy="pass what counterfactual_influence returned",
+        )
+    if mean is not None and mean.shape != influence.shape[1:]:
+        raise InputError(
+            "mean has one influence for each modality",
+            got=f"shape {list(mean.shape)}",
+            expected=f"{list(influence.shape[1:])}",
+            remedy="pass mean_influence(influence), or leave it out",
+        )
+
+
 def mean_influence(influence: Tensor, total: Callable[[Tensor], Tensor] | None = None) -> Tensor:
     """Mean influence of each modality ``[M]`` over the finite rows of ``[B, M]``; 0 without any.
 
@@ -234,75 +332,3 @@ def finite_sums(influence: Tensor) -> Tensor:
 def cap(p_max: float, batch: int) -> int:
     """``floor(p_max * batch)`` for the decimal number that was written: ``0.29 * 100`` is 29."""
     return math.floor(Fraction(repr(float(p_max))) * batch)
-
-
-def substitute(
-    features: Tensor,
-    rows: Tensor,
-    *,
-    sigma: float,
-    generator: torch.Generator | None = None,
-) -> Tensor:
-    """Replace the features of the given rows by the batch mean plus noise.
-
-    ``Sub(f) = mu + sigma * eps``: ``mu`` is the mean over the whole batch (not over the selected
-    rows) and ``eps`` is standard normal. Gradient flows through ``mu``. Rows whose features are not
-    finite do not enter ``mu``: one broken sample must not spread to the others.
-
-    Args:
-        features: ``[B, ...]``, one modality.
-        rows: bool ``[B]``.
-        sigma: standard deviation of the noise, in units of the features.
-        generator: source of the noise, on the device of the features; None: the global one.
-
-    Returns:
-        A new tensor like ``features``; the other rows are equal to the bit.
-
-    Raises:
-        InputError: ``rows`` is not bool ``[B]``, the features are integers, sigma is negative.
-    """
-    if rows.dtype != torch.bool or rows.shape != features.shape[:1]:
-        raise InputError(
-            "rows must say for each sample whether it is substituted",
-            got=f"{rows.dtype} {list(rows.shape)} for features {list(features.shape)}",
-            expected=f"torch.bool {list(features.shape[:1])}",
-            remedy="compare the selection with the index of the modality: chosen == m",
-        )
-    if not features.is_floating_point() or not 0 <= sigma < math.inf:
-        raise InputError(
-            "features cannot be substituted by their mean plus noise",
-            got=f"{features.dtype}, sigma {sigma!r}",
-            expected="a floating-point tensor and a finite sigma >= 0",
-            remedy="pass the features that the head receives",
-        )
-    noise = torch.empty_like(features, memory_format=torch.contiguous_format, requires_grad=False)
-    noise.normal_(generator=generator)
-    return blend(features, rows, batch_mean(features), noise, sigma)
-
-
-def blend(features: Tensor, rows: Tensor, prototype: Tensor, noise: Tensor, sigma: float) -> Tensor:
-    """``substitute`` with a given prototype ``[1, ...]`` in place of the batch mean, and noise."""
-    column = (-1,) + (1,) * (features.dim() - 1)
-    return torch.where(rows.view(column), torch.add(prototype, noise, alpha=sigma), features)
-
-
-def batch_mean(features: Tensor, total: Callable[[Tensor], Tensor] | None = None) -> Tensor:
-    """Mean over the rows ``[B, ...]`` that are finite, with the batch axis kept: ``[1, ...]``.
-
-    Args:
-        total: sums a tensor over several batches (the ranks), with gradient.
-    """
-    rows = features.detach().unsqueeze(-1).flatten(1)
-    # The largest value is finite if all are; asking each one takes ten times as long.
-    finite = (rows.abs().amax(1) if rows.shape[1] else rows.sum(1)).isfinite()
-    finite = finite.view((-1,) + (1,) * (features.dim() - 1))
-    sums = features.where(finite, 0).sum(0, keepdim=True, dtype=_accumulator(features))
-    count = finite.sum().to(sums.dtype)
-    if total is not None:
-        sums, count = total(sums), total(count)
-    return (sums / count.clamp_min(1)).to(features.dtype)
-
-
-def _accumulator(features: Tensor) -> torch.dtype:
-    # In float16 the sum of a batch may overflow where its mean does not.
-    return torch.float32 if features.dtype in (torch.float16, torch.bfloat16) else features.dtype

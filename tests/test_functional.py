@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 
 from cmiei_hooks import CMIEIError
 from cmiei_hooks.functional import (
-    batch_mean,
     cap,
     counterfactual_influence,
     dominant,
     select,
     substitute,
 )
+from cmiei_hooks.mean_plus_noise import batch_mean
 from cmiei_hooks.measures import FLOOR, MEASURES, floor_of
 
 

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from .._torch import in_autocast
-from ..functional import batch_mean
 from ..fusion import Captured, Head
+from ..mean_plus_noise import batch_mean
 from ..measures import MASKED
 from .isolation import isolated, not_recorded
 from .linear_layers import OF_ROWS, features_of, layers_of

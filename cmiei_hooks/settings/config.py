@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 from ..errors import CMIEIError, ConfigError, SplitsError, did_you_mean, relative_needs_samples
 from ..units import UNITS
 from .checks import BOOLEAN, FILL, MODULE, NAMES, WIDTHS, choice, integer, number
+from .presets import OF_PRESETS, PRESETS, in_words, refuse_overridden
 from .section import find_section
 from .setting import checked, refusal, setting
 from .yaml import LinedDict, read_yaml
@@ -46,7 +47,7 @@ class Config:
     sigma: float = setting(
         0.05,
         number(finite=True),
-        "Standard deviation of the noise on a substituted modality, in units of the features.",
+        "Standard deviation of the noise on a substituted modality, in units of `SIGMA_UNIT`.",
     )
     abs_thr: float = setting(
         0.03,
@@ -68,6 +69,37 @@ class Config:
     )
     warmup_epochs: int = setting(
         5, integer(0), "Epochs at the start in which influence is measured, nothing substituted."
+    )
+    preset: str = setting(
+        "published",
+        choice(*PRESETS),
+        "Settings that belong together, under one name. `published`: the method as published, as "
+        f"the defaults here. `soft`: {in_words('soft')}. Single settings beside it win.",
+    )
+    selection: str = setting(
+        "dominant",
+        choice("dominant", "soft"),
+        "What is substituted. `dominant`: as published, the dominant modality of triggered "
+        "samples. `soft`: each modality of each sample with a probability that grows with its "
+        "influence (`TAU`, `RATE`), never all of a sample; `ABS_THR`, `REL_THR` and `P_MAX` "
+        "(unless it is 0) have no effect then.",
+    )
+    tau: float = setting(
+        1.0,
+        number(finite=True),
+        "Soft selection: how much the probability depends on the influence. 0: not at all.",
+    )
+    rate: float = setting(
+        0.38,
+        number(1.0),
+        "Soft selection: the probability of a modality whose influence is the (geometric) mean of "
+        "its sample's.",
+    )
+    sigma_unit: str = setting(
+        "feature",
+        choice("feature", "std"),
+        "Unit of `SIGMA`: `feature`, that of the features; or `std`, the standard deviation of "
+        "each feature over the batch.",
     )
     drop: str = setting(
         "zero",
@@ -154,14 +186,24 @@ class Config:
         "or substituted, such as its pad id: `{text: 0}`.",
     )
 
+    def __new__(cls, *args: Any, **settings: Any) -> Config:
+        """Note which settings are given: the preset decides about the others."""
+        self = super().__new__(cls)
+        given = {*settings, *_field_names()[: len(args)]}
+        vars(self)["_given"] = given & OF_PRESETS
+        return self
+
     def __post_init__(self) -> None:
         splits: Any = self.splits
         if isinstance(splits, Mapping):
             self._name_splits(splits)
         for field in dataclasses.fields(self):
             object.__setattr__(self, field.name, checked(field, getattr(self, field.name)))
+        self._apply_preset()
         if self.relative and not self.sample_level:
             raise relative_needs_samples()
+        if self.selection == "soft" and not self.sample_level:
+            raise _soft_needs_samples()
         if self.warmup_steps is not None and self.warmup_epochs != type(self).warmup_epochs:
             raise _both_set("WARMUP_EPOCHS", self.warmup_epochs, "WARMUP_STEPS", self.warmup_steps)
         if self.end_step is not None and self.end_epoch is not None:
@@ -174,6 +216,16 @@ class Config:
                 expected=f"{len(self.splits)} names",
                 remedy="give every modality a name, in the order of the splits",
             )
+
+    def _apply_preset(self) -> None:
+        given: frozenset[str] = vars(self)["_given"]
+        defaults = {field.name: field.default for field in dataclasses.fields(self)}
+        refuse_overridden(self.preset, given, vars(self), defaults)
+        for name, value in PRESETS[self.preset].items():
+            # A warm-up in steps takes the place of one in epochs.
+            in_steps = name == "warmup_epochs" and self.warmup_steps is not None
+            if name not in given and not in_steps:
+                object.__setattr__(self, name, value)
 
     def _name_splits(self, splits: Mapping[Any, Any]) -> None:
         """``splits={"audio": 32, "video": 48}``: the keys are the names."""
@@ -215,9 +267,12 @@ class Config:
                     expected="attributes named like the fields of Config: k, sigma, abs_thr, ...",
                     remedy="add them to the parser, or pass a mapping or a file",
                 )
-            return cls._from_section(known, "namespace")
+            return cls._from_section(_without_defaults(known), "namespace")
         if isinstance(source, Mapping):
-            return cls._from_section(find_section(source, "mapping"), "mapping")
+            section = find_section(source, "mapping")
+            if hasattr(section, "is_frozen"):  # of yacs
+                section = _without_defaults(section)
+            return cls._from_section(section, "mapping")
         raise ConfigError(
             "no configuration can be read from this",
             got=type(source).__name__,
@@ -287,7 +342,10 @@ class Config:
                     expected="a keyword of attach() or one of " + ", ".join(fields),
                     remedy=did_you_mean(key, fields) or "remove it, or correct its name",
                 )
-        return dataclasses.replace(self, **settings)
+        # What a preset decided is decided again: by another preset, perhaps.
+        free = OF_PRESETS - vars(self)["_given"]
+        own = {key: getattr(self, key) for key in fields if key not in free}
+        return type(self)(**own | settings)
 
     def to_dict(self) -> dict[str, Any]:
         """The settings under their YAML keys, as plain values."""
@@ -302,6 +360,21 @@ def _both_set(epochs: str, epoch: int, steps: str, step: int) -> ConfigError:
         expected="one of the two",
         remedy=f"leave {epochs} out to count steps, or {steps} to count epochs",
     )
+
+
+def _soft_needs_samples() -> ConfigError:
+    return ConfigError(
+        "SELECTION soft decides for each sample",
+        got="SAMPLE_LEVEL False",
+        expected="SAMPLE_LEVEL True",
+        remedy="leave one of the two out",
+    )
+
+
+def _without_defaults(section: Mapping[Any, Any]) -> dict[Any, Any]:
+    """Without what has its default: parsers and nodes of yacs hold every setting, given or not."""
+    defaults = {field.name: field.default for field in dataclasses.fields(Config)}
+    return {k: v for k, v in section.items() if v != defaults.get(str(k).lower(), k)}
 
 
 def _field_names() -> list[str]:

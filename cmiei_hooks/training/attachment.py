@@ -25,7 +25,7 @@ from ..settings import Config, ConfigSource, refuse_both
 from .handle import Handle, InertHandle
 from .pre_hook import active_hooks, strip
 from .schedule import AskEpoch
-from .selection import Published, Strategy
+from .selection import Strategy, strategy_of
 from .step import Step
 from .substitution import Noise
 
@@ -45,7 +45,7 @@ def attach(
     combine: Combine | None = None,
     config: ConfigSource = None,
     log: LogTo = True,
-    strategy: Callable[[Config, Noise], Strategy] = Published,
+    strategy: Callable[[Config, Noise], Strategy] = strategy_of,
     **settings: Any,
 ) -> Handle:
     """Attach C-MIEI to the fusion head of an unmodified model, as a forward pre-hook.

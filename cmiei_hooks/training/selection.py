@@ -1,7 +1,8 @@
 """Which modality of which sample is substituted in a call of the head, and by what.
 
-A ``Strategy`` answers both. ``Published`` is the method; a validation passes others to compare it
-with: ``attach(..., strategy=make)``, where ``make(config, noise)`` returns one.
+A ``Strategy`` answers both. ``Published`` is the method as published, ``Soft`` selects several
+modalities of a sample; a validation passes others to compare them with: ``attach(...,
+strategy=make)``, where ``make(config, noise)`` returns one.
 """
 
 from __future__ import annotations
@@ -9,16 +10,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from .. import distributed
-from ..functional import cap, mean_influence, select
-from ..fusion import Captured, Path
+from ..functional import cap, mean_influence, select, select_softly, soft_probabilities
+from ..fusion import Captured, Head, Path
 from ..measures import floor_of
 from ..settings import Config
 from .substitution import Noise, substituted
 
-__all__ = ["HeadCall", "Published", "Strategy"]
+__all__ = ["HeadCall", "Published", "Soft", "Strategy", "strategy_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,7 @@ class HeadCall:
     captured: Captured
     influence: Tensor | None
     """``[B, M]`` in an estimation step; None between two."""
+    head: Head
 
 
 class Strategy(Protocol):
@@ -42,7 +45,8 @@ class Strategy(Protocol):
     def choose(self, call: HeadCall) -> Tensor | None:
         """int64 ``[B]``: the modality to substitute in each sample, -1 for none.
 
-        None leaves the call alone: the very same tensors go on to the head.
+        To substitute several modalities of a sample: bool ``[B, M]``, never all of a sample. None
+        leaves the call alone: the very same tensors go on to the head.
         """
 
     def replace(self, captured: Captured, chosen: Tensor, step: int) -> dict[Path, Tensor]:
@@ -88,3 +92,33 @@ class Published:
         """See ``functional.substitute``."""
         generator = self._noise.generator(captured.device, step)
         return substituted(captured, chosen, self._config, generator)
+
+
+class Soft(Published):
+    """In every estimation step each modality of a sample with a probability, never all of them.
+
+    The probability is the higher, the larger the influence of the modality on the sample is
+    compared with that of the others. Between two estimation steps nothing is substituted.
+    """
+
+    def choose(self, call: HeadCall) -> Tensor | None:
+        """See ``functional.soft_probabilities`` and ``functional.select_softly``."""
+        c = self._config
+        if call.influence is None or not call.acts or not c.p_max:
+            return None
+        over_ranks = distributed.sum_over_ranks if c.sync else None
+        probabilities = soft_probabilities(
+            call.influence,
+            tau=c.tau,
+            rate=c.rate,
+            mean=mean_influence(call.influence, over_ranks) if c.relative else None,
+            floor=floor_of(c.measure),
+        )
+        generator = self._noise.generator(call.captured.device, call.step, "selection")
+        draws = torch.empty(2, *probabilities.shape, device=probabilities.device)
+        return select_softly(probabilities, draws.uniform_(generator=generator))
+
+
+def strategy_of(config: Config, noise: Noise) -> Strategy:
+    """What the settings say (``SELECTION``)."""
+    return Soft(config, noise) if config.selection == "soft" else Published(config, noise)
