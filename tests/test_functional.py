@@ -16,9 +16,11 @@ from cmiei_hooks.functional import (
     counterfactual_influence,
     dominant,
     select,
+    select_softly,
+    soft_probabilities,
     substitute,
 )
-from cmiei_hooks.mean_plus_noise import batch_mean
+from cmiei_hooks.mean_plus_noise import batch_mean, batch_std
 from cmiei_hooks.measures import FLOOR, MEASURES, floor_of
 
 
@@ -433,3 +435,95 @@ def test_squared_influences_have_no_floor_because_their_unit_is_not_known():
     ci = torch.tensor([[0.0, 0.0], [1e-9, 1e-10]])
     assert dominant(ci, floor_of("squared")).tolist() == [-1, 0]
     assert dominant(ci, floor_of("kl")).tolist() == [-1, -1]
+
+
+def reference_probabilities(
+    ci: list[list[float]], tau: float, rate: float, floor: float, mean: list[float]
+) -> list[list[float]]:
+    """The rule row by row: a logistic regression on the log influence, centred in its sample."""
+    found = []
+    for row in ci:
+        logs = [math.log(max(v, floor) / max(u, floor)) for v, u in zip(row, mean, strict=True)]
+        centre = math.fsum(logs) / len(logs)
+        powers = [rate / (1 - rate) * math.exp(tau * (v - centre)) for v in logs]
+        found.append([power / (1 + power) for power in powers])
+    return found
+
+
+INFLUENCES = st.integers(2, 5).flatmap(
+    lambda m: st.lists(
+        st.lists(st.sampled_from([0.0, 1e-9, 1e-6, 1e-3, 0.2, 3.0, 50.0]), min_size=m, max_size=m),
+        min_size=1,
+        max_size=8,
+    )
+)
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    INFLUENCES,
+    st.sampled_from([0.0, 0.5, 1.0, 3.0]),
+    st.sampled_from([0.05, 0.38, 0.5, 0.9]),
+    st.sampled_from([FLOOR, 1e-3]),
+    st.booleans(),
+)
+def test_soft_probabilities_follow_the_rule(ci, tau, rate, floor, relative):
+    influence = torch.tensor(ci, dtype=torch.float64)
+    mean = influence.mean(0) if relative else None
+    of_one = [1.0] * len(ci[0]) if mean is None else mean.tolist()
+    expected = torch.tensor(
+        reference_probabilities(ci, tau, rate, floor, of_one), dtype=torch.float64
+    )
+    for dtype, tolerance in ((torch.float64, 1e-12), (torch.float32, 1e-5)):
+        found = soft_probabilities(influence.to(dtype), tau=tau, rate=rate, mean=mean, floor=floor)
+        torch.testing.assert_close(found.double(), expected, rtol=0, atol=tolerance)
+
+
+def test_a_sample_whose_influences_are_equal_or_none_has_the_rate_for_each_modality():
+    influence = torch.tensor([[0.0, 0.0, 0.0], [0.3, 0.3, 0.3], [1e-9, 0.0, 1e-7]])
+    found = soft_probabilities(influence, tau=2.0, rate=0.3)
+    torch.testing.assert_close(found, torch.full((3, 3), 0.3))
+
+
+def test_a_rate_of_0_is_never_and_of_1_always_and_nan_is_never():
+    influence = torch.tensor([[0.2, 0.1], [math.nan, 0.1], [math.inf, 0.1]])
+    never, always = (soft_probabilities(influence, tau=1.0, rate=rate) for rate in (0, 1))
+    assert never.tolist() == [[0, 0]] * 3
+    assert always.tolist() == [[1, 1], [0, 0], [0, 0]]
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(0, 2**31), st.integers(2, 5), st.sampled_from([0.0, 0.2, 0.7, 1.0]))
+def test_several_are_drawn_but_never_all(seed, modalities, rate):
+    generator = torch.Generator().manual_seed(seed)
+    draws = torch.rand(2, 40, modalities, generator=generator)
+    chosen = select_softly(torch.full((40, modalities), rate), draws)
+    for i in range(40):
+        drawn = [bool(u < rate) for u in draws[0, i]]
+        if all(drawn):
+            drawn[max(range(modalities), key=lambda m: draws[1, i, m])] = False
+        assert chosen[i].tolist() == drawn
+
+
+def test_of_a_sample_that_would_lose_all_each_modality_is_as_likely_to_stay():
+    draws = torch.rand(2, 6000, 3, generator=torch.Generator().manual_seed(0))
+    probabilities = torch.tensor([1.0, 1.0, 1.0]).expand(6000, 3)
+    kept = ~select_softly(probabilities, draws)
+    assert (kept.sum(1) == 1).all()
+    # 2000 each; five standard deviations of a binomial are 183
+    assert (kept.sum(0) - 2000).abs().max() < 183
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_the_spread_is_that_of_the_finite_rows(dtype):
+    features = (torch.randn(32, 2, 3) * 300 + 1000).to(dtype)
+    features[5] = math.inf
+    found = batch_std(features, batch_mean(features))
+    rows = [i for i in range(32) if i != 5]
+    x = features[rows].double()
+    expected = (x - x.mean(0)).square().mean(0, keepdim=True).sqrt()
+    assert (found.dtype, found.shape) == (dtype, (1, 2, 3))
+    tolerance = {torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 2e-2}[dtype]
+    torch.testing.assert_close(found.double(), expected, rtol=tolerance, atol=0)
+    one = torch.ones(1, 4, dtype=dtype)
+    assert batch_std(one, batch_mean(one)).tolist() == [[0.0] * 4]

@@ -92,6 +92,8 @@ class Journal:
             return ""
         if not totals.acting:
             return schedule.why_never
+        if c.selection == "soft":
+            return f"RATE is {c.rate:g}"
         if totals.largest <= c.abs_thr:
             return f"the largest influence was {totals.largest:.2g}, ABS_THR is {c.abs_thr:g}"
         batch = (totals.samples + totals.left_out) / totals.estimates

@@ -1,6 +1,8 @@
-"""The arms: what the runs of one seed differ in (nothing attached, C-MIEI, its settings, controls).
+"""The arms: what the runs of one seed differ in (nothing attached, C-MIEI, its settings, controls,
+peers).
 
-To add an arm, put it into ``arms_of``, and what it is compared with into ``COMPARISONS``.
+To add an arm, put it into ``arms_of``, and what it is compared with into ``COMPARISONS``. A peer
+goes into ``_peers``, and is compared with the plain run and the method.
 """
 
 from __future__ import annotations
@@ -9,8 +11,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from ..errors import CMIEIError
-from ..settings import Config
+from ..auditing import import_function
+from ..errors import CMIEIError, ValidationError
+from ..fusion import refuse_misfit
+from ..settings import PRESETS, Config
 
 __all__ = [
     "COMPARISONS",
@@ -19,6 +23,8 @@ __all__ = [
     "Arm",
     "Length",
     "arms_of",
+    "comparisons_of",
+    "own_arms",
     "refuse_settings",
     "sensitivity_of",
 ]
@@ -38,6 +44,10 @@ class Arm:
     follows: str | None = None
     """The arm that a control follows: in every step it substitutes as many samples as that arm did
     with the same seed."""
+    strategy: str = ""
+    """``module:function`` of a ``make(config, noise, **options)`` that returns a ``Strategy``;
+    empty: the settings decide."""
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 PLAIN = Arm("plain", "plain")
@@ -78,8 +88,22 @@ COMPARISONS = (
     ("relative", "stopped"),
     ("strong", "plain"),
     ("strong", "strong random"),
+    ("soft", "plain"),
+    ("soft", "method"),
+    ("soft", "soft random"),
 )
-"""The differences in the report: the first arm minus the second."""
+"""The differences in the report: the first arm minus the second. Those of peers come after them."""
+
+
+def comparisons_of(arms: Iterable[Arm]) -> list[tuple[str, str]]:
+    """The differences between these arms."""
+    arms = list(arms)
+    peers = [arm.name for arm in arms if arm.strategy]
+    of_peers = [
+        pair for peer in peers for pair in ((peer, "plain"), ("method", peer), ("soft", peer))
+    ]
+    names = {arm.name for arm in arms}
+    return [pair for pair in (*COMPARISONS, *of_peers) if names.issuperset(pair)]
 
 
 def arms_of(config: Config, length: Length) -> list[Arm]:
@@ -115,10 +139,74 @@ def arms_of(config: Config, length: Length) -> list[Arm]:
     if in_steps:
         warmup = {"warmup_epochs": Config.warmup_epochs, "warmup_steps": 0}
     if config.sample_level and _can_act(config.override(**warmup, **never), soon):
-        settings = {"relative": True, "k": 1, "p_max": 1.0, "rel_thr": 1.0}
+        settings = {"relative": True, "k": 1, "p_max": 1.0, "rel_thr": 1.0, "selection": "dominant"}
         arms.append(Arm("strong", settings={**settings, **warmup, **soon}))
         arms.append(Arm("strong random", "random", inert, "strong"))
-    return arms
+    at_once = {**warmup, **never}
+    if config.sample_level:
+        settings = {"relative": False, **PRESETS["soft"], **at_once, "preset": "soft"}
+        arms.append(Arm("soft", settings=settings))
+        arms.append(Arm("soft random", "random", {**settings, **inert}, "soft"))
+    return [*arms, *_peers(at_once, {**warmup, **soon})]
+
+
+def _peers(at_once: Mapping[str, Any], until_soon: Mapping[str, Any]) -> list[Arm]:
+    """What a user would pick instead.
+
+    Args:
+        at_once: settings of the warm-up and the end, of a whole training.
+        until_soon: those of the first part of a training.
+    """
+    noise = {"sigma": 1.0, "sigma_unit": "std"}
+
+    def peer(name: str, function: str, settings: Mapping[str, Any], **options: Any) -> Arm:
+        return Arm(name, settings=settings, strategy=f"{_HERE}.{function}", options=options)
+
+    dropout, modulation = "peers:ModalityDropout", "gradient_modulation:GradientModulation"
+    return [
+        peer("dropout 15 %", dropout, at_once, rate=0.15),
+        peer("dropout 30 %", dropout, at_once, rate=0.3),
+        peer("dropout 30 % until 60 %", dropout, until_soon, rate=0.3),
+        peer("random one", "peers:RandomModality", {**noise, **at_once}),
+        peer("random half", "peers:RandomModalities", {**noise, **at_once}, rate=0.5),
+        peer("OGM-GE", modulation, {"inplace": False, **at_once}, alpha=0.5),
+    ]
+
+
+_HERE = __name__.rpartition(".")[0]
+
+
+def own_arms(functions: Mapping[str, str], known: Iterable[str] = ()) -> list[Arm]:
+    """Arms of the user's own: strategies in place of the method, with its settings.
+
+    Args:
+        functions: for each name ``module:function`` of a ``make(config, noise)`` that returns a
+            ``Strategy``, as for ``attach(..., strategy=make)``.
+        known: names of other arms.
+
+    Raises:
+        ValidationError: there is another arm of this name, or the function takes other arguments.
+        CheckpointError: the function cannot be imported.
+    """
+    known = list(known)
+    for name, function in functions.items():
+        if not name.strip() or name in known:
+            raise ValidationError(
+                "an arm of your own needs a name of its own",
+                got=repr(name),
+                expected=f"another name than {', '.join(known)}",
+                remedy="--arm NAME=MODULE:FUNCTION with another name",
+            )
+        refuse_misfit(
+            import_function(function),
+            ((None, None), {}),
+            ValidationError,
+            f"{function} cannot be called with the settings and the noise",
+            got=f"the arm {name!r}",
+            remedy="write a function make(config, noise) that returns a Strategy, as for "
+            "attach(..., strategy=make)",
+        )
+    return [Arm(name, strategy=function) for name, function in functions.items()]
 
 
 def _end(in_steps: bool, end: int) -> dict[str, int | None]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..reporting import finite
 from ..settings import Config
-from .arms import COMPARISONS, Arm
+from .arms import Arm, comparisons_of
 from .intervals import paired, verdict
 from .sanity import baseline, sanity
 from .worker import Record
@@ -47,7 +47,7 @@ def summary(
         arm.name: _metrics(records, arm.name, seeds) for arm in arms if arm.kind != "disabled"
     }
     better = _better(metrics["method"], records["plain"][seeds[0]].metrics, lower)
-    pairs = [pair for pair in COMPARISONS if set(pair) <= metrics.keys()]
+    pairs = comparisons_of(arms)
     changed = [("method", "plain"), *((arm.name, "plain") for arm in sensitivity)]
     checks = [
         baseline("disabled", records["plain"], records["disabled"]),
