@@ -93,7 +93,8 @@ class TestPeakMemory:
 class Storages(TorchDispatchMode):
     """Notes every storage that an operation reads or makes, and counts those that are still alive.
 
-    An estimate is made out of its sight, and read by what comes after it. It sees tensors that Python cannot reach, such as those that a graph keeps for its backward.
+    An estimate is made out of its sight, and read by what comes after it. It sees tensors that
+    Python cannot reach, such as those that a graph keeps for its backward.
     """
 
     def __init__(self) -> None:

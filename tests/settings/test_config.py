@@ -30,6 +30,11 @@ METHOD = {
     "WARMUP_EPOCHS": 5,
 }
 TOOL = {
+    "PRESET": "published",
+    "SELECTION": "dominant",
+    "TAU": 1.0,
+    "RATE": 0.38,
+    "SIGMA_UNIT": "feature",
     "DROP": "zero",
     "MEASURE": "kl",
     "FIRST_EPOCH": 0,
@@ -85,6 +90,11 @@ OUT_OF_RANGE = {
     "sample_level": [0, "False", None],
     "p_max": [-0.01, 1.01, math.nan, "half"],
     "warmup_epochs": [-1, 1.5, None],
+    "preset": ["sofd", None, 1, "Soft"],
+    "selection": ["random", None],
+    "tau": [-1, math.inf, "1"],
+    "rate": [-0.1, 1.1, math.nan],
+    "sigma_unit": ["spread", None],
     "drop": ["noise", 0, None, "Zero"],
     "measure": ["KL", "l2", None],
     "first_epoch": [-1, 0.0],

@@ -6,13 +6,15 @@ import pytest
 from helpers import WIDTHS, Fused
 
 import cmiei_hooks
-from cmiei_hooks.errors import ConfigError
+from cmiei_hooks.errors import CMIEIError, ConfigError
 from cmiei_hooks.validation.arms import (
-    COMPARISONS,
     INERT,
+    PLAIN,
     Arm,
     Length,
     arms_of,
+    comparisons_of,
+    own_arms,
     refuse_settings,
     sensitivity_of,
 )
@@ -34,6 +36,13 @@ def test_the_arms_depend_on_the_end_the_warm_up_and_the_level():
         "dropout": "method",
         "stopped random": "stopped",
         "strong random": "strong",
+        "soft random": "soft",
+    }
+    assert arms["dropout 30 % until 60 %"].settings == {
+        "warmup_epochs": 0,
+        "warmup_steps": None,
+        "end_epoch": 25,
+        "end_step": None,
     }
     ending = {arm.name: arm for arm in arms_of(config.override(end_epoch=20), Length(1, 40, 400))}
     assert ending["never ending"].settings == {"end_epoch": None, "end_step": None}
@@ -42,7 +51,7 @@ def test_the_arms_depend_on_the_end_the_warm_up_and_the_level():
     short = {arm.name for arm in arms_of(config, Length(1, 6, 400))}
     assert "stopped" not in short  # it would never act
     batch_level = config.override(sample_level=False)
-    assert not {"relative", "strong"} & {
+    assert not {"relative", "strong", "soft"} & {
         arm.name for arm in arms_of(batch_level, Length(1, 40, 400))
     }
     names = [arm.name for arm in sensitivity_of(config)]
@@ -86,7 +95,7 @@ def test_the_arms_of_a_training_that_counts_in_steps(settings, epochs, stop):
 @pytest.mark.parametrize("ending", [None, 20])
 def test_every_arm_is_compared_with_another(ending):
     arms = arms_of(cmiei_hooks.Config(end_epoch=ending), Length(0, 40, 400))
-    compared = {name for pair in COMPARISONS for name in pair}
+    compared = {name for pair in comparisons_of([PLAIN, *arms]) for name in pair}
     assert {arm.name for arm in arms} <= compared
 
 
@@ -101,4 +110,38 @@ def test_an_arm_that_cannot_run_is_refused_by_its_name(golden):
     config = cmiei_hooks.Config(sample_level=False)
     with pytest.raises(ConfigError) as refusal:
         refuse_settings(config, [Arm("relative", settings={"relative": True})])
+    golden(refusal.value)
+
+
+@pytest.mark.parametrize("settings", [{}, {"k": 5, "sigma": 0.3, "relative": True}])
+def test_the_soft_arm_is_the_preset_whatever_the_users_settings_are(settings):
+    config = cmiei_hooks.Config(enabled=True, **settings)
+    arms = {arm.name: arm for arm in arms_of(config, Length(0, 40, 400))}
+    assert config.override(**arms["soft"].settings) == cmiei_hooks.Config(
+        enabled=True, preset="soft"
+    )
+
+
+def test_peers_are_compared_with_plain_training_and_with_the_method():
+    own = own_arms({"mine": "peers_of_a_user:every_first"})
+    assert comparisons_of([PLAIN, Arm("method"), *own]) == [
+        ("method", "plain"),
+        ("mine", "plain"),
+        ("method", "mine"),
+    ]
+
+
+@pytest.mark.negative_control
+@pytest.mark.parametrize(
+    "functions",
+    [
+        {"method": "peers_of_a_user:every_first"},
+        {"mine": "peers_of_a_user:takes_nothing"},
+        {"mine": "peers_of_a_user:missing"},
+    ],
+    ids=["a name that is taken", "other arguments", "no such function"],
+)
+def test_an_arm_that_cannot_be_made_is_refused_before_anything_runs(functions, golden):
+    with pytest.raises(CMIEIError) as refusal:
+        own_arms(functions, ["plain", "method"])
     golden(refusal.value)
