@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import math
 import shlex
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bar
 
 from ..reporting import to_html, to_json, to_terminal, visible, write_files
-from ..validation import Experiment, Run, in_sections, validate
+from ..validation import Experiment, Progress, executor_of, in_sections, validate, visible_gpus
 from .options import make_directory
 
 __all__ = ["run"]
@@ -26,30 +29,12 @@ def run(args: argparse.Namespace, settings: dict[str, Any]) -> int:
     """Run, print the verdicts, write the report; return 1 if a check failed."""
     console = Console(highlight=False)
     experiment = _experiment(args, settings)
-    jobs = _default_jobs() if args.jobs is None else args.jobs
     output = args.output.absolute()  # now: what is imported may change the directory
     make_directory(output)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-    )
-    errors = Console(stderr=True)
-    with Progress(*columns, console=errors, disable=not errors.is_terminal) as progress:
-
-        def stage(total: int) -> Callable[[Run], None]:
-            task = progress.add_task("runs", total=total)
-
-            def done(one: Run) -> None:
-                description = f"{one.arm.name}, seed {one.seed}"
-                progress.update(task, advance=1, description=description)
-                if not errors.is_terminal:
-                    errors.print(description, highlight=False)
-
-            return done
-
-        report = validate(experiment, output, jobs, stage)
+    jobs = args.jobs or (1 if args.executor else _default_jobs())
+    elsewhere = executor_of(args.executor) if args.executor else nullcontext()
+    with _shown(Console(stderr=True, highlight=False)) as show, elsewhere as executor:
+        report = validate(experiment, output, jobs, show, executor)
     report["environment"]["command"] = shlex.join(["cmiei", *args.words])
     shown = in_sections(report)
     write_files(output, {"report.json": to_json(report), "report.html": to_html(shown)})
@@ -63,15 +48,86 @@ def _experiment(args: argparse.Namespace, settings: dict[str, Any]) -> Experimen
     arguments = dict(args.args)
     if args.npz is not None:
         arguments |= {"npz": args.npz, "views": args.views}
+    chosen = {"arms": None} if args.full else {"arms": args.arms} if args.arms else {}
     return Experiment(
         args.train or _NPZ,
         arguments,
         settings,
         [args.first_seed + seed for seed in args.seeds],
         args.lower,
-        not args.no_sensitivity,
+        sensitivity=not args.no_sensitivity,
+        **chosen,
     )
 
 
 def _default_jobs() -> int:
-    return 1 if torch.cuda.is_available() else min(torch.get_num_threads(), _MOST_JOBS)
+    gpus = len(visible_gpus())
+    return gpus or min(torch.get_num_threads(), _MOST_JOBS)
+
+
+@contextmanager
+def _shown(console: Console) -> Iterator[_Shown]:
+    columns = (
+        TextColumn("{task.fields[count]}"),
+        BarColumn(),
+        TextColumn("{task.description}", markup=False),
+        TimeElapsedColumn(),
+    )
+    with Bar(*columns, console=console, disable=not console.is_terminal) as bar:
+        yield _Shown(console, bar)
+
+
+class _Shown:
+    """How far the runs are: a bar in a terminal, lines elsewhere."""
+
+    def __init__(self, console: Console, bar: Bar) -> None:
+        self._console, self._bar = console, bar
+        self._task = bar.add_task("the first run shows how long all take", total=None, count="")
+
+    def __call__(self, progress: Progress) -> None:
+        done = f"{progress.done}/{progress.total}"
+        if progress.run is None:
+            self._print(_budget(progress))
+            said = ""
+        else:
+            said = f"{progress.run.arm.name}, seed {progress.run.seed}, {_left(progress)}"
+            if not self._console.is_terminal:
+                self._print(f"{done}, {said}")
+        self._bar.update(
+            self._task,
+            total=progress.total,
+            completed=progress.done,
+            description=visible(said),
+            count=done,
+        )
+
+    def _print(self, line: str) -> None:
+        self._console.print(visible(line), markup=False, soft_wrap=True)
+
+
+def _budget(progress: Progress) -> str:
+    """What lies ahead, before it starts."""
+    arms = ", ".join(progress.arms)
+    line = f"{progress.total} runs ({arms}; {progress.seeds} seeds)"
+    if progress.done == progress.total:
+        return f"{line}, all recorded"
+    of_these = f", {progress.done} of them are done" if progress.done > 1 else ""
+    return f"{line}{of_these}, about {duration(progress.seconds)} at the speed of the first"
+
+
+def _left(progress: Progress) -> str:
+    return f"{duration(progress.seconds)} left" if progress.done < progress.total else "all done"
+
+
+def duration(seconds: float) -> str:
+    """A time in words.
+
+    Example:
+        >>> duration(280)
+        '4 min 40 s'
+    """
+    whole = math.ceil(seconds)
+    hours, minutes = whole // 3600, whole // 60 % 60
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {whole % 60} s" if minutes else f"{whole} s"

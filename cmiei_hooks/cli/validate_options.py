@@ -45,17 +45,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     how.add_argument(
         "--lower", type=words, default=[], metavar="M,M", help="metrics for which lower is better"
     )
+    arms = how.add_mutually_exclusive_group()
+    arms.add_argument(
+        "--arms",
+        type=words,
+        metavar="A,B,C",
+        help="what is compared (plain,inert,method,random): plain and inert run in any case, and "
+        "so does the arm that a control follows; see docs/validation.md for all of them",
+    )
+    arms.add_argument(
+        "--full", action="store_true", help="all arms, and those that change one setting at a time"
+    )
     how.add_argument(
         "--no-sensitivity",
         action="store_true",
-        help="skip the runs that change one setting at a time",
+        help="with --full: without those that change one setting at a time",
     )
-    how.add_argument(
+    where = how.add_mutually_exclusive_group()
+    where.add_argument(
         "--jobs",
         type=integer,
         metavar="N",
-        help="number of runs at the same time, which share the cores (without CUDA one for each "
-        "core, at most 4; with CUDA 1)",
+        help="number of runs at the same time, which share the cores and the GPUs (without CUDA "
+        "one for each core, at most 4; with CUDA one for each GPU)",
+    )
+    where.add_argument(
+        "--executor",
+        metavar="NAME",
+        help="where the runs are executed instead: dask:tcp://host:8786 (extra [cluster]), or "
+        "module:function that returns a concurrent.futures.Executor",
     )
     how.add_argument(
         "opts", nargs="*", metavar="KEY VALUE", help="settings: ABS_THR 0.05 WARMUP_EPOCHS 3"

@@ -10,6 +10,7 @@ from .formatting import (
     count,
     estimate,
     finite,
+    in_points,
     number,
     p_value,
     percent,
@@ -19,8 +20,8 @@ from .formatting import (
 )
 from .html import style, to_html
 from .markdown import to_markdown
-from .plots import svg
-from .provenance import git_state, sha256, versions
+from .plots import Bounds, axis_of, svg
+from .provenance import day, git_state, now, sha256, versions
 from .sections import (
     ALL,
     NEUTRAL,
@@ -47,6 +48,7 @@ __all__ = [
     "DASH",
     "NEUTRAL",
     "WRITTEN",
+    "Bounds",
     "Card",
     "Cell",
     "ClosableStream",
@@ -61,10 +63,14 @@ __all__ = [
     "Report",
     "Section",
     "Table",
+    "axis_of",
     "count",
+    "day",
     "estimate",
     "finite",
     "git_state",
+    "in_points",
+    "now",
     "number",
     "p_value",
     "percent",

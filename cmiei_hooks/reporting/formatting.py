@@ -11,6 +11,7 @@ __all__ = [
     "count",
     "estimate",
     "finite",
+    "in_points",
     "number",
     "p_value",
     "percent",
@@ -73,6 +74,12 @@ def percent(value: object, decimals: int = 1) -> str:
 def _unsigned(text: str) -> str:
     """The number without a minus sign if it was rounded to zero."""
     return text if text.strip("-0.%") else text.lstrip("-")
+
+
+def in_points(value: object) -> str:
+    """A difference of shares in percentage points, without the word: ``4.2``."""
+    known = finite(value)
+    return DASH if known is None else _unsigned(f"{100 * known:.1f}")
 
 
 def points(value: object) -> str:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["style", "to_html"]
 
-_ROWS = 15
+_ROWS = 10
 """How many rows of a long table are shown."""
 
 

@@ -20,8 +20,11 @@ _MARKUP = re.compile(r"[\\`*#|~$]|\](?=[(\[:])|\[(?=\^)|!(?=\[)|_(?![A-Za-z0-9])
 def to_markdown(report: Report) -> str:
     """The report as Markdown. Every text is escaped, so that it is shown as it is."""
     blocks = [f"## {_text(report.title)}"]
+    blocks += [_text(report.subtitle)] if report.subtitle else []
     blocks += [f"> **{_text(line)}**" for line in report.warnings]
-    blocks += [_text(line) for line in (report.conclusion, report.note) if line]
+    blocks += [f"**{_text(report.conclusion)}**"] if report.conclusion else []
+    blocks += [f"Caveat: {_text(line)}" for line in report.caveats]
+    blocks += [_text(report.note)] if report.note else []
     for section in report.shown_in("markdown"):
         blocks += _section(section, 3)
     return "\n\n".join(blocks) + "\n"

@@ -14,7 +14,7 @@ from xml.etree.ElementTree import Element, SubElement, tostring
 from .formatting import finite, number, visible
 from .sections import NEUTRAL, Dot, DotPlot, Histogram, LinePlot, Plot
 
-__all__ = ["legend_mark", "svg"]
+__all__ = ["Bounds", "axis_of", "legend_mark", "svg"]
 
 _SHAPES = (
     "M-5 0a5 5 0 1 0 10 0a5 5 0 1 0 -10 0z",
@@ -24,8 +24,10 @@ _SHAPES = (
 )
 _DASHES = ("none", "7 4", "2 4", "10 3 2 3")
 _COLOURS = 6
-_ROW = 46
+_ROW = 44
 """Height of a row of a dot plot."""
+_MARGIN = 0.03
+"""Room beyond the outermost whiskers, so that they are seen whole."""
 
 Bounds = tuple[float, float]
 
@@ -77,18 +79,26 @@ def _ticks(bounds: Bounds) -> list[float]:
     low, high = bounds
     rough = (high - low) / 4
     power: float = 10.0 ** math.floor(math.log10(rough))
-    step = next(k * power for k in (1, 2, 2.5, 5, 10) if k * power >= rough * 0.999)
+    step = next(k * power for k in (1, 2, 2.5, 5, 10) if k * power >= rough * 0.95)
     first = math.ceil(low / step - 1e-9)
     return [k * step for k in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
-def _range(values: Sequence[float | None], from_zero: bool = True) -> Bounds:
-    """The range from the smallest value, or from zero, to the largest."""
+def axis_of(values: Sequence[float | None], from_zero: bool = True) -> Bounds:
+    """The ends of an axis on which all values are seen, with a margin but at zero.
+
+    Example:
+        >>> axis_of([0.25, 1.0])
+        (0.0, 1.03)
+    """
     known = [v for v in map(finite, values) if v is not None]
     if from_zero or not known:
         known.append(0.0)
     low, high = min(known), max(known)
-    return low, high if high - low > 1e-12 * abs(high) else low + (abs(low) or 1.0)
+    if high - low <= 1e-12 * abs(high):
+        high = low + (abs(low) or 1.0)
+    margin = _MARGIN * (high - low)
+    return low - margin * (low != 0), high + margin * (high != 0)
 
 
 def _across(value: float, bounds: Bounds) -> float:
@@ -99,7 +109,7 @@ def _across(value: float, bounds: Bounds) -> float:
 def _dots(plot: DotPlot) -> Element:
     rows = plot.rows
     known = [v for r in rows for v in (r.mean, r.low, r.high, *r.band)]
-    bounds = (0.0, 1.0) if plot.share else _range(known)
+    bounds = plot.bounds or ((0.0, 1.0) if plot.share else axis_of(known))
     root = _root(
         f"{plot.label}: {'; '.join(f'{r.name} {r.text}' for r in rows)}", _ROW * len(rows) + 22
     )
@@ -113,7 +123,8 @@ def _axis(root: Element, bounds: Bounds, bottom: float, show: Callable[[float], 
     for tick in _ticks(bounds):
         at = _across(tick, bounds)
         x, anchor = f"{at:.2f}%", "start" if at < 3 else "end" if at > 97 else "middle"
-        _add(root, "line", class_="grid", x1=x, x2=x, y1=0, y2=bottom)
+        zero = " zero" if abs(tick) < 1e-9 * (bounds[1] - bounds[0]) and bounds[0] < 0 else ""
+        _add(root, "line", class_=f"grid{zero}", x1=x, x2=x, y1=0, y2=bottom)
         _add(root, "text", show(tick), class_="muted", x=x, y=bottom + 15, text_anchor=anchor)
 
 
@@ -163,7 +174,7 @@ def _histogram(plot: Histogram) -> Element:
 def _lines(plot: LinePlot) -> Element:
     height, last = 180, len(plot.ticks) - 1
     series = plot.series.items()
-    bounds = _range([v for _, values in series for v in values], plot.modalities)
+    bounds = plot.bounds or axis_of([v for _, values in series for v in values], plot.modalities)
     show = (lambda v: f"{100 * v:.4g}%") if plot.share else "{:g}".format
     said = ", ".join(f"{name} {number(values[-1])}" for name, values in series if values)
     root = _root(f"{plot.label}; {plot.ticks[-1]}: {said}", height + 28)

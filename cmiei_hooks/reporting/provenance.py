@@ -1,4 +1,4 @@
-"""What is needed to repeat an audit: versions, the state of the user's repository, a checksum."""
+"""Of what a report is: the date, versions, the state of the user's repository, a checksum."""
 
 from __future__ import annotations
 
@@ -6,12 +6,25 @@ import hashlib
 import os
 import platform
 import subprocess
+from calendar import month_name
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from .._version import __version__
 
-__all__ = ["git_state", "sha256", "versions"]
+__all__ = ["day", "git_state", "now", "sha256", "versions"]
+
+
+def now() -> str:
+    """Date and time, with the distance from UTC: ``2026-11-26T15:04:05+01:00``."""
+    return datetime.now().astimezone().isoformat(timespec="seconds")
+
+
+def day(date: str) -> str:
+    """The day of such a date: ``26 November 2026``."""
+    known = datetime.fromisoformat(date)
+    return f"{known.day} {month_name[known.month]} {known.year}"
 
 
 def versions() -> dict[str, str]:

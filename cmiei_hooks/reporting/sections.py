@@ -67,6 +67,8 @@ class Table:
     """Whether a medium may show the first rows only, and say how many more there are."""
     media: Sequence[Medium] = ALL
     """Where the table is shown."""
+    folded: bool = False
+    """Whether HTML shows only the caption at first, since a plot beside it has the same values."""
 
     def cut(self, most: int) -> tuple[Sequence[Sequence[str | Cell]], str]:
         """The rows to show, and a sentence on those left out of a long table."""
@@ -107,6 +109,8 @@ class DotPlot:
     caption: str = ""
     share: bool = False
     """Whether the axis runs from 0% to 100%."""
+    bounds: tuple[float, float] | None = None
+    """The ends of the axis, where several plots need the same; None: what the values need."""
 
 
 @dataclass(frozen=True)
@@ -133,6 +137,8 @@ class LinePlot:
     """Whether the values are shares, to be written in percent."""
     modalities: bool = True
     """Whether each series is a modality and has its colour; the axis then begins at zero."""
+    bounds: tuple[float, float] | None = None
+    """The ends of the axis, where several plots need the same; None: what the values need."""
 
 
 Plot: TypeAlias = DotPlot | Histogram | LinePlot
@@ -160,7 +166,8 @@ class Section:
     lead: str = ""
     """What the section shows and how to read it. Only HTML has the room for it."""
     folded: bool = False
-    """Whether the section is for few readers, and closed at first where that can be done."""
+    """Whether the section is for few readers: only its title is seen at first, where that can be
+    done."""
 
 
 Part: TypeAlias = str | Table | Code | Plot | Grid | Section
@@ -182,8 +189,12 @@ class Report:
 
     title: str
     sections: Sequence[Section]
+    subtitle: str = ""
+    """What the report is of: the file, the date, the number of samples."""
     conclusion: str = ""
     """What was found, in a few sentences."""
+    caveats: Sequence[str] = ()
+    """What limits the conclusion: a sentence or two each."""
     warnings: Sequence[str] = ()
     """What a reader must know before any value."""
     cards: Sequence[Card] = ()

@@ -23,8 +23,11 @@ _STYLES = {"": "", "good": "green", "bad": "bold red"}
 def to_terminal(report: Report) -> RenderableType:
     """The report as something that rich prints; tables of three modalities fit into 80 columns."""
     top = [_text(report.title, "bold")]
+    top += [_text(report.subtitle)] if report.subtitle else []
     top += [_text(line, "bold red") for line in report.warnings]
-    top += [_text(line) for line in (report.conclusion, report.note) if line]
+    top += [_text(report.conclusion)] if report.conclusion else []
+    top += [_text(f"Caveat: {line}", "italic") for line in report.caveats]
+    top += [_text(report.note)] if report.note else []
     sections = (part for section in report.shown_in("terminal") for part in _section(section))
     return Group(*top, *sections)
 

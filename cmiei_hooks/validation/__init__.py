@@ -3,13 +3,16 @@
 Every run is recorded on disk, so that nothing is run twice.
 """
 
+from .executors import executor_of, visible_gpus
 from .experiment import Experiment, validate
 from .report_sections import in_sections
-from .worker import Run
+from .run_queue import Progress
 
 __all__ = [
     "Experiment",
-    "Run",
+    "Progress",
+    "executor_of",
     "in_sections",
     "validate",
+    "visible_gpus",
 ]

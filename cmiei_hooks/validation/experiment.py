@@ -1,10 +1,11 @@
-"""All runs of a validation, in the order in which they depend on each other."""
+"""All runs of a validation: which arms run, with which seeds, and what they show together."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Executor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,15 +15,20 @@ import torch
 from ..auditing import import_function
 from ..errors import ValidationError, did_you_mean
 from ..fusion import refuse_misfit
-from ..reporting import git_state, versions
+from ..reporting import git_state, now, versions
 from ..settings import Config
 from .arms import INERT, PLAIN, Arm, Length, arms_of, refuse_settings, sensitivity_of
+from .executors import local_processes
+from .run_queue import Progress, RunQueue
+from .sanity import refuse_idle
 from .summary import plain_values, summary
-from .worker import Record, Run, run_all, sources_of, workers
+from .worker import Record, Run, sources_of
 
-__all__ = ["Experiment", "validate"]
+__all__ = ["USUAL", "Experiment", "validate"]
 
 SCHEMA_VERSION = 1
+USUAL = ("plain", "inert", "method", "random")
+"""The arms that run if nobody says otherwise."""
 _DISABLED = Arm("disabled", "disabled")
 
 
@@ -39,30 +45,36 @@ class Experiment:
     seeds: Sequence[int]
     lower: Collection[str] = ()
     """The metrics for which lower is better."""
+    arms: Collection[str] | None = USUAL
+    """The names of the arms; None: all. The plain and the inert arm run in any case, and so does
+    the arm that one of these follows."""
     sensitivity: bool = True
-    """Whether there are runs that change one setting at a time."""
+    """Whether all arms include those that change one setting at a time."""
 
 
 def validate(
     experiment: Experiment,
     directory: str | os.PathLike[str],
     jobs: int = 1,
-    progress: Callable[[int], Callable[[Run], None]] = lambda total: lambda run: None,
+    progress: Callable[[Progress], None] = lambda progress: None,
+    executor: Executor | None = None,
 ) -> dict[str, Any]:
     """Do the runs that are not recorded yet, and compare all of them.
 
     Args:
         experiment: what to run.
         directory: where the records are kept; a run that is recorded there is not repeated.
-        jobs: the number of processes.
-        progress: called with the number of runs in a stage; what it returns is called with each
-            run that is done.
+        jobs: the number of processes. The GPUs of this machine are shared out to them.
+        progress: called when the number of runs is known, which is after the first one or two, and
+            then with each run that is done.
+        executor: does the runs in place of processes of this machine; it is not shut down.
 
     Returns:
         The report: plain values, as in ``report.json`` (``docs/validation.md``).
 
     Raises:
-        ValidationError, CheckpointError: the training function cannot be used.
+        ValidationError, CheckpointError: the training function, an arm or the executor cannot be
+            used, or an arm would never act.
         ConfigError: a setting cannot be used.
 
     Example:
@@ -74,39 +86,29 @@ def validate(
     runs = Path(directory).absolute() / "runs"  # now: what is imported or run may change directory
     sources = sources_of(experiment.train, experiment.overrides)
     _refuse_arguments(experiment)
-    _arms(experiment, Config(enabled=True).override(**experiment.settings), Length(0, 10, 1000))
+    guess = Config(enabled=True).override(**experiment.settings)
+    _refuse_unknown(experiment, guess)
+    refuse_settings(guess, _every_arm(guess, _GUESS))
     threads = max(torch.get_num_threads() // jobs, 1)
-    records: dict[str, dict[int, Record]] = {}
 
-    def run(arm: Arm, seed: int) -> Run:
-        counts = tuple(records[arm.follows][seed].counts) if arm.follows else ()
+    def run(arm: Arm, seed: int, followed: Record | None) -> Run:
+        counts = tuple(followed.counts) if followed else ()
         e = experiment
         return Run(e.train, e.overrides, e.settings, arm, seed, counts, sources, threads)
 
-    def stage(pool: Executor, arms: Iterable[Arm], seeds: Sequence[int]) -> None:
-        wanted = [run(arm, seed) for arm in arms for seed in seeds]
-        for (name, seed), record in run_all(wanted, runs, pool, progress(len(wanted))).items():
-            records.setdefault(name, {})[seed] = record
-
-    with workers(jobs) as pool:
-        stage(pool, [PLAIN], experiment.seeds)
-        one = records["plain"][experiment.seeds[0]]
-        config = Config.load(one.config)
-        _refuse_lower(experiment, one)
-        stage(pool, [INERT], experiment.seeds)
-        length = records["inert"][experiment.seeds[0]].length
-        arms, sensitivity = _arms(experiment, config, length)
-        stage(pool, [_DISABLED], experiment.seeds[:1])
-        stage(pool, [a for a in (*arms, *sensitivity) if not a.follows], experiment.seeds)
-        stage(pool, [arm for arm in arms if arm.follows], experiment.seeds)
-    arms = [PLAIN, _DISABLED, INERT, *arms, *sensitivity]
+    with local_processes(jobs) if executor is None else nullcontext(executor) as pool:
+        queue = RunQueue(run, runs, pool, jobs if executor is None else None)
+        config, arms = _first_runs(experiment, queue)
+        _all_runs(experiment, queue, arms, progress)
+    changed = [arm for arm in arms if arm in sensitivity_of(config)]
     return {
         "schema_version": SCHEMA_VERSION,
         "train": experiment.train,
         "overrides": plain_values(experiment.overrides),
         "settings": plain_values(experiment.settings),
-        **summary(records, experiment.seeds, config, arms, sensitivity, experiment.lower),
+        **summary(queue.records, experiment.seeds, config, arms, changed, experiment.lower),
         "environment": {
+            "date": now(),
             "versions": versions(),
             "git": git_state(),
             "threads": threads,
@@ -115,16 +117,95 @@ def validate(
     }
 
 
-def _arms(experiment: Experiment, config: Config, length: Length) -> tuple[list[Arm], list[Arm]]:
-    """The arms besides the plain, disabled and inert ones, and those that change one setting.
+def _first_runs(experiment: Experiment, queue: RunQueue) -> tuple[Config, list[Arm]]:
+    """What must be known before all the others run: the settings in force, and the arms.
 
     Raises:
+        ValidationError: a metric or an arm is unknown, or an arm would never act.
         ConfigError: the settings of an arm cannot be used.
     """
-    arms = arms_of(config, length)
-    sensitivity = sensitivity_of(config) if experiment.sensitivity else []
-    refuse_settings(config, [*arms, *sensitivity])
-    return arms, sensitivity
+    seed = experiment.seeds[0]
+    queue.do([(PLAIN, seed)])
+    seen = queue.records["plain"][seed]
+    config = Config.load(seen.config)
+    _refuse_lower(experiment, seen)
+    # The plain arm counts no steps, and knows the epochs only where they are told.
+    if not seen.length.epochs or (config.warmup_steps, config.end_step) != (None, None):
+        queue.do([(INERT, seed)])
+        seen = queue.records["inert"][seed]
+    arms = _chosen(experiment, config, seen.length)
+    refuse_settings(config, arms)
+    for arm in arms:
+        if arm.kind == "attached" and arm != INERT:
+            refuse_idle(arm.name, seen, config.override(**arm.settings))
+    return config, arms
+
+
+def _all_runs(
+    experiment: Experiment,
+    queue: RunQueue,
+    arms: Sequence[Arm],
+    progress: Callable[[Progress], None],
+) -> None:
+    """Do all runs, and say how far they are."""
+    seeds, first = experiment.seeds, experiment.seeds[:1]
+    wanted = [(arm, s) for arm in arms for s in (first if arm == _DISABLED else seeds)]
+    names = [arm.name for arm in arms]
+
+    def said(run: Run | None) -> None:
+        done, total = queue.done, len(wanted)
+        left = queue.seconds(total - done)
+        progress(Progress(names, len(seeds), done, total, run, left))
+
+    queue.do(wanted, said)
+
+
+_GUESS = Length(0, 10, 1000)
+"""A training that nobody has seen yet."""
+
+
+def _every_arm(config: Config, length: Length, sensitivity: bool = True) -> list[Arm]:
+    """All arms of a training; those that change one setting are the last."""
+    arms = [PLAIN, _DISABLED, INERT, *arms_of(config, length)]
+    return [*arms, *(sensitivity_of(config) if sensitivity else ())]
+
+
+def _chosen(experiment: Experiment, config: Config, length: Length) -> list[Arm]:
+    """The arms of the experiment, in the order of the report.
+
+    Raises:
+        ValidationError: this training has no arm of this name.
+    """
+    if experiment.arms is None:
+        return _every_arm(config, length, experiment.sensitivity)
+    every = _every_arm(config, length)
+    wanted = {PLAIN.name, INERT.name, *experiment.arms}
+    wanted |= {arm.follows for arm in every if arm.name in wanted and arm.follows}
+    for name in experiment.arms:
+        if name not in {arm.name for arm in every}:
+            raise _no_arm(name, every, "this training has")
+    return [arm for arm in every if arm.name in wanted]
+
+
+def _refuse_unknown(experiment: Experiment, guess: Config) -> None:
+    """Refuse a name that no arm has, whatever the settings of the training function are."""
+    ended = guess if guess.end_step is not None else guess.override(end_epoch=10**6)
+    every = [*_every_arm(guess, _GUESS), *_every_arm(ended, _GUESS, sensitivity=False)]
+    known = {arm.name for arm in every}
+    settings = {arm.name.partition(" ")[0] for arm in sensitivity_of(guess)}
+    for name in experiment.arms or ():
+        if name not in known and name.partition(" ")[0] not in settings:
+            raise _no_arm(name, every, "there are")
+
+
+def _no_arm(name: str, arms: Sequence[Arm], which: str) -> ValidationError:
+    known = list(dict.fromkeys(arm.name for arm in arms))
+    return ValidationError(
+        f"there is no arm {name!r}",
+        got=repr(name),
+        expected=f"one of those that {which}: {', '.join(known)}",
+        remedy=did_you_mean(name, known) or "name one of these, or pass --full for all of them",
+    )
 
 
 def _refuse_arguments(experiment: Experiment) -> None:

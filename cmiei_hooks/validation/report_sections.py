@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
 
 from ..reporting import (
     DASH,
@@ -16,58 +15,37 @@ from ..reporting import (
     DotPlot,
     Grid,
     LinePlot,
-    Medium,
     Part,
     Report,
     Section,
     Table,
-    estimate,
+    axis_of,
+    day,
     finite,
     number,
+    p_value,
     setting,
 )
+from .conclusion import cards, caveats, conclusion
+from .findings import (
+    Found,
+    arm_words,
+    compared,
+    corrected,
+    difference,
+    judged,
+    main_arm,
+    signed,
+    titled,
+    verdict_cell,
+)
 
-__all__ = ["arm_words", "in_sections"]
+__all__ = ["in_sections"]
 
-Found = Mapping[str, Any]
-"""The content of report.json, or of one of its keys."""
-
-_ARMS = {
-    "plain": "nothing attached",
-    "disabled": "ENABLED False",
-    "inert": "attached, but never substitutes",
-    "method": "C-MIEI",
-    "stopped": "C-MIEI that stops after 70% of the training",
-    "never ending": "C-MIEI that never ends",
-    "stopped random": "a random modality in as many samples as in 'stopped'",
-    "random": "a random modality in as many samples",
-    "dropout": "a random modality set to zero in as many samples",
-    "relative": "C-MIEI with RELATIVE and an end",
-    "strong": "RELATIVE, K 1, P_MAX 1, REL_THR 1, no warm-up, until 60% of the training",
-    "strong random": "a random modality in as many samples as in 'strong'",
-}
 _WATCHED = ("inert", "method", "never ending", "stopped", "relative", "strong")
 """The arms whose epochs are plotted: not the controls, which substitute samples at random."""
 
-_FIRST = (("method", "plain"), ("method", "random"), ("method", "dropout"))
-_ALL = (
-    *_FIRST,
-    ("method", "never ending"),
-    ("stopped", "method"),
-    ("stopped", "plain"),
-    ("relative", "plain"),
-    ("strong", "plain"),
-)
-"""The pairs of arms that get a verdict; the terminal has room for the first three."""
-
 _COLOURS = {"better": 2, "worse": 1}
-_TONES: Mapping[str, Literal["good", "bad"]] = {"better": "good", "worse": "bad"}
-_PLAIN_TEXT: tuple[Medium, ...] = ("terminal", "markdown")
-
-
-def arm_words(name: str) -> str:
-    """What an arm is. An arm of the sensitivity is named by its setting."""
-    return _ARMS.get(name, f"C-MIEI with {name}")
 
 
 def in_sections(report: Found) -> Report:
@@ -76,80 +54,76 @@ def in_sections(report: Found) -> Report:
     Args:
         report: what ``validate`` returned.
     """
-    seeds = report["seeds"]
+    passed = all(check["passed"] for check in report["checks"])
     made = (
-        Section(
-            "Verdicts", [_verdicts(report, _FIRST, _PLAIN_TEXT), _verdicts(report, _ALL, ["html"])]
-        ),
-        Section("Checks", [_checks(report)]),
-        Section("Paired differences", _differences(report)),
+        Section("Verdicts", _verdicts(report), _VERDICTS),
+        Section("Checks", [_checks(report)], folded=passed),
+        Section("All differences", _differences(report), _DIFFERENCES),
         _epochs(report),
         Section("Sensitivity", _sensitivity(report)),
-        Section("All values", _values(report)),
+        Section("All values", _values(report), folded=True),
         Section("How to reproduce this report", _provenance(report), folded=True),
     )
     return Report(
         f"Does C-MIEI help {report['train']}?",
         [section for section in made if section.parts],
+        subtitle=_subtitle(report),
+        conclusion=conclusion(report),
+        caveats=caveats(report),
         warnings=[
             f"Check failed: {check['name']}. {check['seen']}"
             for check in report["checks"]
             if not check["passed"]
         ],
+        cards=cards(report),
         note=(
-            f"{len(seeds)} seeds ({', '.join(map(str, seeds))}). Runs with the same seed are "
-            "compared. In brackets: the 95% interval of the mean difference (Student's t). 'No "
-            "difference seen' means that the interval contains zero, not that there is no "
-            "difference. Each metric is judged on its own, so with many metrics some differ by "
-            "chance."
+            "Runs with the same seed are compared. In brackets: the 95% interval of the mean "
+            "difference (Student's t over the seeds). 'No difference seen' means that the interval "
+            "contains zero, not that there is no difference; 'seen from' is the least mean "
+            "difference that would have been seen."
         ),
     )
 
 
-def _judged(report: Found) -> list[str]:
-    """The metrics that can be better or worse."""
-    return [name for name, sign in report["better"].items() if sign]
+def _subtitle(report: Found) -> str:
+    seeds, date = report["seeds"], report["environment"].get("date")
+    said = [day(date)] if date else []
+    return " \N{MIDDLE DOT} ".join([*said, f"{len(seeds)} seeds ({', '.join(map(str, seeds))})"])
 
 
-def _titled(report: Found, metric: str) -> str:
-    return f"{metric} (less is better)" if report["better"].get(metric) == -1 else metric
+_VERDICTS = (
+    "A verdict judges one metric by itself: of twenty that do not differ about one looks as if it "
+    "did. 'After Holm' corrects for that, over all metrics and pairs of arms: of reports without "
+    "any true difference, at most one in twenty has one there. 'Seen from' is half of the width "
+    "of the interval: the least mean difference that would have excluded zero, with seeds that "
+    "vary as much as these. A true difference of just that size is missed about half of the time."
+)
 
 
-def _compared(report: Found, first: str, second: str) -> dict[str, Found]:
-    """The paired differences of two arms, by metric."""
-    return {
-        found["metric"]: found
-        for found in report["comparisons"]
-        if (found["first"], found["second"]) == (first, second)
-    }
-
-
-def _signed(value: object) -> str:
-    known = finite(value)
-    return DASH if known is None else f"{known:+.4f}"
-
-
-def _difference(found: Found) -> str:
-    return estimate(found["mean"], found["low"], found["high"], _signed)
-
-
-def _verdicts(report: Found, pairs: Sequence[tuple[str, str]], media: Sequence[Medium]) -> Table:
-    rows = [
-        (f"{first} against {second}", _titled(report, metric), *_verdict(report, found[metric]))
+def _verdicts(report: Found) -> list[Part]:
+    """A table for each pair that the answer rests on."""
+    arm = main_arm(report)
+    pairs = ((arm, second) for second in ("plain", "random", "dropout") if arm)
+    head = ("metric", "verdict", "after Holm", "mean difference", "seen from")
+    return [
+        Table(
+            f"{first} against {second}: {arm_words(first)}, minus {arm_words(second)}",
+            head,
+            [
+                (
+                    titled(report, metric),
+                    verdict_cell(report, one),
+                    corrected(one),
+                    difference(one),
+                    number(one["detectable"]),
+                )
+                for metric, one in found.items()
+            ],
+            prose=True,
+        )
         for first, second in pairs
-        for found in [_compared(report, first, second)]
-        for metric in _judged(report)
-        if metric in found
+        if (found := compared(report, first, second))
     ]
-    head = ("comparison", "metric", "verdict", "mean difference")
-    return Table("Paired runs compared", head, rows, prose=True, media=media)
-
-
-def _verdict(report: Found, found: Found) -> tuple[Cell, str]:
-    seeds, verdict = len(report["seeds"]), found["verdict"]
-    missing = seeds - found["n"]
-    note = f"{missing} of {seeds} seeds gave no number" if missing else ""
-    return Cell(verdict, note, tone=_TONES.get(verdict, "")), _difference(found)
 
 
 def _checks(report: Found) -> Table:
@@ -164,31 +138,52 @@ def _checks(report: Found) -> Table:
     return Table("What was checked in the runs", ("check", "passed", "seen"), rows, prose=True)
 
 
+_DIFFERENCES = (
+    "The first arm minus the second. Each metric has an axis of its own, on which all pairs of "
+    "arms are. Dot: mean difference. Whiskers: 95% interval. Triangle: better. Square: worse. Grey "
+    "circle: no difference seen, or not known."
+)
+
+
 def _differences(report: Found) -> list[Part]:
+    """A plot for each metric, and the same as a table."""
     pairs = dict.fromkeys((found["first"], found["second"]) for found in report["comparisons"])
-    return [_forest(report, *pair) for pair in pairs]
-
-
-def _forest(report: Found, first: str, second: str) -> Section:
-    found = _compared(report, first, second)
-    rows = [
-        Dot(
-            _titled(report, metric),
-            _difference(found[metric]),
-            found[metric]["mean"],
-            found[metric]["low"],
-            found[metric]["high"],
-            colour=_COLOURS.get(found[metric]["verdict"], NEUTRAL),
+    found = {pair: of_pair for pair in pairs if (of_pair := compared(report, *pair))}
+    plots = [
+        DotPlot(
+            titled(report, metric),
+            [_dot(*pair, of_pair[metric]) for pair, of_pair in found.items() if metric in of_pair],
+            titled(report, metric),
         )
-        for metric in _judged(report)
-        if metric in found
+        for metric in judged(report)
     ]
-    caption = (
-        "Dot: mean difference. Whiskers: 95% interval. Triangle: better. Square: worse. Grey "
-        "circle: no difference seen, or not known."
+    rows = [
+        (
+            f"{first} against {second}",
+            titled(report, metric),
+            verdict_cell(report, one),
+            difference(one),
+            p_value(one["p"]),
+            p_value(one["p_holm"]),
+        )
+        for (first, second), of_pair in found.items()
+        for metric, one in of_pair.items()
+    ]
+    head = ("comparison", "metric", "verdict", "mean difference", "p", "p after Holm")
+    table = Table("The differences as a table", head, rows, prose=True, media=WRITTEN, folded=True)
+    plots = [plot for plot in plots if plot.rows]
+    return [Grid(plots), table] if plots else []
+
+
+def _dot(first: str, second: str, found: Found) -> Dot:
+    return Dot(
+        f"{first} \N{MINUS SIGN} {second}",
+        signed(found["mean"]),  # small plots have no room for the interval
+        found["mean"],
+        found["low"],
+        found["high"],
+        colour=_COLOURS.get(found["verdict"], NEUTRAL),
     )
-    title = f"{arm_words(first)}, minus {arm_words(second)}"
-    return Section(title, [DotPlot(title, rows, caption)])
 
 
 def _epochs(report: Found) -> Section:
@@ -213,11 +208,13 @@ def _tick(epoch: Found) -> str:
 
 def _curves(arms: Mapping[str, Sequence[Found]], prefix: str, title: str) -> Grid:
     plots = []
+    keys = [key for key in next(iter(arms.values()))[0] if key.startswith(prefix)]
+    bounds = axis_of([e.get(key) for epochs in arms.values() for e in epochs for key in keys])
     for arm, epochs in arms.items():
         ticks = [_tick(epoch) for epoch in epochs]
-        keys = [key for key in epochs[0] if key.startswith(prefix)]
         series = {k.removeprefix(prefix) or k: [e.get(k) for e in epochs] for k in keys}
-        plots.append(LinePlot(f"{title}, {arm}", ticks, series, f"{arm}: {arm_words(arm)}"))
+        caption = f"{arm}: {arm_words(arm)}"
+        plots.append(LinePlot(f"{title}, {arm}", ticks, series, caption, bounds=bounds))
     return Grid(plots)
 
 
@@ -226,14 +223,14 @@ def _sensitivity(report: Found) -> list[Part]:
     arms = list(dict.fromkeys(arm for arm, _ in by))
     if len(arms) < 2:
         return []
-    metrics, judged = report["metrics"], _judged(report)
+    metrics, shown = report["metrics"], judged(report)
     rows = []
     for arm in arms:
         unchanged = arm != "method" and metrics.get(arm) == metrics.get("method")
         name = "as configured" if arm == "method" else f"{arm}{' (changes nothing)' * unchanged}"
-        found = (by.get((arm, metric)) for metric in judged)
-        rows.append([name, *(DASH if one is None else _difference(one) for one in found)])
-    head = ["setting", *(_titled(report, metric) for metric in judged)]
+        found = (by.get((arm, metric)) for metric in shown)
+        rows.append([name, *(DASH if one is None else difference(one) for one in found)])
+    head = ["setting", *(titled(report, metric) for metric in shown)]
     caption = "Difference from plain training, with one setting changed at a time"
     return [Table(caption, head, rows, media=WRITTEN)]
 

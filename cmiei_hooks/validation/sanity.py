@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
+from ..errors import ValidationError
 from ..settings import Config
 from ..training import Schedule
 from ..verification import Check
 from .worker import Record
 
-__all__ = ["baseline", "sanity"]
+__all__ = ["baseline", "refuse_idle", "sanity"]
 
 _RATIO = "C_MIEI_Ratio"
 
@@ -84,16 +85,48 @@ def sanity(records: Mapping[int, Record], config: Config) -> list[Check]:
 
 def _known_epochs(record: Record, config: Config) -> list[tuple[float, list[bool]]]:
     """Ratio of each epoch or window in which it is known, and which of its steps act."""
+    ratios = [epoch.get(_RATIO, math.nan) for epoch in record.epochs]
+    acting = _acting(record, config)
+    return [(r, acts) for r, acts in zip(ratios, acting, strict=True) if math.isfinite(r)]
+
+
+def _acting(record: Record, config: Config) -> Iterator[list[bool]]:
+    """For each epoch or window, which of its steps act."""
     ends = [int(epoch["step"]) for epoch in record.epochs[1:]] + [len(record.counts)]
-    schedule, known = Schedule(config), []
+    schedule = Schedule(config)
     for epoch, end in zip(record.epochs, ends, strict=True):
-        if not math.isfinite(ratio := epoch.get(_RATIO, math.nan)):
-            continue
         if "epoch" in epoch:
             schedule.enter(int(epoch["epoch"]))
         steps = range(int(epoch["step"]), max(end, int(epoch["step"]) + 1))
-        known.append((ratio, [schedule.acts(step) for step in steps]))
-    return known
+        yield [schedule.acts(step) for step in steps]
+
+
+def refuse_idle(name: str, record: Record, config: Config) -> None:
+    """Refuse an arm that would act in no step of a training like that of the record.
+
+    Args:
+        name: of the arm.
+        record: of the same training; of the plain arm, which does not count steps, only if neither
+            the warm-up nor the end is counted in steps.
+        config: the settings of the arm.
+
+    Raises:
+        ValidationError: there is no such step.
+    """
+    if any(any(acts) for acts in _acting(record, config)):
+        return
+    length, in_steps = record.length, config.warmup_steps is not None
+    unit, number = ("steps", length.steps) if in_steps else ("epochs", length.epochs)
+    begins = config.warmup_steps if in_steps else config.warmup_epochs
+    ends = config.end_step if in_steps else config.end_epoch
+    remedy = f"train longer than the warm-up ({begins} {unit}), with --args if your function takes "
+    remedy += f"the number of {unit}; or set WARMUP_{unit.upper()} lower: it is one of the settings"
+    raise ValidationError(
+        f"the arm {name!r} cannot act: nothing would ever be substituted",
+        got=f"a training of {number} {unit}; {_range(config)}",
+        expected=f"{unit} after the warm-up" + (" and before the end" if ends is not None else ""),
+        remedy=remedy,
+    )
 
 
 def _range(config: Config) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 from ..reporting import finite
 from ..settings import Config
 from .arms import Arm, comparisons_of
-from .intervals import paired, verdict
+from .intervals import ALPHA, NOT_SEEN, holm, paired, verdict
 from .sanity import baseline, sanity
 from .worker import Record
 
@@ -38,22 +38,22 @@ def summary(
     Args:
         records: of all arms.
         seeds: of every arm except ``disabled``, which runs with the first one only.
-        config: the settings in force for ``method``.
-        arms: all of them.
-        sensitivity: those in which one setting is changed.
+        config: the user's settings in force.
+        arms: those that ran, the plain and the inert one among them.
+        sensitivity: those of them in which one setting is changed.
         lower: the metrics for which lower is better.
     """
     metrics = {
         arm.name: _metrics(records, arm.name, seeds) for arm in arms if arm.kind != "disabled"
     }
-    better = _better(metrics["method"], records["plain"][seeds[0]].metrics, lower)
+    names = dict.fromkeys(name for of_arm in metrics.values() for name in of_arm)
+    better = _better(names, records["plain"][seeds[0]].metrics, lower)
     pairs = comparisons_of(arms)
-    changed = [("method", "plain"), *((arm.name, "plain") for arm in sensitivity)]
-    checks = [
-        baseline("disabled", records["plain"], records["disabled"]),
-        baseline("inert", records["plain"], records["inert"]),
-        *sanity(records["method"], config),
-    ]
+    changed = [a.name for a in arms if a.name == "method" or a in sensitivity]
+    silent = [name for name in ("disabled", "inert") if name in records]
+    checks = [baseline(name, records["plain"], records[name]) for name in silent]
+    if "method" in records:
+        checks += sanity(records["method"], config)
     return {
         "config": config.to_dict(),
         "seeds": list(seeds),
@@ -71,8 +71,10 @@ def summary(
             arm: {name: [finite(value) for value in values] for name, values in of_arm.items()}
             for arm, of_arm in metrics.items()
         },
-        "comparisons": _differences(pairs, metrics, better),
-        "sensitivity": _differences(changed, metrics, better),
+        "comparisons": _corrected(_differences(pairs, metrics, better), better),
+        "sensitivity": _differences(
+            ((name, "plain") for name in changed if sensitivity), metrics, better
+        ),
         "epochs": {
             arm.name: _curves(list(records[arm.name].values()))
             for arm in arms
@@ -143,10 +145,23 @@ def _differences(
                     "metric": metric,
                     **{key: finite(value) for key, value in asdict(difference).items()},
                     "n": difference.n,
+                    "detectable": finite(difference.detectable),
                     "verdict": verdict(difference, sign),
                 }
             )
     return differences
+
+
+def _corrected(found: list[dict[str, Any]], better: Mapping[str, int]) -> list[dict[str, Any]]:
+    """The differences with Holm's correction over all metrics that can be better or worse, and
+    over all pairs of arms.
+    """
+    judged = [one for one in found if better[one["metric"]]]
+    corrected = holm([math.nan if one["p"] is None else one["p"] for one in judged])
+    for one, p in zip(judged, corrected, strict=True):
+        one["p_holm"] = finite(p)
+        one["verdict_holm"] = NOT_SEEN if p > ALPHA else one["verdict"]
+    return found
 
 
 def _curves(records: Sequence[Record]) -> list[dict[str, float | None]]:

@@ -1,35 +1,34 @@
-"""One run in a worker process, and its record on disk, so that nothing is run twice."""
+"""One run, as a worker process does it, and its record on disk, so that nothing is run twice."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import inspect
 import json
 import math
-import multiprocessing
 import os
-import sys
+import platform
 import threading
 import time
 import traceback
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ..auditing import import_function
-from ..errors import CMIEIError, CMIEIWarning, ValidationError
-from ..reporting import ClosableStream, sha256, versions, write_files
+from ..errors import CMIEIError, ValidationError
+from ..reporting import sha256, versions, write_files
 from ..settings import Config
 from .arms import Arm, Length
 from .recorder import Recorder
 
-__all__ = ["Record", "Run", "run_all", "sources_of", "workers"]
+__all__ = ["Record", "Run", "execute", "keep", "recorded", "sources_of"]
 
 
 @dataclass(frozen=True)
@@ -125,71 +124,78 @@ def sources_of(train: str, overrides: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(sha256(file) for file in files if file and Path(file).is_file())
 
 
-@contextmanager
-def workers(jobs: int) -> Iterator[Executor]:
-    """Worker processes. They start when the first run needs them, and end with this process."""
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(jobs, context, _start, (list(sys.path),))
-    try:
-        yield pool
-    except BaseException:
-        pool.shutdown(wait=False, cancel_futures=True)
-        raise
-    pool.shutdown()
+def execute(run: Run, directory: Path, here: str) -> Record:
+    """Do a run in the process that this is called in, one at a time.
 
-
-def _start(path: list[str]) -> None:
-    sys.path[:] = path
-    # Whoever reads what a training prints may stop; the training goes on.
-    sys.stdout, sys.stderr = map(ClosableStream, (sys.stdout, sys.stderr))
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """End this process when its parent ends: a parent that was killed cannot do it."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
-def run_all(
-    runs: Sequence[Run], directory: Path, pool: Executor, done: Callable[[Run], None]
-) -> dict[tuple[str, int], Record]:
-    """Return the records by arm and seed. Runs that are recorded already are not repeated.
-
-    A record that cannot be used is run again, with a warning.
+    The record is written at once where the directory can be reached, and one that is there already
+    is returned as it is: whoever asked for the run may be gone, or may ask twice.
 
     Args:
-        runs: in any order.
+        run: what to train.
         directory: the absolute path of the records.
-        pool: where the other runs are executed.
-        done: called with each run when its record is there.
+        here: the working directory of the validation; the run is done there if this machine has it.
+
+    Raises:
+        CMIEIError: the training cannot be used, or raised an error.
     """
-    directory.mkdir(parents=True, exist_ok=True)
-    records, waiting, broken = {}, {}, []
-    for run in runs:
+    with _ALONE, _in_directory(here):
+        with contextlib.suppress(ValueError):  # a damaged record is replaced
+            if (done := recorded(directory / run.file, run.key)) is not None:
+                return done
+        _refuse_other_files(run)
         try:
-            record = _recorded(directory / run.file, run.key)
-        except ValueError:
-            record = None
-            broken.append(run.file)
-        if record is None:
-            waiting[pool.submit(_execute, run, directory)] = run
-        else:
-            records[run.arm.name, run.seed] = record
-            done(run)
-    if broken:
-        message = f"records in {directory} are damaged, so their runs are repeated: "
-        warnings.warn(message + ", ".join(broken), CMIEIWarning, stacklevel=2)
-    for future in as_completed(waiting):
-        run = waiting[future]
-        records[run.arm.name, run.seed] = future.result()
-        done(run)
-    return records
+            record = _record(run)
+        except CMIEIError:
+            raise
+        except Exception as error:  # of the user's code; not every exception can be pickled
+            traceback.print_exc()
+            raise ValidationError(
+                f"the training raised an error in the run {run.arm.name!r} with seed {run.seed}",
+                got=f"{type(error).__name__}: {error}",
+                expected="metrics",
+                remedy="correct the training (the traceback is above); finished runs are not "
+                "repeated unless you edit the file of the training function",
+            ) from None
+        if directory.is_dir():
+            keep(run, record, directory)
+    return record
 
 
-def _recorded(path: Path, key: str) -> Record | None:
+_ALONE = threading.Lock()
+"""Threads of one process would share torch's generator and its number of threads."""
+
+
+@contextmanager
+def _in_directory(here: str) -> Iterator[None]:
+    """Go to a directory if there is one; the next run in this process begins where this one did."""
+    before = os.getcwd()
+    if Path(here).is_dir():
+        os.chdir(here)
+    try:
+        yield
+    finally:
+        os.chdir(before)
+
+
+@cache
+def _sources_here(train: str, values: tuple[str, ...]) -> tuple[str, ...]:
+    """The digests of this machine; once in a process, which imports the function only once."""
+    return sources_of(train, {value: value for value in values})
+
+
+def _refuse_other_files(run: Run) -> None:
+    values = tuple(str(v) for v in run.overrides.values() if isinstance(v, (str, Path)))
+    if run.sources and _sources_here(run.train, values) != run.sources:
+        raise ValidationError(
+            f"the files of {run.train} are not those that the validation began with",
+            got=f"on {platform.node()}: another file of the function, or other data",
+            expected="the same file of the function, and the same files in its arguments",
+            remedy="give every worker the same files under the same paths; if you have edited one "
+            "meanwhile, begin again",
+        )
+
+
+def recorded(path: Path, key: str) -> Record | None:
     """The record of a run with this key; None if there is none.
 
     Raises:
@@ -202,26 +208,13 @@ def _recorded(path: Path, key: str) -> Record | None:
     return record if record.key == key else None
 
 
-def _execute(run: Run, directory: Path) -> Record:
-    """Run and write the record at once, so that nothing is lost if another run fails."""
-    here = os.getcwd()
-    try:
-        record = _record(run)
-    except CMIEIError:
-        raise
-    except Exception as error:  # of the user's code; not every exception can be pickled
-        traceback.print_exc()
-        raise ValidationError(
-            f"the training raised an error in the run {run.arm.name!r} with seed {run.seed}",
-            got=f"{type(error).__name__}: {error}",
-            expected="metrics",
-            remedy="correct the training (the traceback is above); finished runs are not repeated "
-            "unless you edit the file of the training function",
-        ) from None
-    finally:
-        os.chdir(here)  # the next run in this process looks for its files from here
-    write_files(directory, {run.file: json.dumps(asdict(record)) + "\n"})  # NaN stays NaN
-    return record
+def keep(run: Run, record: Record, directory: Path) -> None:
+    """Write a record; NaN stays NaN.
+
+    Raises:
+        CMIEIError: it cannot be written.
+    """
+    write_files(directory, {run.file: json.dumps(asdict(record)) + "\n"})
 
 
 def _record(run: Run) -> Record:

@@ -41,6 +41,7 @@ def report(word: str = "word") -> Report:
     prose = Table("prose", ("what", "value"), [(word, word)], prose=True)
     long = Table("long", ("row", "value"), [(f"row {i}", str(i)) for i in range(20)], long=True)
     here = Table("only here", ("what", "value"), [(word, "1")], media=("html",))
+    hidden = Table(f"values {word}", ("what", "value"), [(word, "1")], folded=True)
     dots = DotPlot(
         word, [Dot(word, word, 0.5, 0.25, 1.0, (0.1, 0.2), 0), Dot("b", word, None)], word
     )
@@ -56,10 +57,12 @@ def report(word: str = "word") -> Report:
         [
             Section(f"first {word}", [word, dots, grid, table], word),
             Section("outer", [Section(word, [prose, here, long])]),
-            Section("plots", [dots]),
+            Section("plots", [dots, hidden]),
             Section("folded", [Code(word), prose], folded=True),
         ],
+        subtitle=word,
         conclusion=word,
+        caveats=[word],
         warnings=[word],
         cards=[Card(word, word, word)],
         note=word,

@@ -48,6 +48,14 @@ def test_without_escaping_the_attack_would_succeed():
     assert "script" in {tag for tag, _ in Page(page).tags}
 
 
+def test_what_is_folded_is_seen_by_its_name_alone():
+    tags = Page(to_html(report())).tags
+    assert [tag for tag, _ in tags].count("details") == 2
+    assert not [attrs for tag, attrs in tags if tag == "details" and "open" in attrs]
+    assert "<summary>values word</summary>" in to_html(report())
+    assert '<summary><h2 id="s4">folded</h2></summary>' in to_html(report())
+
+
 def test_every_plot_tells_its_values():
     labels = [a["aria-label"] for tag, a in Page(to_html(report())).tags if a.get("role") == "img"]
     assert labels[0] == "word: word word; b word"

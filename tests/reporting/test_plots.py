@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import math
 from xml.etree import ElementTree
 
-from cmiei_hooks.reporting import DASH, Dot, DotPlot, Histogram, LinePlot, svg
+import pytest
+
+from cmiei_hooks.reporting import DASH, Dot, DotPlot, Histogram, LinePlot, axis_of, svg
 
 
 def elements(picture: str, tag: str, kind: str = "") -> list[dict]:
@@ -23,8 +26,8 @@ def test_a_dot_plot_is_drawn_to_scale():
     assert [e["x"] for e in elements(picture, "svg")[1:]] == ["50.00%"]
     below = svg(DotPlot("label", [Dot("a", "", -1.0), Dot("b", "", 3.0)]))
     assert [(e["x"], e["width"]) for e in elements(below, "rect")] == [
-        ("0.00%", "25.00%"),
-        ("25.00%", "75.00%"),
+        ("2.83%", "23.58%"),  # the axis goes 3% of the range beyond the smallest and largest value
+        ("26.42%", "70.75%"),
     ]
 
 
@@ -45,7 +48,39 @@ def test_a_line_plot_has_gaps_where_nothing_is_known():
         "2.00%",
         "180.0",
         "34.00%",
-        "0.0",
+        "5.2",
     )
     assert [e["x"] for e in elements(picture, "svg")[1:]] == ["2.00%", "34.00%", "98.00%"]
     assert elements(svg(LinePlot("label", ["a"], {"x": [0.5]})), "svg")[1]["x"] == "50.00%"
+
+
+def test_an_axis_has_room_beyond_what_is_drawn_but_not_beyond_zero():
+    assert axis_of([0.25, 1.0]) == pytest.approx((0, 1.03))
+    assert axis_of([-1.0, 3.0]) == pytest.approx((-1.12, 3.12))
+    assert axis_of([0.5, 0.6], from_zero=False) == pytest.approx((0.497, 0.603))
+    assert axis_of([None, math.nan]) == pytest.approx((0, 1.03))
+    low, high = axis_of([0.97, 0.97], from_zero=False)
+    assert low < 0.97 < high
+
+
+def test_plots_that_are_compared_can_have_one_axis():
+    """The same value is drawn at the same place, whatever else is in its plot."""
+    small = [Dot("a", "", 0.1, 0.05, 0.2)]
+    large = [*small, Dot("b", "", 1.0, 0.9, 1.1)]
+    bounds = axis_of([0.05, 1.1])
+    alone, both = (svg(DotPlot("label", rows, bounds=bounds)) for rows in (small, large))
+    assert elements(alone, "line", "whisker") == elements(both, "line", "whisker")[:3]
+    own = svg(DotPlot("label", small))
+    assert elements(own, "line", "whisker") != elements(alone, "line", "whisker")
+    line = {"x": [0.1, 0.2]}
+    wide, own = (svg(LinePlot("l", ["a", "b"], line, bounds=b)) for b in ((0.0, 1.0), None))
+    assert [e["y1"] for e in elements(wide, "line", "line")] == ["162.0"]
+    assert elements(own, "line", "line") != elements(wide, "line", "line")
+
+
+def test_where_values_lie_on_both_sides_of_zero_it_is_marked():
+    assert (
+        len(elements(svg(DotPlot("l", [Dot("a", "", -1.0), Dot("b", "", 3.0)])), "line", "zero"))
+        == 1
+    )
+    assert not elements(svg(DotPlot("l", [Dot("a", "", 1.0)])), "line", "zero")

@@ -29,15 +29,16 @@ def here(monkeypatch):
         with ThreadPoolExecutor(1) as pool:
             yield pool
 
-    monkeypatch.setattr(cmiei_hooks.validation.experiment, "workers", one_thread)
+    monkeypatch.setattr(cmiei_hooks.validation.experiment, "local_processes", one_thread)
 
 
 def run(directory, train=TRAIN, seeds=(0, 1, 2), arguments=None, **kwargs):
-    done = []
+    said = []
     arguments = {"epochs": 4, **(arguments or {})}
-    experiment = Experiment(train, arguments, {"k": 1}, seeds, sensitivity=False, **kwargs)
-    report = validate(experiment, directory, progress=lambda total: done.append)
-    return report, done
+    kwargs = {"arms": None, "sensitivity": False, **kwargs}
+    experiment = Experiment(train, arguments, {"k": 1}, seeds, **kwargs)
+    report = validate(experiment, directory, progress=said.append)
+    return report, said
 
 
 @pytest.fixture(scope="module")
@@ -98,8 +99,8 @@ def test_a_training_that_cannot_be_repeated_fails_the_first_ones(tmp_path):
 def test_runs_that_are_there_are_not_run_again(report, directory, monkeypatch):
     files = {path: path.stat().st_mtime_ns for path in (directory / "runs").iterdir()}
     assert len(files) == 10 * 3 + 1
-    again, done = run(directory, lower=["loss"])
-    assert len(done) == len(files)
+    again, said = run(directory, lower=["loss"])
+    assert (said[0].run, said[0].done, said[0].total) == (None, len(files), len(files))
     assert {path: path.stat().st_mtime_ns for path in files} == files
     again["environment"] = report["environment"]
     assert again == report
@@ -124,7 +125,7 @@ def test_what_was_seen_in_training_is_that_of_each_arm(report):
 
 
 def test_other_settings_are_tried(tmp_path):
-    experiment = Experiment(TRAIN, {"epochs": 3, "steps": 2}, {"k": 1}, (0, 1))
+    experiment = Experiment(TRAIN, {"epochs": 3, "steps": 2}, {"k": 1}, (0, 1), arms=None)
     report = validate(experiment, tmp_path)
     tried = {c["first"] for c in report["sensitivity"]}
     assert {"method", "SIGMA 0.02", "P_MAX 0.2", "ABS_THR 0.06", "REL_THR 1.5"} <= tried
@@ -171,7 +172,7 @@ def test_what_the_plain_runs_show_is_refused_before_the_other_arms(tmp_path, arg
 def test_what_can_be_known_is_refused_before_the_first_run(
     tmp_path, monkeypatch, arguments, golden
 ):
-    monkeypatch.setattr(cmiei_hooks.validation.experiment, "run_all", None)
+    monkeypatch.setattr(cmiei_hooks.validation.experiment, "RunQueue", None)
     usual = {"train": TRAIN, "overrides": {}, "settings": {}, "seeds": (0, 1)}
     with pytest.raises(CMIEIError) as refusal:
         validate(Experiment(**{**usual, **arguments}), tmp_path)
@@ -184,9 +185,9 @@ def test_an_arm_that_cannot_run_is_refused_before_the_first_run(tmp_path, monkey
         return [Arm("broken", settings={"k": 0})]
 
     monkeypatch.setattr(cmiei_hooks.validation.experiment, "arms_of", arms_of)
-    monkeypatch.setattr(cmiei_hooks.validation.experiment, "run_all", None)
+    monkeypatch.setattr(cmiei_hooks.validation.experiment, "RunQueue", None)
     with pytest.raises(ConfigError) as refusal:
-        validate(Experiment(TRAIN, {}, {}, (0, 1)), tmp_path)
+        validate(Experiment(TRAIN, {}, {}, (0, 1), arms=None), tmp_path)
     golden(refusal.value)
 
 
@@ -196,10 +197,8 @@ def test_an_arm_is_refused_with_the_settings_of_the_function_before_it_runs(tmp_
 
     monkeypatch.setattr(cmiei_hooks.validation.experiment, "arms_of", arms_of)
     with pytest.raises(ConfigError):
-        validate(Experiment(TRAIN, {"epochs": 1}, {}, (0, 1)), tmp_path)
-    assert {path.name for path in tmp_path.rglob("*.json")} == {
-        f"{arm}-seed{seed}.json" for arm in ("plain", "inert") for seed in (0, 1)
-    }
+        validate(Experiment(TRAIN, {"epochs": 1}, {}, (0, 1), arms=None), tmp_path)
+    assert {path.name for path in tmp_path.rglob("*.json")} == {"plain-seed0.json"}
 
 
 @pytest.mark.parametrize("train", ["trainings:in_steps", "trainings:asks"])
@@ -218,9 +217,9 @@ def test_a_training_that_never_calls_set_epoch_is_validated(tmp_path, train):
 
 def test_records_stay_where_they_are_if_the_training_changes_directory(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    experiment = Experiment("trainings:changes_directory", {}, {}, (0, 1), sensitivity=False)
+    experiment = Experiment("trainings:changes_directory", {}, {}, (0, 1))
     validate(experiment, "validation")
-    assert len(list((tmp_path / "validation" / "runs").iterdir())) > 10
+    assert len(list((tmp_path / "validation" / "runs").iterdir())) == 4 * 2
     assert {path.name for path in tmp_path.iterdir()} == {"validation"}
 
 

@@ -57,4 +57,4 @@ def test_with_fewer_than_two_there_is_no_interval(values, n):
     ],
 )
 def test_verdicts(low, high, better, said):
-    assert verdict(Difference((low + high) / 2, low, high, 5), better) == said
+    assert verdict(Difference((low + high) / 2, low, high, 5, math.nan), better) == said

@@ -17,8 +17,9 @@ import trainings
 
 from cmiei_hooks.errors import CMIEIWarning, ValidationError
 from cmiei_hooks.reporting import write_files
-from cmiei_hooks.validation.arms import Arm
-from cmiei_hooks.validation.worker import Record, Run, run_all, sources_of
+from cmiei_hooks.validation.arms import PLAIN, Arm
+from cmiei_hooks.validation.run_queue import RunQueue
+from cmiei_hooks.validation.worker import Record, Run, sources_of
 
 TRAIN = "trainings:train"
 
@@ -69,18 +70,19 @@ def test_whatever_changes_a_run_changes_its_key(change, monkeypatch):
         assert Run(**{**content, change: other[change]}).key != key
 
 
-def test_what_was_done_before_a_run_broke_is_kept(tmp_path, golden):
-    runs = [Run("trainings:breaks_at_seed_1", {}, {}, Arm("plain", "plain"), s) for s in (1, 0, 2)]
-    with pytest.raises(ValidationError) as refusal, ThreadPoolExecutor(1) as pool:
-        run_all(runs, tmp_path, pool, lambda run: None)
-    golden(refusal.value)
-    assert {path.name for path in tmp_path.iterdir()} == {"plain-seed0.json", "plain-seed2.json"}
-
-
-def do(directory: Path, train: str = TRAIN, seeds=(0,), **overrides) -> dict:
-    runs = [Run(train, overrides, {}, Arm("plain", "plain"), seed) for seed in seeds]
+def do(directory: Path, train: str = TRAIN, seeds=(0,), **overrides) -> dict[int, Record]:
+    """Runs of the plain arm, by their seeds."""
     with ThreadPoolExecutor(1) as pool:
-        return run_all(runs, directory, pool, lambda run: None)
+        queue = RunQueue(lambda arm, seed, _: Run(train, overrides, {}, arm, seed), directory, pool)
+        queue.do([(PLAIN, seed) for seed in seeds])
+    return queue.records["plain"]
+
+
+def test_what_was_done_before_a_run_broke_is_kept(tmp_path, golden):
+    with pytest.raises(ValidationError) as refusal:
+        do(tmp_path, "trainings:breaks_at_seed_1", seeds=(0, 1))
+    golden(refusal.value)
+    assert {path.name for path in tmp_path.iterdir()} == {"plain-seed0.json"}
 
 
 def test_a_record_is_read_as_it_was_written(tmp_path):
@@ -174,21 +176,21 @@ def _alive(pid: int) -> bool:
 @pytest.mark.parametrize(
     ("pool", "survives"),
     [
-        ("workers(1)", False),
+        ("local_processes(1)", False),
         pytest.param(
             "ProcessPoolExecutor(1, multiprocessing.get_context('spawn'))",
             True,
             marks=pytest.mark.negative_control,
         ),
     ],
-    ids=["workers", "plain"],
+    ids=["local_processes", "plain"],
 )
 def test_a_worker_ends_when_its_parent_is_killed(tmp_path, pool, survives):
     script = tmp_path / "parent.py"
     script.write_text(f"""
 import multiprocessing, os, time
 from concurrent.futures import ProcessPoolExecutor
-from cmiei_hooks.validation.worker import workers
+from cmiei_hooks.validation.executors import local_processes
 if __name__ == "__main__":
     with {pool} as pool:
         print(pool.submit(os.getpid).result(), flush=True)

@@ -1,0 +1,112 @@
+"""How a validation's report is read: which metrics are judged, which arms are compared."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal
+
+from ..reporting import DASH, Cell, estimate, finite
+from .intervals import NOT_SEEN
+
+__all__ = [
+    "Found",
+    "arm_words",
+    "compared",
+    "corrected",
+    "difference",
+    "is_lost",
+    "judged",
+    "listed",
+    "main_arm",
+    "signed",
+    "titled",
+    "verdict_cell",
+]
+
+Found = Mapping[str, Any]
+"""The content of report.json, or of one of its keys."""
+
+_ARMS = {
+    "plain": "nothing attached",
+    "disabled": "ENABLED False",
+    "inert": "attached, but never substitutes",
+    "method": "C-MIEI",
+    "stopped": "C-MIEI that stops after 70% of the training",
+    "never ending": "C-MIEI that never ends",
+    "stopped random": "a random modality in as many samples as in 'stopped'",
+    "random": "a random modality in as many samples",
+    "dropout": "a random modality set to zero in as many samples",
+    "relative": "C-MIEI with RELATIVE and an end",
+    "strong": "RELATIVE, K 1, P_MAX 1, REL_THR 1, no warm-up, until 60% of the training",
+    "strong random": "a random modality in as many samples as in 'strong'",
+}
+_TONES: Mapping[str, Literal["good", "bad"]] = {"better": "good", "worse": "bad"}
+
+
+def arm_words(name: str) -> str:
+    """What an arm is. An arm of the sensitivity is named by its setting."""
+    return _ARMS.get(name, f"C-MIEI with {name}")
+
+
+def main_arm(report: Found) -> str | None:
+    """The arm that the title asks about: the method or, where it did not run, the first that was
+    compared with plain training.
+    """
+    arms = [found["first"] for found in report["comparisons"] if found["second"] == "plain"]
+    return "method" if "method" in arms else next(iter(arms), None)
+
+
+def judged(report: Found) -> list[str]:
+    """The metrics that can be better or worse."""
+    return [name for name, sign in report["better"].items() if sign]
+
+
+def titled(report: Found, metric: str) -> str:
+    """The name of a metric, with the direction where it is the less usual one."""
+    return f"{metric} (less is better)" if report["better"].get(metric) == -1 else metric
+
+
+def compared(report: Found, first: str, second: str) -> dict[str, Found]:
+    """The paired differences of two arms, by metric: those that can be better or worse."""
+    pair = {
+        found["metric"]: found
+        for found in report["comparisons"]
+        if (found["first"], found["second"]) == (first, second)
+    }
+    return {metric: pair[metric] for metric in judged(report) if metric in pair}
+
+
+def signed(value: object) -> str:
+    """A difference."""
+    known = finite(value)
+    return DASH if known is None else f"{known:+.4f}"
+
+
+def difference(found: Found) -> str:
+    """A mean difference with its interval."""
+    return estimate(found["mean"], found["low"], found["high"], signed)
+
+
+def verdict_cell(report: Found, found: Found) -> Cell:
+    """The verdict, with the seeds that gave no number."""
+    seeds, verdict = len(report["seeds"]), found["verdict"]
+    missing = seeds - found["n"]
+    note = f"{missing} of {seeds} seeds gave no number" if missing else ""
+    return Cell(verdict, note, tone=_TONES.get(verdict, ""))
+
+
+def corrected(found: Found) -> str:
+    """The verdict after Holm's correction, where there was a difference before."""
+    seen = found["verdict"] in _TONES
+    return str(found["verdict_holm"]) if seen else DASH
+
+
+def is_lost(found: Found) -> bool:
+    """Whether Holm's correction takes a difference away."""
+    return found["verdict"] in _TONES and found["verdict_holm"] == NOT_SEEN
+
+
+def listed(words: Iterable[str]) -> str:
+    """``a``, ``a and b``, ``a, b and c``."""
+    known: Sequence[str] = list(words)
+    return " and ".join([", ".join(known[:-1]), known[-1]] if len(known) > 1 else known)
