@@ -57,6 +57,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--full", action="store_true", help="all arms, and those that change one setting at a time"
     )
     how.add_argument(
+        "--arm",
+        type=_own_arm,
+        action="append",
+        default=[],
+        metavar="NAME=MODULE:FUNCTION",
+        help="an arm of your own: a function make(config, noise) that returns what attach takes as "
+        "strategy=; may be repeated",
+    )
+    how.add_argument(
         "--no-sensitivity",
         action="store_true",
         help="with --full: without those that change one setting at a time",
@@ -101,6 +110,14 @@ def read(args: argparse.Namespace) -> dict[str, Any]:
         return overrides(args.opts)
     except ConfigError as error:
         raise argparse.ArgumentError(None, str(error)) from error
+
+
+def _own_arm(text: str) -> tuple[str, str]:
+    name, _, function = text.partition("=")
+    module, colon, attribute = function.partition(":")
+    if not (name and module and colon and attribute):
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=MODULE:FUNCTION")
+    return name, function
 
 
 def _seeds(text: str) -> range:

@@ -49,6 +49,11 @@ class Arm:
     empty: the settings decide."""
     options: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def file(self) -> str:
+        """Its name as part of the name of a file."""
+        return "".join(c if c.isalnum() else "-" for c in self.name)
+
 
 PLAIN = Arm("plain", "plain")
 INERT = Arm(
@@ -188,25 +193,26 @@ def own_arms(functions: Mapping[str, str], known: Iterable[str] = ()) -> list[Ar
         ValidationError: there is another arm of this name, or the function takes other arguments.
         CheckpointError: the function cannot be imported.
     """
-    known = list(known)
-    for name, function in functions.items():
-        if not name.strip() or name in known:
+    others, known = [*map(Arm, known)], ", ".join(known)
+    arms = [Arm(name, strategy=function) for name, function in functions.items()]
+    for arm in arms:
+        if arm.file in [other.file for other in (*others, *arms) if other is not arm]:
             raise ValidationError(
                 "an arm of your own needs a name of its own",
-                got=repr(name),
-                expected=f"another name than {', '.join(known)}",
+                got=repr(arm.name),
+                expected=f"another name than {known}" if known else "names that differ in letters",
                 remedy="--arm NAME=MODULE:FUNCTION with another name",
             )
         refuse_misfit(
-            import_function(function),
+            import_function(arm.strategy),
             ((None, None), {}),
             ValidationError,
-            f"{function} cannot be called with the settings and the noise",
-            got=f"the arm {name!r}",
+            f"{arm.strategy} cannot be called with the settings and the noise",
+            got=f"the arm {arm.name!r}",
             remedy="write a function make(config, noise) that returns a Strategy, as for "
             "attach(..., strategy=make)",
         )
-    return [Arm(name, strategy=function) for name, function in functions.items()]
+    return arms
 
 
 def _end(in_steps: bool, end: int) -> dict[str, int | None]:

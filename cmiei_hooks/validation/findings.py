@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from ..reporting import DASH, Cell, estimate, finite
+from ..settings import Config
 from .intervals import NOT_SEEN
 
 __all__ = [
@@ -39,13 +40,24 @@ _ARMS = {
     "relative": "C-MIEI with RELATIVE and an end",
     "strong": "RELATIVE, K 1, P_MAX 1, REL_THR 1, no warm-up, until 60% of the training",
     "strong random": "a random modality in as many samples as in 'strong'",
+    "soft": "C-MIEI with PRESET soft",
+    "soft random": "as many random modalities as in 'soft'",
+    "dropout 15 %": "modality dropout: each modality of each sample with probability 0.15",
+    "dropout 30 %": "modality dropout: each modality of each sample with probability 0.3",
+    "dropout 30 % until 60 %": "the same until 60% of the training",
+    "random one": "a random modality of every sample, in every step",
+    "random half": "each modality of each sample with probability 0.5, in every step",
+    "OGM-GE": "gradient modulation with noise, alpha 0.5",
 }
 _TONES: Mapping[str, Literal["good", "bad"]] = {"better": "good", "worse": "bad"}
 
 
 def arm_words(name: str) -> str:
     """What an arm is. An arm of the sensitivity is named by its setting."""
-    return _ARMS.get(name, f"C-MIEI with {name}")
+    if name in _ARMS:
+        return _ARMS[name]
+    changed = hasattr(Config, name.partition(" ")[0].lower())
+    return f"C-MIEI with {name}" if changed else "a strategy of your own"
 
 
 def main_arm(report: Found) -> str | None:

@@ -61,6 +61,7 @@ def summary(
             arm.name: {
                 "kind": arm.kind,
                 "settings": dict(arm.settings),
+                "strategy": arm.strategy,
                 "seconds": statistics.fmean(r.seconds for r in records[arm.name].values()),
             }
             for arm in arms
