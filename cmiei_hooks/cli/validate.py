@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -14,11 +14,11 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
 
-from ..reporting import to_html, to_json, to_terminal, visible, write_files
+from ..reporting import to_html, to_json, to_markdown, to_terminal, visible, write_files
 from ..validation import Experiment, Progress, executor_of, in_sections, validate, visible_gpus
 from .options import make_directory
 
-__all__ = ["run"]
+__all__ = ["default_jobs", "duration", "run", "shown"]
 
 _NPZ = "cmiei_hooks.validation.npz:train"
 _FAILED = 1
@@ -31,14 +31,15 @@ def run(args: argparse.Namespace, settings: dict[str, Any]) -> int:
     experiment = _experiment(args, settings)
     output = args.output.absolute()  # now: what is imported may change the directory
     make_directory(output)
-    jobs = args.jobs or (1 if args.executor else _default_jobs())
+    jobs = args.jobs or (1 if args.executor else default_jobs())
     elsewhere = executor_of(args.executor) if args.executor else nullcontext()
-    with _shown(Console(stderr=True, highlight=False)) as show, elsewhere as executor:
+    with shown(Console(stderr=True, highlight=False)) as show, elsewhere as executor:
         report = validate(experiment, output, jobs, show, executor)
     report["environment"]["command"] = shlex.join(["cmiei", *args.words])
-    shown = in_sections(report)
-    write_files(output, {"report.json": to_json(report), "report.html": to_html(shown)})
-    console.print(to_terminal(shown))
+    page = in_sections(report)
+    files = {"report.json": to_json(report), "report.html": to_html(page)}
+    write_files(output, {**files, "report.md": to_markdown(page)})
+    console.print(to_terminal(page))
     path = visible(args.output / "report.html")
     console.print(f"report: {path}", soft_wrap=True, markup=False)
     return 0 if all(check["passed"] for check in report["checks"]) else _FAILED
@@ -61,13 +62,15 @@ def _experiment(args: argparse.Namespace, settings: dict[str, Any]) -> Experimen
     )
 
 
-def _default_jobs() -> int:
+def default_jobs() -> int:
+    """A process for each GPU or, without one, for each core."""
     gpus = len(visible_gpus())
     return gpus or min(torch.get_num_threads(), _MOST_JOBS)
 
 
 @contextmanager
-def _shown(console: Console) -> Iterator[_Shown]:
+def shown(console: Console) -> Iterator[Callable[[Progress], None]]:
+    """What shows how far the runs are."""
     columns = (
         TextColumn("{task.fields[count]}"),
         BarColumn(),

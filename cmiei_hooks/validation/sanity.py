@@ -116,14 +116,16 @@ def refuse_idle(name: str, record: Record, config: Config) -> None:
     if any(any(acts) for acts in _acting(record, config)):
         return
     length, in_steps = record.length, config.warmup_steps is not None
-    unit, number = ("steps", length.steps) if in_steps else ("epochs", length.epochs)
+    unit, seen = "epochs", f"{length.epochs} epochs from {length.first_epoch} on"
+    if in_steps:
+        unit, seen = "steps", f"{length.steps} steps"
     begins = config.warmup_steps if in_steps else config.warmup_epochs
     ends = config.end_step if in_steps else config.end_epoch
     remedy = f"train longer than the warm-up ({begins} {unit}), with --args if your function takes "
     remedy += f"the number of {unit}; or set WARMUP_{unit.upper()} lower: it is one of the settings"
     raise ValidationError(
         f"the arm {name!r} cannot act: nothing would ever be substituted",
-        got=f"a training of {number} {unit}; {_range(config)}",
+        got=f"a training of {seen}; {_range(config)}",
         expected=f"{unit} after the warm-up" + (" and before the end" if ends is not None else ""),
         remedy=remedy,
     )
@@ -132,5 +134,7 @@ def refuse_idle(name: str, record: Record, config: Config) -> None:
 def _range(config: Config) -> str:
     """The settings that say when something is substituted."""
     warmup, end = config.warmup_steps, config.end_step
-    begins = f"WARMUP_EPOCHS {config.warmup_epochs}" if warmup is None else f"WARMUP_STEPS {warmup}"
+    begins = f"WARMUP_STEPS {warmup}"
+    if warmup is None:
+        begins = f"FIRST_EPOCH {config.first_epoch}, WARMUP_EPOCHS {config.warmup_epochs}"
     return f"{begins}, END_EPOCH {config.end_epoch}" if end is None else f"{begins}, END_STEP {end}"

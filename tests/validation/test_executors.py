@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
+import subprocess
 import sys
 import threading
-import weakref
+import time
 from collections import Counter
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import replace
@@ -115,30 +117,6 @@ def test_records_come_back_from_machines_that_share_no_disk(experiment):
     with Elsewhere(1) as pool:
         validate(experiment, "out", executor=pool)
     assert len(list(Path("out/runs").iterdir())) == len(RUNS)
-
-
-class Remembered(Executor):
-    """Executes at once, and counts the futures that somebody still holds at the next run."""
-
-    def __init__(self) -> None:
-        self._futures: list[weakref.ref[Future]] = []
-        self.held: list[int] = []
-
-    def submit(self, function, /, *arguments) -> Future:
-        future: Future = Future()
-        future.set_result(function(*arguments))
-        self._futures.append(weakref.ref(future))
-        self.held.append(sum(each() is not None for each in self._futures) - 1)
-        return future
-
-
-def test_futures_of_finished_runs_are_let_go(experiment):
-    """Dask would do a run again whose future somebody holds, when its machine is lost."""
-    Path("killed").touch()
-    pool = Remembered()
-    validate(experiment, "out", executor=pool)
-    # The runs that may begin at the same time are held together.
-    assert pool.held == [0, *range(5), *range(2)]
 
 
 class Broken(ThreadPoolExecutor):
@@ -251,3 +229,53 @@ def test_each_process_gets_a_gpu_of_its_own(gpus, seen, monkeypatch):
         barrier = manager.Barrier(3)
         tasks = [pool.submit(gpu_of_this_process, barrier) for _ in range(3)]
         assert sorted((task.result() for task in tasks), key=str) == seen
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    # One that has ended but was not waited for counts as gone.
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes in /proc")
+@pytest.mark.parametrize(
+    ("pool", "survives"),
+    [
+        ("local_processes(1)", False),
+        pytest.param(
+            "ProcessPoolExecutor(1, multiprocessing.get_context('spawn'))",
+            True,
+            marks=pytest.mark.negative_control,
+        ),
+    ],
+    ids=["local_processes", "plain"],
+)
+def test_a_worker_ends_when_its_parent_is_killed(tmp_path, pool, survives):
+    script = tmp_path / "parent.py"
+    script.write_text(f"""
+import multiprocessing, os, time
+from concurrent.futures import ProcessPoolExecutor
+from cmiei_hooks.validation.executors import local_processes
+if __name__ == "__main__":
+    with {pool} as pool:
+        print(pool.submit(os.getpid).result(), flush=True)
+        pool.submit(time.sleep, 60).result()
+""")
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen([sys.executable, script], **streams, text=True) as parent:
+        worker = int(parent.stdout.readline())
+        assert _alive(worker)
+        time.sleep(0.5)  # the second task has begun
+        parent.kill()
+    try:
+        until = time.monotonic() + (1 if survives else 20)
+        while _alive(worker) and time.monotonic() < until:
+            time.sleep(0.1)
+        assert _alive(worker) == survives
+    finally:
+        if _alive(worker):
+            os.kill(worker, signal.SIGKILL)

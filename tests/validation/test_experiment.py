@@ -15,6 +15,7 @@ from cmiei_hooks.errors import CMIEIError, CMIEIWarning, ConfigError, Validation
 from cmiei_hooks.reporting import to_html
 from cmiei_hooks.validation import Experiment, in_sections, validate
 from cmiei_hooks.validation.arms import Arm
+from cmiei_hooks.validation.experiment import USUAL
 
 TRAIN = "trainings:train"
 ALL = {"plain", "disabled", "inert", "method", "stopped", "random", "dropout"}
@@ -112,6 +113,83 @@ def test_runs_that_are_there_are_not_run_again(report, directory, monkeypatch):
     with pytest.warns(CMIEIWarning):
         assert run(directory, lower=["loss"])[0]["metrics"] == report["metrics"]
     assert broken.stat().st_mtime_ns != files[broken]
+
+
+def names_of_runs(directory) -> set[str]:
+    return {path.name for path in (directory / "runs").iterdir()}
+
+
+def test_four_arms_run_if_nobody_says_otherwise(tmp_path):
+    report, said = run(tmp_path, seeds=(0, 1), arguments={"steps": 2}, arms=USUAL)
+    assert list(report["arms"]) == ["plain", "inert", "method", "random"] == list(USUAL)
+    assert len(names_of_runs(tmp_path)) == 8
+    first = said[0]
+    assert (first.run, first.done, first.total, first.seeds) == (None, 1, 8, 2)
+    assert first.arms == ["plain", "inert", "method", "random"]
+    assert [one.done for one in said] == [1, *range(2, 9)]
+    assert first.seconds > 0 == said[-1].seconds
+    assert report["sensitivity"] == []
+    pairs = {(c["first"], c["second"]) for c in report["comparisons"]}
+    assert pairs == {("method", "plain"), ("method", "random"), ("random", "plain")}
+
+
+def test_the_arm_that_a_control_follows_runs_too(tmp_path):
+    report, _ = run(tmp_path, seeds=(0, 1), arguments={"steps": 2}, arms=["strong random"])
+    assert list(report["arms"]) == ["plain", "inert", "strong", "strong random"]
+    names = {check["name"] for check in report["checks"]}
+    assert names == {"inert equals the plain run"}
+    assert ("strong", "strong random") in {(c["first"], c["second"]) for c in report["comparisons"]}
+
+
+def test_one_setting_of_the_sensitivity_may_be_named(tmp_path):
+    report, _ = run(tmp_path, seeds=(0, 1), arguments={"steps": 2}, arms=["method", "SIGMA 0.1"])
+    assert list(report["arms"]) == ["plain", "inert", "method", "SIGMA 0.1"]
+    assert {c["first"] for c in report["sensitivity"]} == {"method", "SIGMA 0.1"}
+
+
+@pytest.mark.parametrize("name", ["metod", "SIGNA 0.1", ""])
+def test_an_arm_that_never_exists_is_refused_before_the_first_run(tmp_path, name, golden):
+    with pytest.raises(ValidationError) as refusal:
+        run(tmp_path, arms=["method", name])
+    golden(refusal.value)
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("name", ["never ending", "SIGMA 0.7"])
+def test_an_arm_that_this_training_lacks_is_refused_after_the_first_run(tmp_path, name, golden):
+    with pytest.raises(ValidationError) as refusal:
+        run(tmp_path, arms=[name])
+    golden(refusal.value)
+    assert names_of_runs(tmp_path) == {"plain-seed0.json"}
+
+
+@pytest.mark.parametrize(
+    ("train", "arguments", "settings"),
+    [
+        (TRAIN, {"epochs": 2}, {"warmup_epochs": 2}),
+        (TRAIN, {"epochs": 4}, {"warmup_epochs": 3, "first_epoch": 1, "end_epoch": 5}),
+        ("trainings:asks", {"epochs": 2}, {}),
+        ("trainings:in_steps", {"epochs": 1}, {}),
+    ],
+    ids=["told", "FIRST_EPOCH too late", "asked for", "steps"],
+)
+def test_what_cannot_act_is_refused_at_once(tmp_path, train, arguments, settings, golden):
+    experiment = Experiment(train, arguments, settings, (0, 1))
+    with pytest.raises(ValidationError) as refusal:
+        validate(experiment, tmp_path)
+    golden(refusal.value)
+    # Where nobody tells the epochs, the plain arm does not see how long the training is.
+    seen = {"plain-seed0.json"} if train == TRAIN else {"plain-seed0.json", "inert-seed0.json"}
+    assert names_of_runs(tmp_path) == seen
+
+
+@pytest.mark.negative_control
+def test_without_the_refusal_the_method_would_train_in_vain(tmp_path, monkeypatch):
+    monkeypatch.setattr(cmiei_hooks.validation.experiment, "refuse_idle", lambda *_: None)
+    experiment = Experiment(TRAIN, {"epochs": 2}, {"warmup_epochs": 2}, (0, 1))
+    report = validate(experiment, tmp_path)
+    assert report["metrics"]["method"]["accuracy"] == report["metrics"]["plain"]["accuracy"]
+    assert len(names_of_runs(tmp_path)) == 8
 
 
 def test_a_control_follows_the_arm_it_is_for(report, directory):

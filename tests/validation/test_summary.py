@@ -9,6 +9,7 @@ import pytest
 
 import cmiei_hooks
 from cmiei_hooks.validation.arms import Arm
+from cmiei_hooks.validation.intervals import holm
 from cmiei_hooks.validation.summary import plain_values, summary
 from cmiei_hooks.validation.worker import Record
 
@@ -58,6 +59,47 @@ def test_differences_are_those_of_the_pairs(found):
     inequality = difference(found, "CI inequality in training")
     assert inequality["mean"] == pytest.approx(0 - 0.2 / 0.4)
     assert difference(found, "accuracy", "sensitivity", "K 1")["mean"] == c["mean"]
+
+
+def test_holm_counts_the_metrics_that_can_be_better_or_worse_of_all_pairs():
+    means = {"plain": 0.5, "method": 0.6, "random": 0.59}
+    records = {
+        arm: {seed: record(mean + 0.001 * seed * (arm == "method"), 1.0) for seed in range(3)}
+        for arm, mean in means.items()
+    }
+    records["inert"] = records["plain"]
+    arms = [ARMS[0], ARMS[2], ARMS[3], Arm("random", "random", follows="method")]
+    found = summary(records, [0, 1, 2], CONFIG, arms, [], [])
+    judged = [c for c in found["comparisons"] if "p_holm" in c and c["p"] is not None]
+    assert {c["metric"] for c in judged} == {"accuracy", "loss"}
+    p_values = [c["p"] for c in judged]
+    assert [c["p_holm"] for c in judged] == pytest.approx(holm(p_values))
+    assert all(c["p_holm"] >= c["p"] for c in judged)
+    assert not any("p_holm" in c for c in found["comparisons"] if c["metric"].startswith("CI"))
+
+
+def test_a_difference_that_holm_takes_away_keeps_its_plain_verdict():
+    rows = [(0.50, 0.512), (0.50, 0.517), (0.50, 0.508)]
+    records = {
+        "plain": {seed: record(a, 0.0) for seed, (a, _) in enumerate(rows)},
+        "method": {seed: record(b, 0.01 * seed) for seed, (_, b) in enumerate(rows)},
+        "random": {seed: record(a, 0.0) for seed, (a, _) in enumerate(rows)},
+    }
+    records["inert"] = records["plain"]
+    arms = [ARMS[0], ARMS[2], ARMS[3], Arm("random", "random", follows="method")]
+    found = summary(records, [0, 1, 2], CONFIG, arms, [], [])
+    c = difference(found, "accuracy")
+    assert (c["verdict"], c["verdict_holm"]) == ("better", "no difference seen")
+    assert c["p"] < 0.05 < c["p_holm"]
+
+
+@pytest.mark.parametrize("names", [["plain", "inert"], ["plain", "inert", "random"]])
+def test_without_the_method_there_is_a_report_all_the_same(names):
+    arms = [arm for arm in [*ARMS, Arm("random", "random")] if arm.name in names]
+    records = {name: {0: record(0.5, 1.0), 1: record(0.6, 1.0)} for name in names}
+    found = summary(records, [0, 1], CONFIG, arms, [], [])
+    assert [check["name"] for check in found["checks"]] == ["inert equals the plain run"]
+    assert found["sensitivity"] == []
 
 
 def test_which_way_a_metric_is_better(found):
