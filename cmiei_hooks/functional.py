@@ -223,39 +223,49 @@ def _trigger(
 def soft_probabilities(
     influence: Tensor,
     *,
-    tau: float,
+    tau_samples: float,
+    tau_modalities: float,
     rate: float,
     mean: Tensor | None = None,
+    usual: Tensor | None = None,
     floor: float = FLOOR,
 ) -> Tensor:
     """The probability with which each modality of each sample is substituted, in soft selection.
 
-    ``sigmoid(tau * (log CI[i, m] - mean over m of log CI[i, m]) + log(rate / (1 - rate)))``: a
-    modality whose influence is the geometric mean of its sample's has the probability ``rate``, and
-    the others more or less, as their influence is larger or smaller. Influences below ``floor``
-    count as ``floor``, so that none is zero. A sample with NaN or infinite influence has the
-    probability 0 for each modality.
+    ``sigmoid(tau_samples * s[i, m] + tau_modalities * g[m] + log(rate / (1 - rate)))``, where
+
+    - ``s[i, m]`` is the log of ``influence[i, m] / mean[m]``: does this sample depend on the
+      modality more than other samples do?
+    - ``g[m]`` is the log of ``usual[m]``: is the modality strong in all samples?
+
+    each minus its mean over the modalities. Influences below ``floor`` count as ``floor``, so that
+    none is zero. A sample with NaN or infinite influence has the probability 0 for each modality.
 
     Args:
         influence: ``[B, M]`` with ``M >= 2``.
-        tau: ``TAU``; 0 gives every modality the same probability.
+        tau_samples: ``TAU_SAMPLES``; above 0, samples lose what they depend on.
+        tau_modalities: ``TAU_MODALITIES``; above 0 the strong modality is substituted more often,
+            below 0 the weak one.
         rate: ``RATE``, from 0 (never) to 1 (always).
-        mean: ``[M]``; the influences are divided by them first (``RELATIVE``). None: they are not.
+        mean: ``[M]``; None: the mean influences of this batch.
+        usual: ``[M]``, such as a running mean; None: ``mean``.
         floor: influences up to here are rounding; ``floor_of(measure)``.
 
     Returns:
         ``[B, M]``, from 0 to 1.
 
     Raises:
-        InputError: the influence is not ``[B, M]`` with two or more modalities, or ``mean`` is not
-            ``[M]``.
+        InputError: the influence is not ``[B, M]`` with two or more modalities, or ``mean`` or
+            ``usual`` is not ``[M]``.
         ConfigError: ``rate`` is not a probability.
 
     Example:
-        >>> soft_probabilities(torch.tensor([[0.4, 0.1]]), tau=1.0, rate=0.5)
-        tensor([[0.6667, 0.3333]])
+        >>> influence = torch.tensor([[0.4, 0.1], [0.2, 0.2]])
+        >>> soft_probabilities(influence, tau_samples=1.0, tau_modalities=0.0, rate=0.5)
+        tensor([[0.5858, 0.4142], [0.4142, 0.5858]])
     """
     _refuse_influence(influence, mean)
+    _refuse_influence(influence, usual)
     if not 0 <= rate <= 1:
         raise ConfigError(
             "rate is a probability",
@@ -263,13 +273,18 @@ def soft_probabilities(
             expected="a number from 0 to 1",
             remedy="0.5 substitutes every second modality",
         )
-    least = max(floor, _TINY)
+
+    def centred_log(values: Tensor) -> Tensor:
+        logs = values.to(influence.dtype).clamp_min(max(floor, _TINY)).log()
+        return logs - logs.mean(-1, keepdim=True)
+
+    mean = mean_influence(influence) if mean is None else mean
     finite = influence.isfinite().all(-1, keepdim=True)
-    logs = influence.masked_fill(~finite, 1).clamp_min(least).log()
-    if mean is not None:
-        logs = logs - mean.to(influence.dtype).clamp_min(least).log()
+    of_sample = centred_log(influence.masked_fill(~finite, 1)) - centred_log(mean)
+    of_modality = centred_log(mean if usual is None else usual)
     bias = math.log(rate / (1 - rate)) if 0 < rate < 1 else math.copysign(math.inf, rate - 0.5)
-    return (tau * (logs - logs.mean(-1, keepdim=True)) + bias).sigmoid() * finite
+    logits = tau_samples * of_sample + tau_modalities * of_modality + bias
+    return logits.sigmoid() * finite
 
 
 def select_softly(probabilities: Tensor, draws: Tensor) -> Tensor:
@@ -300,7 +315,7 @@ def _refuse_influence(influence: Tensor, mean: Tensor | None) -> None:
         )
     if mean is not None and mean.shape != influence.shape[1:]:
         raise InputError(
-            "mean has one influence for each modality",
+            "means have one influence for each modality",
             got=f"shape {list(mean.shape)}",
             expected=f"{list(influence.shape[1:])}",
             remedy="pass mean_influence(influence), or leave it out",
@@ -317,6 +332,22 @@ def mean_influence(influence: Tensor, total: Callable[[Tensor], Tensor] | None =
     sums = finite_sums(influence)
     sums = sums if total is None else total(sums)
     return sums[:-1] / sums[-1].clamp_min(1)
+
+
+def running_mean(before: Tensor | None, mean: Tensor, weight: float = 0.9) -> Tensor:
+    """The next value of an exponential running mean of mean influences ``[M]``.
+
+    A mean of zeros (a batch without finite influences) changes nothing.
+
+    Args:
+        before: the value before; None: there is none.
+        mean: of the new batch, ``mean_influence``.
+        weight: of what was before.
+    """
+    if before is None:
+        return mean
+    before = before.to(mean)
+    return torch.where(mean.any(), before.lerp(mean, 1 - weight), before)
 
 
 def finite_sums(influence: Tensor) -> Tensor:

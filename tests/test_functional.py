@@ -15,6 +15,8 @@ from cmiei_hooks.functional import (
     cap,
     counterfactual_influence,
     dominant,
+    mean_influence,
+    running_mean,
     select,
     select_softly,
     soft_probabilities,
@@ -279,7 +281,7 @@ def test_a_modality_that_is_strong_everywhere_is_not_dominant_relative_to_itself
     assert select(ci, relative=True, **rule).tolist() == [0, 1, 0, 0]
     never_used = torch.tensor([[0.9, 0.0], [0.4, 0.0]])
     assert select(never_used, relative=True, **rule).tolist() == [0, 0]
-    with pytest.raises(CMIEIError, match="mean has one influence"):
+    with pytest.raises(CMIEIError, match="means have one influence"):
         select(ci, relative=True, mean=ci.mean(0)[:1], **rule)
     with pytest.raises(CMIEIError, match="RELATIVE"):
         select(ci, relative=True, **rule | {"sample_level": False})
@@ -438,14 +440,27 @@ def test_squared_influences_have_no_floor_because_their_unit_is_not_known():
 
 
 def reference_probabilities(
-    ci: list[list[float]], tau: float, rate: float, floor: float, mean: list[float]
+    ci: list[list[float]],
+    taus: tuple[float, float],
+    rate: float,
+    floor: float,
+    mean: list[float],
+    usual: list[float],
 ) -> list[list[float]]:
-    """The rule row by row: a logistic regression on the log influence, centred in its sample."""
+    """The rule row by row: a logistic regression on two centred logarithms."""
+
+    def centred(logs: list[float]) -> list[float]:
+        return [v - math.fsum(logs) / len(logs) for v in logs]
+
     found = []
     for row in ci:
-        logs = [math.log(max(v, floor) / max(u, floor)) for v, u in zip(row, mean, strict=True)]
-        centre = math.fsum(logs) / len(logs)
-        powers = [rate / (1 - rate) * math.exp(tau * (v - centre)) for v in logs]
+        pairs = zip(row, mean, strict=True)
+        sample = centred([math.log(max(v, floor)) - math.log(max(u, floor)) for v, u in pairs])
+        modality = centred([math.log(max(u, floor)) for u in usual])
+        powers = [
+            rate / (1 - rate) * math.exp(taus[0] * s + taus[1] * g)
+            for s, g in zip(sample, modality, strict=True)
+        ]
         found.append([power / (1 + power) for power in powers])
     return found
 
@@ -462,34 +477,54 @@ INFLUENCES = st.integers(2, 5).flatmap(
 @settings(deadline=None, max_examples=100)
 @given(
     INFLUENCES,
-    st.sampled_from([0.0, 0.5, 1.0, 3.0]),
+    st.tuples(st.sampled_from([0.0, 0.5, 3.0]), st.sampled_from([-1.0, 0.0, 1.0])),
     st.sampled_from([0.05, 0.38, 0.5, 0.9]),
     st.sampled_from([FLOOR, 1e-3]),
     st.booleans(),
 )
-def test_soft_probabilities_follow_the_rule(ci, tau, rate, floor, relative):
+def test_soft_probabilities_follow_the_rule(ci, taus, rate, floor, given_usual):
     influence = torch.tensor(ci, dtype=torch.float64)
-    mean = influence.mean(0) if relative else None
-    of_one = [1.0] * len(ci[0]) if mean is None else mean.tolist()
-    expected = torch.tensor(
-        reference_probabilities(ci, tau, rate, floor, of_one), dtype=torch.float64
-    )
+    mean = influence.mean(0)
+    usual = mean.flip(0) if given_usual else None
+    of_modality = mean if usual is None else usual
+    expected = reference_probabilities(ci, taus, rate, floor, mean.tolist(), of_modality.tolist())
     for dtype, tolerance in ((torch.float64, 1e-12), (torch.float32, 1e-5)):
-        found = soft_probabilities(influence.to(dtype), tau=tau, rate=rate, mean=mean, floor=floor)
-        torch.testing.assert_close(found.double(), expected, rtol=0, atol=tolerance)
+        found = soft_probabilities(
+            influence.to(dtype),
+            tau_samples=taus[0],
+            tau_modalities=taus[1],
+            rate=rate,
+            usual=usual,
+            floor=floor,
+        )
+        exact = torch.tensor(expected, dtype=torch.float64)
+        torch.testing.assert_close(found.double(), exact, rtol=0, atol=tolerance)
 
 
-def test_a_sample_whose_influences_are_equal_or_none_has_the_rate_for_each_modality():
-    influence = torch.tensor([[0.0, 0.0, 0.0], [0.3, 0.3, 0.3], [1e-9, 0.0, 1e-7]])
-    found = soft_probabilities(influence, tau=2.0, rate=0.3)
-    torch.testing.assert_close(found, torch.full((3, 3), 0.3))
+def test_with_equal_taus_only_the_influences_of_the_sample_matter():
+    """Then the means cancel: it is a sigmoid of the log influence, centred in its sample."""
+    influence = torch.tensor([[0.4, 0.1], [0.3, 0.3], [0.0, 0.0]], dtype=torch.float64)
+    found = soft_probabilities(influence, tau_samples=1.0, tau_modalities=1.0, rate=0.5)
+    expected = [[2 / 3, 1 / 3], [0.5, 0.5], [0.5, 0.5]]
+    torch.testing.assert_close(found, torch.tensor(expected, dtype=torch.float64))
+
+
+BOTH = {"tau_samples": 0.5, "tau_modalities": -1.0}
 
 
 def test_a_rate_of_0_is_never_and_of_1_always_and_nan_is_never():
     influence = torch.tensor([[0.2, 0.1], [math.nan, 0.1], [math.inf, 0.1]])
-    never, always = (soft_probabilities(influence, tau=1.0, rate=rate) for rate in (0, 1))
+    never, always = (soft_probabilities(influence, **BOTH, rate=rate) for rate in (0, 1))
     assert never.tolist() == [[0, 0]] * 3
     assert always.tolist() == [[1, 1], [0, 0], [0, 0]]
+
+
+def test_a_batch_without_finite_influences_leaves_the_running_mean_alone():
+    one, two = torch.tensor([0.5, 0.1]).double(), torch.tensor([0.3, 0.0]).double()
+    nothing = mean_influence(torch.full((4, 2), math.nan))
+    after = running_mean(running_mean(None, one), two)
+    torch.testing.assert_close(after, torch.tensor([0.48, 0.09]).double())
+    assert torch.equal(running_mean(after, nothing), after)
 
 
 @settings(deadline=None, max_examples=60)

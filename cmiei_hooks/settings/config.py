@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -80,20 +81,26 @@ class Config:
         "dominant",
         choice("dominant", "soft"),
         "What is substituted. `dominant`: as published, the dominant modality of triggered "
-        "samples. `soft`: each modality of each sample with a probability that grows with its "
-        "influence (`TAU`, `RATE`), never all of a sample; `ABS_THR`, `REL_THR` and `P_MAX` "
-        "(unless it is 0) have no effect then.",
+        "samples. `soft`: each modality of each sample with a probability that depends on its "
+        "influence (`TAU_SAMPLES`, `TAU_MODALITIES`, `RATE`), never all of a sample; `ABS_THR`, "
+        "`REL_THR` and `P_MAX` (unless it is 0) have no effect then.",
     )
-    tau: float = setting(
-        1.0,
-        number(finite=True),
-        "Soft selection: how much the probability depends on the influence. 0: not at all.",
+    tau_samples: float = setting(
+        0.5,
+        number(finite=True, least=-math.inf),
+        "Soft selection: how much more often a modality is substituted in the samples that depend "
+        "on it more than other samples do.",
+    )
+    tau_modalities: float = setting(
+        -1.0,
+        number(finite=True, least=-math.inf),
+        "Soft selection: how much more often the modality is substituted that is strong in all "
+        "samples; below 0, the weak one.",
     )
     rate: float = setting(
-        0.38,
+        0.5,
         number(1.0),
-        "Soft selection: the probability of a modality whose influence is the (geometric) mean of "
-        "its sample's.",
+        "Soft selection: the probability of a modality that is as strong as the others.",
     )
     sigma_unit: str = setting(
         "feature",
@@ -202,8 +209,8 @@ class Config:
         self._apply_preset()
         if self.relative and not self.sample_level:
             raise relative_needs_samples()
-        if self.selection == "soft" and not self.sample_level:
-            raise _soft_needs_samples()
+        if self.selection == "soft" and (self.relative or not self.sample_level):
+            raise _not_soft("RELATIVE True" if self.relative else "SAMPLE_LEVEL False")
         if self.warmup_steps is not None and self.warmup_epochs != type(self).warmup_epochs:
             raise _both_set("WARMUP_EPOCHS", self.warmup_epochs, "WARMUP_STEPS", self.warmup_steps)
         if self.end_step is not None and self.end_epoch is not None:
@@ -362,12 +369,12 @@ def _both_set(epochs: str, epoch: int, steps: str, step: int) -> ConfigError:
     )
 
 
-def _soft_needs_samples() -> ConfigError:
+def _not_soft(setting: str) -> ConfigError:
     return ConfigError(
-        "SELECTION soft decides for each sample",
-        got="SAMPLE_LEVEL False",
-        expected="SAMPLE_LEVEL True",
-        remedy="leave one of the two out",
+        "SELECTION soft decides for each sample, from its influences and their means",
+        got=setting,
+        expected="SELECTION dominant with it",
+        remedy=f"leave {setting} out, or SELECTION and PRESET",
     )
 
 

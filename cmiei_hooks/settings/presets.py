@@ -7,19 +7,25 @@ from typing import Any
 
 from ..errors import ConfigError
 
-__all__ = ["OF_PRESETS", "PRESETS", "in_words", "refuse_overridden"]
+__all__ = ["ENDS", "OF_PRESETS", "PRESETS", "in_words", "refuse_overridden"]
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "published": {},
     "soft": {
         "selection": "soft",
-        "k": 1,
+        "tau_samples": 0.5,
+        "tau_modalities": -1.0,
+        "rate": 0.5,
         "sigma": 1.0,
         "sigma_unit": "std",
+        "k": 1,
         "warmup_epochs": 0,
     },
 }
 """For each name the settings that differ from those of the method as published."""
+
+ENDS: Mapping[str, float] = {"soft": 0.9}
+"""The presets that need an end, after this share of the training."""
 
 OF_PRESETS = frozenset(key for preset in PRESETS.values() for key in preset)
 """The settings that some preset changes."""

@@ -14,7 +14,14 @@ import torch
 from torch import Tensor
 
 from .. import distributed
-from ..functional import cap, mean_influence, select, select_softly, soft_probabilities
+from ..functional import (
+    cap,
+    mean_influence,
+    running_mean,
+    select,
+    select_softly,
+    soft_probabilities,
+)
 from ..fusion import Captured, Head, Path
 from ..measures import floor_of
 from ..settings import Config
@@ -95,23 +102,33 @@ class Published:
 
 
 class Soft(Published):
-    """In every estimation step each modality of a sample with a probability, never all of them.
+    """In every estimation step each modality of each sample with a probability, never all of them.
 
-    The probability is the higher, the larger the influence of the modality on the sample is
-    compared with that of the others. Between two estimation steps nothing is substituted.
+    Between two estimation steps nothing is substituted.
     """
+
+    def __init__(self, config: Config, noise: Noise) -> None:
+        super().__init__(config, noise)
+        self.usual_influence: Tensor | None = None
+        """``[M]``, the running mean of the mean influences; None before the first estimate."""
 
     def choose(self, call: HeadCall) -> Tensor | None:
         """See ``functional.soft_probabilities`` and ``functional.select_softly``."""
         c = self._config
-        if call.influence is None or not call.acts or not c.p_max:
+        if call.influence is None or not c.p_max:
             return None
         over_ranks = distributed.sum_over_ranks if c.sync else None
+        mean = mean_influence(call.influence, over_ranks)
+        self.usual_influence = running_mean(self.usual_influence, mean)
+        if not call.acts:
+            return None
         probabilities = soft_probabilities(
             call.influence,
-            tau=c.tau,
+            tau_samples=c.tau_samples,
+            tau_modalities=c.tau_modalities,
             rate=c.rate,
-            mean=mean_influence(call.influence, over_ranks) if c.relative else None,
+            mean=mean,
+            usual=self.usual_influence,
             floor=floor_of(c.measure),
         )
         generator = self._noise.generator(call.captured.device, call.step, "selection")

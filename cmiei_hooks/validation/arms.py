@@ -14,7 +14,7 @@ from typing import Any, Literal
 from ..auditing import import_function
 from ..errors import CMIEIError, ValidationError
 from ..fusion import refuse_misfit
-from ..settings import PRESETS, Config
+from ..settings import ENDS, PRESETS, Config
 
 __all__ = [
     "COMPARISONS",
@@ -62,7 +62,7 @@ INERT = Arm(
         "warmup_epochs": Config.warmup_epochs,  # its default: it may not be set beside steps
         "warmup_steps": _NEVER,
         "end_epoch": None,
-        "end_step": None,
+        "end_step": _NEVER + 1,  # some presets need one
     },
 )
 
@@ -130,15 +130,16 @@ def arms_of(config: Config, length: Length) -> list[Arm]:
     begin, whole = (0, length.steps) if in_steps else (length.first_epoch, length.epochs)
     stop, soon = (_end(in_steps, begin + round(share * whole)) for share in (0.7, 0.6))
     ends = {"end_epoch": config.end_epoch, "end_step": config.end_step}
-    never = dict.fromkeys(ends)
-    if ends != never:
+    ending = any(end is not None for end in ends.values())
+    never = _end(True, _NEVER if config.preset in ENDS else None)
+    if ending:
         arms.append(Arm("never ending", settings=never))
         stop = ends
     if _can_act(config, stop):
-        if ends == never:
+        if not ending:
             arms.append(Arm("stopped", settings=stop))
             arms.append(Arm("stopped random", "random", inert, "stopped"))
-        if config.sample_level:
+        if config.sample_level and config.selection == "dominant":
             arms.append(Arm("relative", settings={**stop, "relative": True}))
     warmup: dict[str, int | None] = {"warmup_epochs": 0, "warmup_steps": None}
     if in_steps:
@@ -148,8 +149,9 @@ def arms_of(config: Config, length: Length) -> list[Arm]:
         arms.append(Arm("strong", settings={**settings, **warmup, **soon}))
         arms.append(Arm("strong random", "random", inert, "strong"))
     at_once = {**warmup, **never}
-    if config.sample_level:
-        settings = {"relative": False, **PRESETS["soft"], **at_once, "preset": "soft"}
+    late = _end(in_steps, begin + round(ENDS["soft"] * whole))
+    if config.sample_level and _can_act(config.override(**at_once), late):
+        settings = {"relative": False, **PRESETS["soft"], **warmup, **late, "preset": "soft"}
         arms.append(Arm("soft", settings=settings))
         arms.append(Arm("soft random", "random", {**settings, **inert}, "soft"))
     return [*arms, *_peers(at_once, {**warmup, **soon})]
@@ -215,7 +217,7 @@ def own_arms(functions: Mapping[str, str], known: Iterable[str] = ()) -> list[Ar
     return arms
 
 
-def _end(in_steps: bool, end: int) -> dict[str, int | None]:
+def _end(in_steps: bool, end: int | None) -> dict[str, int | None]:
     """The settings that end the method at this step or epoch."""
     return {"end_epoch": None if in_steps else end, "end_step": end if in_steps else None}
 

@@ -35,8 +35,7 @@ SETTINGS = {
     "mean": {"drop": "mean"},
     "relative": {"relative": True},
     "another measure": {"measure": "js"},
-    "soft": {"preset": "soft"},
-    "soft, relative": {"preset": "soft", "relative": True},
+    "soft": {"preset": "soft", "end_step": 9},
 }
 
 

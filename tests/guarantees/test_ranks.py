@@ -104,7 +104,11 @@ def test_with_sync_a_soft_selection_has_the_means_and_the_spread_of_all_ranks(ra
         draws = torch.empty(2, samples, modalities)
         draws.uniform_(generator=noise_generator(device, *words, "selection"))
         probabilities = soft_probabilities(
-            found["influence"], tau=1.0, rate=0.38, mean=influence.mean(0)
+            found["influence"],
+            tau_samples=0.5,
+            tau_modalities=-1.0,
+            rate=0.5,
+            mean=influence.mean(0),
         )
         assert torch.equal(found["substituted"], select_softly(probabilities, draws))
         columns = found["substituted"].repeat_interleave(torch.tensor(WIDTHS), 1)

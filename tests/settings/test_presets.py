@@ -82,9 +82,11 @@ def test_single_settings_win_when_they_are_the_published_ones_too():
 
 
 def test_attach_takes_a_preset_and_the_command_line_does():
-    handle = cmiei_hooks.attach(Fused(), "classifier", WIDTHS, preset="soft", k=2, log=False)
+    handle = cmiei_hooks.attach(
+        Fused(), "classifier", WIDTHS, preset="soft", k=2, end_epoch=9, log=False
+    )
     assert those_of(handle.config) == {**SOFT, "k": 2}
-    given = overrides(["PRESET", "soft", "TAU", "0.5"])
+    given = overrides(["PRESET", "soft", "SEED", "5"])
     assert those_of(Config().override(**given)) == SOFT
 
 
@@ -121,7 +123,17 @@ def test_a_preset_beside_a_copy_of_all_defaults_is_refused(golden):
 
 
 @pytest.mark.negative_control
-def test_soft_selection_at_batch_level_is_refused(golden):
+def test_a_preset_that_ends_asks_for_the_end(golden):
     with pytest.raises(ConfigError) as refusal:
-        Config(preset="soft", sample_level=False)
+        cmiei_hooks.attach(Fused(), "classifier", WIDTHS, preset="soft", log=False)
+    golden(refusal.value)
+    observing = {"preset": "soft", "p_max": 0.0, "log": False}
+    cmiei_hooks.attach(Fused(), "classifier", WIDTHS, **observing).remove()
+
+
+@pytest.mark.negative_control
+@pytest.mark.parametrize("settings", [{"sample_level": False}, {"relative": True}])
+def test_soft_selection_at_batch_level_or_with_relative_is_refused(settings, golden):
+    with pytest.raises(ConfigError) as refusal:
+        Config(preset="soft", **settings)
     golden(refusal.value)

@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 import cmiei_hooks
 from cmiei_hooks.training.substitution import noise_generator
 
-SOFT = {"preset": "soft", "seed": 3, "log": False}
+SOFT = {"preset": "soft", "end_step": 10**6, "seed": 3, "log": False}
 
 
 class Several:
@@ -135,7 +135,7 @@ def test_soft_selection_acts_from_the_first_step_and_in_every_step():
         seen.append(torch.stack([part.any(1) for part in changed], 1))
         assert torch.equal(seen[-1], handle.last.substituted)
     rates = torch.stack(seen).float().mean((1, 2))
-    assert ((rates > 0.2) & (rates < 0.6)).all()
+    assert ((rates > 0.2) & (rates < 0.7)).all()
     assert not torch.stack(seen).all(-1).any()  # never all of a sample
     assert not torch.equal(seen[0], seen[1])
 
@@ -144,7 +144,12 @@ def test_between_two_estimates_and_outside_of_its_epochs_nothing_is_selected():
     model = Fused()
     features = record_head_input(model)
     handle = cmiei_hooks.attach(
-        model, "classifier", WIDTHS, **SOFT, k=3, warmup_epochs=1, end_epoch=2
+        model,
+        "classifier",
+        WIDTHS,
+        **SOFT | {"end_step": None, "end_epoch": 2},
+        k=3,
+        warmup_epochs=1,
     )
     given, acted = record_head_input(model), []
     for epoch in range(3):
@@ -168,24 +173,34 @@ def test_p_max_0_measures_only():
     assert handle.metrics()["C_MIEI_Ratio"] == 0
 
 
-def test_a_resumed_run_draws_the_same_selection():
+def test_a_resumed_run_selects_what_the_run_in_one_go_did():
     def model() -> Fused:
         torch.manual_seed(0)
         return Fused()
 
-    x = torch.randn(5, 16, 6)
+    x = torch.randn(5, 16, 6) * torch.logspace(0, 2, 5)[:, None, None]
     whole = model()
     handle = cmiei_hooks.attach(whole, "classifier", WIDTHS, **SOFT)
+    assert handle.state_dict()["usual_influence"].tolist() == [0, 0, 0]
     states, seen = [], []
     for batch in x:
         states.append(handle.state_dict())
         whole(batch)
         seen.append(handle.last.substituted)
-    resumed = model()
-    handle = cmiei_hooks.attach(resumed, "classifier", WIDTHS, **SOFT)
-    handle.load_state_dict(states[3])
-    resumed(x[3])
-    assert torch.equal(handle.last.substituted, seen[3])
+    for step in (0, 3):
+        resumed = model()
+        handle = cmiei_hooks.attach(resumed, "classifier", WIDTHS, **SOFT)
+        handle.load_state_dict(states[step])
+        for later in range(step, 5):
+            resumed(x[later])
+            assert torch.equal(handle.last.substituted, seen[later])
+    # The running mean belongs to the state: without it the last step would select others.
+    assert (states[3]["usual_influence"] > 0).all()
+    handle.load_state_dict(
+        states[4] | {"usual_influence": torch.tensor([9.0, 1e-3, 1e-3]).double()}
+    )
+    resumed(x[4])
+    assert not torch.equal(handle.last.substituted, seen[4])
 
 
 def test_a_sample_without_finite_logits_keeps_all_its_modalities():
@@ -261,19 +276,21 @@ def test_token_ids_become_their_fill_value_in_the_samples_that_are_drawn():
     assert torch.equal(seen[0][0], torch.where(rows[:, None], 9, text))
 
 
-@pytest.mark.parametrize("relative", [False, True])
-def test_a_modality_with_more_influence_is_substituted_more_often(relative):
+@pytest.mark.parametrize(
+    ("taus", "strong_is_substituted"),
+    [((1.0, 1.0), "more"), ((0.5, -1.0), "less"), ((0.5, 0.0), "as often")],
+)
+def test_the_modality_that_is_strong_everywhere(taus, strong_is_substituted):
     torch.manual_seed(0)
     model = Fused()
     with torch.no_grad():
         model.classifier.weight[:, : WIDTHS[0]] *= 4
-    handle = cmiei_hooks.attach(model, "classifier", WIDTHS, **SOFT, relative=relative)
+    given = {"tau_samples": taus[0], "tau_modalities": taus[1]}
+    handle = cmiei_hooks.attach(model, "classifier", WIDTHS, **SOFT, **given)
     counts = torch.zeros(3)
     for _ in range(40):
         model(torch.randn(64, 6))
         counts += handle.last.substituted.sum(0)
-    shares = counts / counts.sum()
-    if relative:  # no modality is strong everywhere, judged by its own mean
-        assert shares.max() < 0.45
-    else:
-        assert shares[0] > 0.45 > shares[1:].max()
+    share = counts[0] / counts.sum()
+    bounds = {"more": (0.5, 1), "less": (0, 0.2), "as often": (0.28, 0.38)}[strong_is_substituted]
+    assert bounds[0] < share < bounds[1]

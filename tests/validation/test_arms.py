@@ -87,6 +87,7 @@ def test_the_arms_of_a_training_that_counts_in_steps(settings, epochs, stop):
     relative = arms.get("relative")
     assert relative == (None if stop is None else {**stop, "relative": True})
     assert (arms["strong"]["warmup_steps"], arms["strong"]["end_step"]) == (0, 240)
+    assert (arms["soft"]["warmup_steps"], arms["soft"]["end_step"]) == (0, 360)
     for arm in (INERT.settings, *arms.values()):  # none sets what excludes another
         forced = config.override(**arm)
         cmiei_hooks.attach(Fused(), "classifier", WIDTHS, config=forced, log=False).remove()
@@ -118,7 +119,7 @@ def test_the_soft_arm_is_the_preset_whatever_the_users_settings_are(settings):
     config = cmiei_hooks.Config(enabled=True, **settings)
     arms = {arm.name: arm for arm in arms_of(config, Length(0, 40, 400))}
     assert config.override(**arms["soft"].settings) == cmiei_hooks.Config(
-        enabled=True, preset="soft"
+        enabled=True, preset="soft", end_epoch=36
     )
 
 
@@ -145,3 +146,12 @@ def test_an_arm_that_cannot_be_made_is_refused_before_anything_runs(functions, g
     with pytest.raises(CMIEIError) as refusal:
         own_arms(functions, ["plain", "method"])
     golden(refusal.value)
+
+
+def test_the_arms_of_a_preset_that_ends_can_all_be_attached():
+    config = cmiei_hooks.Config(enabled=True, preset="soft", end_epoch=36)
+    arms = arms_of(config, Length(0, 40, 400))
+    assert "relative" not in {arm.name for arm in arms}
+    for arm in (INERT, *arms):
+        forced = config.override(**arm.settings)
+        cmiei_hooks.attach(Fused(), "classifier", WIDTHS, config=forced, log=False).remove()
