@@ -235,12 +235,19 @@ def _can_act(config: Config, end: Mapping[str, int | None]) -> bool:
 def sensitivity_of(config: Config) -> list[Arm]:
     """The method with one setting changed at a time."""
     excess = config.rel_thr - 1
-    values = {
+    values: dict[str, tuple[float, ...]] = {
         "sigma": (0.02, 0.05, 0.1),
         "p_max": (0.2, 0.5),
         "abs_thr": (config.abs_thr / 2, config.abs_thr * 2),
         "rel_thr": (1 + excess / 2, max(1 + excess * 2, 0.0)),
     }
+    if config.selection == "soft":
+        values = {
+            "sigma": (config.sigma / 2, config.sigma * 2),
+            "tau_samples": (0.0, config.tau_samples * 2),
+            "tau_modalities": (0.0, config.tau_modalities / 2),
+            "rate": (0.3, 0.5, 0.7),
+        }
     return [
         Arm(f"{key.upper()} {value:g}", settings={key: value})
         for key, tried in values.items()

@@ -152,6 +152,16 @@ def test_the_arms_of_a_preset_that_ends_can_all_be_attached():
     config = cmiei_hooks.Config(enabled=True, preset="soft", end_epoch=36)
     arms = arms_of(config, Length(0, 40, 400))
     assert "relative" not in {arm.name for arm in arms}
-    for arm in (INERT, *arms):
+    assert [arm.name for arm in sensitivity_of(config)] == [
+        "SIGMA 0.5",
+        "SIGMA 2",
+        "TAU_SAMPLES 0",
+        "TAU_SAMPLES 1",
+        "TAU_MODALITIES 0",
+        "TAU_MODALITIES -0.5",
+        "RATE 0.3",
+        "RATE 0.7",
+    ]
+    for arm in (INERT, *arms, *sensitivity_of(config)):
         forced = config.override(**arm.settings)
         cmiei_hooks.attach(Fused(), "classifier", WIDTHS, config=forced, log=False).remove()

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from typing import Any
+
 import pytest
 import torch
 from heads import SHAPES
-from helpers import WIDTHS, Fused, record_head_input
+from helpers import ROOT, WIDTHS, Fused, record_head_input
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 from trainings import train
@@ -146,6 +149,18 @@ def test_an_arm_with_a_strategy_of_its_own_trains_with_it():
     recorder = Recorder(peer, {"k": 2})
     train(recorder, 0, epochs=1)
     assert all(10 < count < 33 for count in recorder.counts)  # of 48 modalities of samples
+
+
+def test_the_strategy_in_the_documentation_does_what_it_says():
+    page = (ROOT / "docs" / "validation.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?class DropFirst.*?)```", page, re.S)
+    names: dict[str, Any] = {}
+    exec(code, names)
+    model, features, given = watched(names["DropFirst"])
+    model(torch.randn(16, 6))
+    expected = features[0].clone()
+    expected[::2, : WIDTHS[0]] = 0
+    assert torch.equal(given[0], expected)
 
 
 @pytest.mark.negative_control
