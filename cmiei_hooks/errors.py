@@ -15,6 +15,7 @@ __all__ = [
     "OutputError",
     "SplitsError",
     "StateError",
+    "UsageError",
     "ValidationError",
     "did_you_mean",
     "missing_extra",
@@ -94,6 +95,10 @@ class StateError(CMIEIError):
 
 class CheckpointError(CMIEIError):
     """A model, checkpoint, data loader or file of saved features cannot be used."""
+
+
+class UsageError(CMIEIError):
+    """The command line is wrong."""
 
 
 class ValidationError(CMIEIError):

@@ -18,6 +18,7 @@ from ..settings import Config
 from .means import Columns, Means, intervals
 from .report import AuditReport
 from .results import Pair
+from .retrieval import Vectors, retrieval_of
 from .rows import Rows
 from .samples import NULL_DRAWS, UNKNOWN, Samples
 from .shapley import interactions, shapley
@@ -39,6 +40,7 @@ def build_report(
     seed: int,
     group: int | str | None = None,
     notes: Sequence[str] = (),
+    vectors: Sequence[Vectors] = (),
 ) -> AuditReport:
     """The report of an audit.
 
@@ -49,6 +51,7 @@ def build_report(
         seed: of the bootstrap.
         group: what the groups are called; a number is the index of their column.
         notes: what the reader must know about the samples.
+        vectors: what the head received, to retrieve by where the labels are not its classes.
     """
     names = head.partition.names
     what = _what_if(samples, config)
@@ -57,10 +60,13 @@ def build_report(
     kept = _only(samples, finite)
     influence, label = kept.influence.double(), kept.label
     by_identity = label is not None and len(set(label.tolist())) >= _FEWEST_IDENTITIES
-    reasons = _why_no_accuracy(kept), _why_no_shapley(kept, names)
+    no_accuracy, no_shapley, found = _why_no_accuracy(kept), _why_no_shapley(kept, names), None
     same, correlations = _agreements(kept, floor)
     columns = _influences(kept, config) | same | _contributions(kept)
-    columns |= _accuracies(kept) if reasons[0] is None else {}
+    columns |= _changes(kept) | (_accuracies(kept) if no_accuracy is None else {})
+    if no_accuracy is not None:
+        found = retrieval_of(names, vectors, by_identity=by_identity, seed=seed)
+        no_accuracy += " Taken for identities, they give rank-1 instead." if found else ""
     means = Means(names, intervals(columns, label if by_identity else None, seed))
     return AuditReport(
         head=head.name,
@@ -98,11 +104,16 @@ def build_report(
         interactions=means.pairs("interactions"),
         accuracy=means.single("accuracy"),
         accuracy_without=means.named("accuracy_without"),
+        accuracy_loss=means.named("accuracy_loss"),
         accuracy_alone=means.named("accuracy_alone"),
+        accuracy_none=means.single("accuracy_none"),
+        changed_predictions=means.named("changed_predictions"),
         shapley_accuracy=means.named("shapley_accuracy"),
+        shapley_accuracy_total=means.single("shapley_accuracy_total"),
         interactions_accuracy=means.pairs("interactions_accuracy"),
-        notes=(*notes, *(reason for reason in reasons if reason)),
-        labels_unusable=reasons[0] is not None,
+        retrieval=found,
+        notes=(*notes, *filter(None, (no_accuracy, no_shapley))),
+        labels_unusable=no_accuracy is not None,
     )
 
 
@@ -175,20 +186,43 @@ def _contributions(samples: Samples) -> Columns:
     }
 
 
+def _complete_and_without(samples: Samples) -> tuple[list[int], list[int]]:
+    """The columns of ``predicted`` for the complete prediction, and for that without each."""
+    modalities = range(samples.influence.shape[1])
+    if samples.divergence is None:  # no coalitions: complete, then without each modality
+        return [0], [1 + m for m in modalities]
+    everyone = (1 << len(modalities)) - 1
+    return [everyone], [everyone ^ 1 << m for m in modalities]
+
+
+def _changes(samples: Samples) -> Columns:
+    """Whether the predicted class is another one without each modality."""
+    if samples.predicted is None:
+        return {}
+    complete, without = (samples.predicted[:, which] for which in _complete_and_without(samples))
+    changed = (complete != without).double()
+    changed[(complete == UNKNOWN) | (without == UNKNOWN)] = math.nan
+    return {"changed_predictions": changed}
+
+
 def _accuracies(samples: Samples) -> Columns:
     if samples.label is None or samples.predicted is None:
         return {}
     right = (samples.predicted == samples.label[:, None]).double()
     right[samples.predicted == UNKNOWN] = math.nan
-    if samples.divergence is None:  # no coalitions: complete, then without each modality
-        return {"accuracy": right[:, :1], "accuracy_without": right[:, 1:]}
-    everyone = right.shape[1] - 1
-    modalities = range(samples.influence.shape[1])
-    return {
-        "accuracy": right[:, [everyone]],
-        "accuracy_without": right[:, [everyone ^ 1 << m for m in modalities]],
-        "accuracy_alone": right[:, [1 << m for m in modalities]],
+    complete, without = (right[:, which] for which in _complete_and_without(samples))
+    found = {
+        "accuracy": complete,
+        "accuracy_without": without,
+        "accuracy_loss": complete - without,  # its interval is that of paired samples
+    }
+    if samples.divergence is None:
+        return found
+    return found | {
+        "accuracy_alone": right[:, [1 << m for m in range(samples.influence.shape[1])]],
+        "accuracy_none": right[:, :1],
         "shapley_accuracy": shapley(right),
+        "shapley_accuracy_total": complete - right[:, :1],
         "interactions_accuracy": _of_pairs(right),
     }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from .retrieval import Vectors
 from .samples import Samples
 from .saved_call import SavedCall
 
@@ -18,6 +19,8 @@ class Collected:
     """The samples of each call of the head."""
     calls: list[SavedCall] = field(default_factory=list)
     """What the head received in each call, if that is saved."""
+    vectors: list[Vectors] = field(default_factory=list)
+    """What the head received of the first samples with labels, if these are vectors."""
     error: BaseException | None = None
     """What ended it early."""
     drew: bool = False

@@ -1,20 +1,30 @@
-"""The outcome of an audit in a few sentences and values."""
+"""The outcome of an audit in a few sentences and values: consequences first."""
 
 from __future__ import annotations
 
-from ..reporting import Card, count, finite, number, p_value, percent, points
-from ..units import UNITS
-from .result_sections import NONE, shown
-from .results import Results
+from collections.abc import Mapping, Sequence
 
-__all__ = ["LEVEL", "cards", "conclusion", "warnings"]
+from ..reporting import Card, count, finite, in_points, number, p_value, percent
+from ..units import UNITS
+from .bootstrap import Interval
+from .result_sections import NONE
+from .results import Results
+from .samples import P_FLOOR
+
+__all__ = ["LEVEL", "cards", "caveats", "conclusion", "warnings"]
 
 LEVEL = 0.95
 """Of the intervals."""
-
-
-def _leading(report: Results) -> str:
-    return max(report.names, key=lambda name: report.dominance[name].mean)
+_HARDLY = 0.01
+"""What changes less than this share of the samples is said to change hardly."""
+_AGREED = 0.8
+"""Baselines that agree for a smaller share of the samples are a caveat."""
+_FEW = 100
+"""Fewer samples are a caveat."""
+_NAMED = 3
+"""More modalities than this are not named where little is said of them."""
+_CARDS = 3
+"""How many modalities have a card."""
 
 
 def warnings(report: Results) -> list[str]:
@@ -33,68 +43,243 @@ def warnings(report: Results) -> list[str]:
     return [*found, *report.notes]
 
 
-def conclusion(report: Results) -> list[str]:
-    """The outcome in sentences."""
+def conclusion(report: Results) -> str:
+    """What happens without each modality."""
     if not report.n_samples:
-        return ["No sample could be measured."]
-    unit = UNITS[report.measure]
-    said = [
-        *_said_of_leading(report, unit),
-        f"{shown(report.triggered, percent)} of the samples are triggered: their dominant "
-        f"influence is above {report.thresholds['ABS_THR']:g} {unit} and more than "
-        f"{report.thresholds['REL_THR']:g} times the second largest.",
-    ]
-    if report.accuracy and report.accuracy_without:
-        first = _leading(report)
-        said.append(
-            f"Accuracy is {points(report.accuracy.mean)} with all modalities and "
-            f"{points(report.accuracy_without[first].mean)} without {first}."
-        )
-    return said
-
-
-def _said_of_leading(report: Results, unit: str) -> list[str]:
-    first, none = _leading(report), report.no_influence
-    if none.mean == 1:
-        return [
+        return "No sample could be measured."
+    if report.no_influence.mean == 1:
+        return (
             f"No modality dominates any of {count(report.n_samples)} samples: no influence is "
             "above the rounding of float32."
-        ]
-    others = sorted(set(report.names) - {first}, key=lambda name: -report.influence[name].mean)
-    means = ", ".join(f"{name} {number(report.influence[name].mean)}" for name in others)
-    said = [
-        f"{first} dominates {shown(report.dominance[first], percent)} of "
-        f"{count(report.n_samples)} samples: their prediction changes more without it than "
-        "without any other modality.",
-        f"Its mean influence is {shown(report.influence[first])} {unit} ({means}).",
+        )
+    if report.accuracy and report.accuracy_loss and report.accuracy_without:
+        leading = _leading(report.accuracy_loss)
+        values = (report.accuracy, report.accuracy_without, report.accuracy_loss)
+        said = _of_rights("accuracy", *values)
+    elif (found := report.retrieval) is not None:
+        leading = _leading(found.rank1_loss)
+        said = _of_rights("rank-1", found.rank1, found.rank1_without, found.rank1_loss)
+    elif report.changed_predictions:
+        leading = _leading(report.changed_predictions)
+        said = _of_predictions(report.changed_predictions)
+    else:
+        leading = _leading(report.influence, 0.0)
+        said = _of_influence(report.influence, _unit(report))
+    return " ".join([*said, *_of_dominance(report, leading)])
+
+
+def _falling(values: Mapping[str, Interval]) -> list[str]:
+    """The names of what is known, the largest first."""
+    known = [name for name, value in values.items() if finite(value.mean) is not None]
+    return sorted(known, key=lambda name: -values[name].mean)
+
+
+def _certain(value: Interval) -> bool:
+    """Whether the interval is known and does not contain zero."""
+    low, high = finite(value.low), finite(value.high)
+    return low is not None and high is not None and not low <= 0 <= high
+
+
+def _leading(values: Mapping[str, Interval], least: float = _HARDLY) -> list[str]:
+    """The modalities that cost at least half as much as the one that costs most."""
+    names = _falling(values)
+    return [
+        name
+        for name in names
+        if values[name].mean >= max(least, values[names[0]].mean / 2) and _certain(values[name])
     ]
-    chance = report.null[first]
-    if finite(chance["p"]) is not None:
-        verdict = "clearly more" if chance["p"] < 1 - LEVEL + 1e-12 else "not clearly more"
-        said.append(
-            f"That is {verdict} than the {number(chance['mean'])} {unit} that a head with shuffled "
-            f"weights would give by chance (p {p_value(chance['p'])})."
-        )
-    if none.mean > 0:
-        said.append(
-            f"No modality dominates {shown(none, percent)} of the samples: no influence is above "
-            "the rounding of float32."
-        )
+
+
+def _few(words: Sequence[str]) -> list[str]:
+    more = len(words) - _NAMED
+    return [*words[:_NAMED], f"{more} more"] if more > 1 else list(words)
+
+
+def _listed(words: Sequence[str]) -> str:
+    return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
+
+
+def _of_rights(
+    what: str, complete: Interval, without: Mapping[str, Interval], loss: Mapping[str, Interval]
+) -> list[str]:
+    """How much of a share of right answers is lost."""
+    names, leading = _falling(loss), _leading(loss)
+    if not names:
+        return []
+    first = (leading or names)[0]
+    decimals = 0 if loss[first].mean >= 10 * _HARDLY else 1
+    before, after = (
+        round(100 * value.mean, decimals) for value in (complete, without[first])
+    )  # the points are the difference of what is written
+    fall = (
+        f"{what} falls from {before:.{decimals}f} to {after:.{decimals}f}% "
+        f"({before - after:.{decimals}f} points)"
+    )
+    if len(leading) == 1:
+        said = f"Leans on {first}: without it {fall}."
+    elif leading:
+        more = (f"without {n} by {in_points(loss[n].mean)} points" for n in leading[1:])
+        said = f"Leans on {_listed(leading)}: {_listed([f'without {first} {fall}', *more])}."
+    elif loss[first].mean >= _HARDLY:
+        said = f"Leans on no single modality: without {first} {fall}, which may be chance."
+    elif loss[first].mean > 0:
+        said = f"Leans on no single modality: without {first}, which costs most, {fall}."
+    else:
+        said = f"Leans on no single modality: {what} does not fall without any one of them."
+    rest = [name for name in names if name not in leading] if leading else []
+    return [said, *_of_the_rest({name: loss[name] for name in rest})]
+
+
+def _of_the_rest(loss: Mapping[str, Interval]) -> list[str]:
+    hardly = [name for name, lost in loss.items() if abs(lost.mean) < _HARDLY]
+    moved = [
+        f"without {name} it {'falls' if lost.mean > 0 else 'rises'} by "
+        f"{in_points(abs(lost.mean))} points{'' if _certain(lost) else ' (may be chance)'}"
+        for name, lost in loss.items()
+        if name not in hardly
+    ]
+    said = [f"{_capital(_listed(moved))}."] if moved else []
+    if len(hardly) > _NAMED:
+        most = max(abs(loss[name].mean) for name in hardly)
+        said.append(f"The other {len(hardly)} hardly matter (at most {in_points(most)} points).")
+    elif hardly:
+        lost = _listed([in_points(loss[name].mean) for name in hardly])
+        matter = "matter" if len(hardly) > 1 else "matters"
+        said.append(f"{_listed(hardly)} hardly {matter} ({lost} points).")
     return said
+
+
+def _capital(words: str) -> str:
+    return words[:1].upper() + words[1:]
+
+
+def _of_predictions(changed: Mapping[str, Interval]) -> list[str]:
+    names, leading = _falling(changed), _leading(changed)
+    if not names:
+        return []
+    shares = {name: percent(changed[name].mean) for name in names}
+    if not leading:
+        each = _listed([f"without {name} {shares[name]}" for name in names])
+        return [f"Leans on no single modality: {each} of the predictions change."]
+    first, *others = names
+    if len(leading) == 1:
+        said = f"Leans on {first}: without it {shares[first]} of the predictions change"
+    else:
+        said = f"Leans on {_listed(leading)}: without {first} {shares[first]} of the predictions "
+        said += "change"
+    rest = ", ".join(f"without {name} {shares[name]}" for name in others)
+    return [f"{said}{', ' * bool(rest)}{rest}."]
+
+
+def _of_influence(influence: Mapping[str, Interval], unit: str) -> list[str]:
+    names, leading = _falling(influence), _leading(influence, 0.0)
+    if not names:
+        return []
+    first, *others = names
+    rest = ", ".join(f"{name} {number(influence[name].mean)}" for name in others)
+    subject = _listed(leading or names[:1])
+    return [
+        f"Leans on {subject}: the prediction moves most without {first}, by "
+        f"{number(influence[first].mean)} {unit} on average{f' ({rest})' if rest else ''}."
+    ]
+
+
+def _unit(report: Results) -> str:
+    unit = UNITS[report.measure]
+    return f"({unit})" if unit == report.measure else unit  # no unit with a name
+
+
+def _of_dominance(report: Results, leading: Sequence[str]) -> list[str]:
+    """What is not said yet: another modality moves most samples, or some samples do not move."""
+    said, none = [], report.no_influence.mean
+    first = next(iter(_falling(report.dominance)), None)
+    if first is not None and first not in leading:
+        share = percent(report.dominance[first].mean)
+        said.append(f"Most often dominant is {first}: {share} of the samples move most without it.")
+    if none > 0:
+        said.append(f"For {percent(none)} of the samples no modality has any influence.")
+    return said
+
+
+def caveats(report: Results) -> list[str]:
+    """What limits the conclusion."""
+    if not report.n_samples or report.no_influence.mean == 1:
+        return []
+    found = []
+    pairs = [pair for pair in report.agreement if finite(pair.interval.mean) is not None]
+    worst = min(pairs, key=lambda pair: pair.interval.mean, default=None)
+    if worst is not None and worst.interval.mean < _AGREED:
+        found.append(
+            f"the baselines {_listed(worst.names)} agree on the dominant modality for only "
+            f"{percent(worst.interval.mean, 0)} of the samples. Which one dominates depends on "
+            "what a dropped modality is replaced by."
+        )
+    by_chance = [
+        f"{name} (p {p_value(chance['p'])})"
+        for name, chance in report.null.items()
+        if (p := finite(chance["p"])) is not None and p > P_FLOOR + 1e-12
+    ]
+    if by_chance:
+        found.append(
+            f"shuffled weights can give as much influence as {_listed(_few(by_chance))}. Such an "
+            "influence is no evidence that the head uses the modality."
+        )
+    gained = report.shapley_accuracy_total
+    if report.accuracy and gained and not (gained.mean > 0 and _certain(gained)):
+        found.append(
+            f"the accuracy of {percent(report.accuracy.mean)} is not clearly above that with every "
+            "modality dropped."
+        )
+    if report.n_samples < _FEW:
+        found.append(f"there are only {count(report.n_samples)} samples.")
+    loaded = report.checkpoint
+    if loaded is not None and (lacking := len(loaded.missing) + len(loaded.mismatched)):
+        found.append(
+            f"{count(lacking)} {'tensors' if lacking > 1 else 'tensor'} of the model "
+            f"{'are' if lacking > 1 else 'is'} not in the checkpoint, or of another shape there, "
+            f"and {'keep their initial values' if lacking > 1 else 'keeps its initial value'}."
+        )
+    return found
 
 
 def cards(report: Results) -> list[Card]:
-    """The most important values."""
-    first, none = _leading(report), report.no_influence.mean
-    share, mean = report.dominance[first].mean, report.influence[first].mean
+    """What happens without each modality, the most important first."""
+    shown, total, found = [], report.accuracy, report.retrieval
+    if total and report.accuracy_loss and report.accuracy_without:
+        shown += _cards("Accuracy", total, report.accuracy_without, report.accuracy_loss)
+    elif found is not None:
+        shown += _cards("Rank-1", found.rank1, found.rank1_without, found.rank1_loss)
+    elif report.changed_predictions:
+        for name in _falling(report.changed_predictions)[:_CARDS]:
+            share = percent(report.changed_predictions[name].mean)
+            shown.append(Card(f"Without {name}", share, "of the predictions change"))
+    else:
+        for name in _falling(report.influence)[:_CARDS]:
+            moved = f"{number(report.influence[name].mean)} {_unit(report)}"
+            shown.append(Card(f"Without {name}", moved, "is how far the prediction moves"))
+    return [*shown, _dominant_card(report)]
+
+
+def _cards(
+    what: str, complete: Interval, without: Mapping[str, Interval], loss: Mapping[str, Interval]
+) -> list[Card]:
+    found = [Card(what, percent(complete.mean), "with all modalities")]
+    for name in _falling(loss)[:_CARDS]:
+        value = f"{_signed(-loss[name].mean)} points"
+        found.append(Card(f"Without {name}", value, f"{percent(without[name].mean)} right"))
+    return found
+
+
+def _dominant_card(report: Results) -> Card:
+    names, none = _falling(report.dominance), report.no_influence.mean
+    if not names or report.dominance[names[0]].mean == 0:
+        return Card("Most often dominant", NONE, "no modality has any influence")
     without = f", no modality for {percent(none)}" if none > 0 else ""
-    shown_first = [
-        Card("Most often dominant", first, f"for {percent(share)} of the samples{without}")
-        if share > 0
-        else Card("Most often dominant", NONE, "no modality has any influence"),
-        Card("Its mean influence", number(mean), UNITS[report.measure]),
-        Card("Triggered", percent(report.triggered.mean), "of the samples"),
-    ]
-    if report.accuracy:
-        shown_first.append(Card("Accuracy", points(report.accuracy.mean), "with all modalities"))
-    return shown_first
+    share = percent(report.dominance[names[0]].mean)
+    return Card("Most often dominant", names[0], f"for {share} of the samples{without}")
+
+
+def _signed(share: float) -> str:
+    text = in_points(abs(share))
+    sign = "" if not float(text) else "\N{MINUS SIGN}" if share < 0 else "+"
+    return sign + text

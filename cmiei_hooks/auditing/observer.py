@@ -30,6 +30,7 @@ from .collected import Collected
 from .model_output import run_and_compare
 from .options import AuditOptions
 from .reference import Pooled, Reference
+from .retrieval import MOST, vectors_of
 from .samples import Logits, Samples, influence_of, logits_of, observe
 from .saved_call import SavedCall, save_call
 
@@ -154,7 +155,7 @@ class Observer:
         run()
 
     def _forget(self) -> None:
-        self._calls, self._waiting, self.found.calls = 0, [], []
+        self._calls, self._waiting, self.found.calls, self.found.vectors = 0, [], [], []
 
     def __call__(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """The hook."""
@@ -181,6 +182,8 @@ class Observer:
         self._calls += 1
         if self.keep_calls:
             self.found.calls.append(saved)
+        if sum(len(one.label) for one in self.found.vectors) < MOST:
+            self.found.vectors += filter(None, [vectors_of(captured, saved)])
         tensors = dict(call_tensors(saved.call))
         pooled = Pooled(saved.batch, {p: tensors[p] for p in captured.tensors}, logits.usable)
         waiting = _Waiting(saved, pooled, logits, samples)

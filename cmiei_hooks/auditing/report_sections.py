@@ -1,74 +1,74 @@
-"""The sections of an audit's report, made once for the terminal, Markdown and HTML."""
+"""An audit's report in sections, made once for the terminal, Markdown and HTML."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from ..reporting import (
     WRITTEN,
     Cell,
-    Code,
-    Grid,
-    LinePlot,
     Part,
     Report,
     Section,
     Table,
     count,
+    day,
     finite,
     number,
     percent,
-    points,
-    setting,
 )
 from ..units import UNITS
-from .conclusion import LEVEL, cards, conclusion, warnings
-from .result_sections import (
-    accuracy,
-    baselines,
-    distribution,
-    dominance,
-    influence,
-    shapley,
-    table,
-)
+from .conclusion import LEVEL, cards, caveats, conclusion, warnings
+from .consequence_sections import shapley, without_each
+from .provenance_sections import checkpoint, provenance
+from .result_sections import baselines, influence, shown, table
 from .results import Results
 from .thresholds import Suggestion, WhatIf
+from .trend_section import DOMINATED, trend
 
 __all__ = ["in_sections"]
-
-_DOMINATED = "Share of the samples that each modality dominates"
-_NAMED = 15
-"""How many tensors of a checkpoint are named."""
 
 
 def in_sections(report: Results) -> Report:
     """The report as a reader sees it. Values that were not measured are left out."""
     made = (
+        trend(report),
+        without_each(report),
         influence(report),
-        distribution(report),
-        dominance(report),
         shapley(report),
-        accuracy(report),
         baselines(report),
         _thresholds(report),
         _strata(report),
-        _trend(report),
-        _checkpoint(report),
-        _provenance(report),
+        checkpoint(report),
+        provenance(report),
     )
+    last = f"the last of {len(report.trend)} checkpoints" if report.trend else ""
+    facts = [
+        *filter(None, [last]),
+        f"head {report.head}",
+        f"{count(report.n_samples)} samples",
+        f"modalities {', '.join(report.names)}",
+        f"{LEVEL:.0%} intervals in brackets (percentile bootstrap, 1000 draws over "
+        f"{report.interval_over})",
+    ]
     return Report(
-        f"Modality influence at {report.head}",
+        _title(report),
         [section for section in made if section.parts],
-        conclusion=" ".join(conclusion(report)),
+        subtitle=" \N{MIDDLE DOT} ".join(facts),
+        conclusion=conclusion(report),
+        caveats=caveats(report),
         warnings=warnings(report),
         cards=cards(report) if report.n_samples else (),
-        note=(
-            f"In brackets: the {LEVEL:.0%} interval (percentile bootstrap, 1000 draws over "
-            f"{report.interval_over})."
-        ),
     )
+
+
+def _title(report: Results) -> str:
+    """Names the checkpoint, if there is one, and the day."""
+    loaded, date = report.checkpoint, report.environment.get("date")
+    what = f"head {report.head}" if loaded is None else Path(loaded.path).name
+    return f"Audit of {what}{f', {day(date)}' if date else ''}"
 
 
 def _heat(share: float, note: str = "") -> Cell:
@@ -86,21 +86,26 @@ def _thresholds(report: Results) -> Section:
         [f"{a:g}", *(_heat(cells[a, r].triggered, notes.get((a, r), "")) for r in across)]
         for a in down
     ]
+    others: list[Part] = [
+        "In training, the most strongly triggered samples, at most the share P_MAX of a batch, are "
+        "substituted: their dominant modality is replaced, so that the head must use the others.",
+        _advice(advice),
+        Table(
+            "Share of the samples that would be triggered, by ABS_THR (down) and REL_THR",
+            ["ABS_THR", *(f"REL_THR {r:g}" for r in across)],
+            rows,
+        ),
+        _caps(report, [c for c in report.what_if if (c.abs_thr, c.rel_thr) == configured]),
+    ]
+    unit = UNITS[report.measure]
     return Section(
-        "Other thresholds",
+        "Samples that C-MIEI would act on",
         [
-            Table(
-                "Share of the samples that would be triggered, by ABS_THR (down) and REL_THR",
-                ["ABS_THR", *(f"REL_THR {r:g}" for r in across)],
-                rows,
-            ),
-            _advice(advice),
-            _caps(report, [c for c in report.what_if if (c.abs_thr, c.rel_thr) == configured]),
+            f"{shown(report.triggered, percent)} of the samples are triggered: their dominant "
+            f"influence is above {configured[0]:g} {unit} (ABS_THR) and more than "
+            f"{configured[1]:g} times the second largest (REL_THR).",
+            Section("Other thresholds", others, folded=True),
         ],
-        "A sample is triggered when its dominant influence is above ABS_THR and more than REL_THR "
-        "times the second largest. In training, the most strongly triggered samples, at most the "
-        "share P_MAX of a batch, are substituted: their dominant modality is replaced, so that the "
-        "head must use the others.",
     )
 
 
@@ -117,11 +122,11 @@ def _caps(report: Results, cells: Sequence[WhatIf]) -> Table:
         for c in cells
     ]
     return Table(
-        "Share substituted under other caps, with the configured thresholds; the last columns: how "
-        "the triggered samples divide among the modalities",
+        "Share substituted under other caps, with the configured thresholds",
         ["P_MAX", "triggered", "substituted", *report.names],
         rows,
         media=("html",),
+        note="The last columns: how the triggered samples divide among the modalities.",
     )
 
 
@@ -130,8 +135,7 @@ def _strata(report: Results) -> Section:
     return Section(
         "Groups of samples",
         [_group(report, kind, rows) for kind, rows in report.strata.items() if rows],
-        "Where the modalities are most unequal. Inequality is 0 if all have the same influence, "
-        "and larger the fewer have it. Groups of few samples vary by chance.",
+        "Where the modalities are most unequal. Groups of few samples vary by chance.",
     )
 
 
@@ -147,95 +151,15 @@ def _group(report: Results, kind: str, groups: Sequence[Mapping[str, Any]]) -> S
     return Section(
         f"By {kind}",
         [
-            table(f"Mean influence ({unit}), the most unequal first", kind, means, long=True),
-            table(_DOMINATED, kind, shares, long=True, media=WRITTEN),
+            table(
+                f"Mean influence ({unit}), the most unequal first",
+                kind,
+                means,
+                "Inequality: 0 if all modalities have the same influence, the larger the fewer "
+                "have it.",
+                long=True,
+                folded=True,
+            ),
+            table(f"{DOMINATED}, in the same order", kind, shares, long=True, media=WRITTEN),
         ],
     )
-
-
-def _trend(report: Results) -> Section:
-    """The checkpoints of one training run, side by side."""
-    steps = {step["checkpoint"]: step for step in report.trend}
-    if not steps:
-        return Section("Over the checkpoints", [])
-
-    def of(key: str) -> dict[str, list[float]]:
-        return {name: [step[key][name] for step in report.trend] for name in report.names}
-
-    def texts(values: Sequence[object], show: Callable[[object], str]) -> dict[str, str | Cell]:
-        return dict(zip(steps, map(show, values), strict=True))
-
-    right = [step["accuracy"] for step in report.trend]
-    labelled = any(finite(value) is not None for value in right)
-    plots = [LinePlot("Mean influence", list(steps), of("influence"), "Mean influence")]
-    means = {name: texts(values, number) for name, values in of("influence").items()}
-    shares = {name: texts(values, percent) for name, values in of("dominance").items()}
-    if labelled:
-        line = {"accuracy": right}
-        plots.append(
-            LinePlot("Accuracy", list(steps), line, "Accuracy", share=True, modalities=False)
-        )
-        means["accuracy"] = texts(right, points)
-    unit = UNITS[report.measure]
-    return Section(
-        "Over the checkpoints",
-        [
-            Grid(plots),
-            table(f"Mean influence ({unit}) at each checkpoint", "checkpoint", means),
-            table(_DOMINATED, "checkpoint", shares, media=WRITTEN),
-        ],
-    )
-
-
-def _checkpoint(report: Results) -> Section:
-    """What was loaded into the model, and what was not."""
-    found = report.checkpoint
-    if found is None:
-        return Section("Checkpoint", [])
-    rows = [
-        ("path", found.path),
-        ("sha256", found.sha256),
-        ("tensors loaded", count(found.loaded)),
-        ("missing, initial values kept", _listed(found.missing)),
-        ("unexpected, ignored", _listed(found.unexpected)),
-        ("of another shape, initial values kept", _listed(found.mismatched)),
-    ]
-    if found.duplicates:
-        rows.append(("under a second name, ignored", _listed(found.duplicates)))
-    title = "What the checkpoint gave to the model"
-    return Section("Checkpoint", [Table(title, ("what", "value"), rows, prose=True)])
-
-
-def _listed(names: Sequence[str]) -> str:
-    if not names:
-        return "none"
-    more = f" and {count(len(names) - _NAMED)} more" if len(names) > _NAMED else ""
-    return f"{count(len(names))}: {', '.join(names[:_NAMED])}{more}"
-
-
-def _provenance(report: Results) -> Section:
-    """The command and everything else that the values depend on."""
-    found = dict(report.environment)
-    command = str(found.pop("command", ""))
-    git, versions = found.pop("git", None), found.pop("versions", {})
-    config = found.pop("config", {})
-    if git:
-        dirty = ", with uncommitted changes" if git["dirty"] else ""
-        found["git"] = f"{git['commit']} on {git['branch']}{dirty}"
-    if passed := found.pop("inputs", None):
-        found["inputs"] = ", ".join(f"{name}: {column}" for name, column in passed.items())
-    splits = ("the rest" if split is None else split for split in report.splits)
-    inputs = zip(report.names, splits, strict=True)
-    facts = {
-        "head": report.head,
-        "modalities": ", ".join(f"{name} {split}" for name, split in inputs),
-        "baseline": report.drop,
-        "measure": report.measure,
-        **versions,
-        **found,
-    }
-    parts: list[Part] = [Code(command)] if command else []
-    for caption, values in (("What was run", facts), ("Configuration", config)):
-        rows = [(str(key), setting(value)) for key, value in values.items()]
-        parts.append(Table(caption, ("what", "value"), rows, prose=True, media=WRITTEN))
-    return Section("How to reproduce this report", parts, folded=True)

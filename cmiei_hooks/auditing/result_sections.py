@@ -1,8 +1,9 @@
-"""The sections with results: influence, dominance, Shapley values, accuracy, baselines."""
+"""The sections on influence: its means beside chance, dominance, and the choice of baseline."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from ..reporting import (
     ALL,
@@ -15,29 +16,28 @@ from ..reporting import (
     Grid,
     Histogram,
     Medium,
-    Part,
     Section,
     Table,
     estimate,
+    finite,
     number,
     p_value,
     percent,
-    points,
 )
 from ..units import UNITS
 from .bootstrap import Interval
-from .results import Pair, Results
+from .results import Results
+from .samples import NULL_DRAWS, P_FLOOR
 
 __all__ = [
     "NONE",
-    "accuracy",
+    "Columns",
     "baselines",
-    "distribution",
-    "dominance",
+    "dots",
     "influence",
-    "shapley",
     "shown",
     "table",
+    "texts",
 ]
 
 NONE = "(none)"
@@ -56,8 +56,10 @@ def table(
     caption: str,
     rows: str,
     columns: Columns,
+    note: str = "",
     *,
     long: bool = False,
+    folded: bool = False,
     media: Sequence[Medium] = ALL,
 ) -> Table:
     """A table from its columns.
@@ -66,74 +68,111 @@ def table(
         caption: what the values are.
         rows: what a row is, the title of the first column.
         columns: by title, the cells by the name of their row. Empty columns are left out.
+        note: what the columns are.
         long: whether a medium may cut the table.
+        folded: whether a plot shows the same, so that HTML shows the caption only.
         media: where it is shown.
     """
     known = {title: cells for title, cells in columns.items() if cells}
     names = dict.fromkeys(name for cells in known.values() for name in cells)
     body = [[name, *(cells.get(name, "") for cells in known.values())] for name in names]
-    return Table(caption, [rows, *known], body, long=long, media=media)
+    return Table(caption, [rows, *known], body, long=long, folded=folded, media=media, note=note)
 
 
-def _texts(values: Mapping[str, Interval] | None, show: Show = number) -> dict[str, str | Cell]:
+def texts(values: Mapping[str, Interval] | None, show: Show = number) -> dict[str, str | Cell]:
+    """The values as the cells of a column."""
     return {name: shown(value, show) for name, value in (values or {}).items()}
 
 
-def _dots(
+def dots(
     label: str,
     values: Mapping[str, Interval],
     show: Show = number,
     bands: Mapping[str, Interval] | None = None,
     caption: str = "",
-    modalities: bool = True,
+    colours: Mapping[str, int] | None = None,
+    **axis: Any,
 ) -> DotPlot:
-    """A row for each value; ``bands`` are drawn behind them, to compare with."""
+    """A row for each value; ``bands`` are drawn behind them, to compare with.
+
+    Args:
+        label: what the values are.
+        values: by the name of the row.
+        show: how a value is written.
+        bands: a range for each of some rows.
+        caption: what stands beside the plot.
+        colours: of each row; None: the rows are the modalities, each in its colour.
+        **axis: ``share`` or ``bounds`` of the plot.
+    """
     rows = []
-    for colour, (name, value) in enumerate(values.items()):
+    for position, (name, value) in enumerate(values.items()):
         behind = (bands or {}).get(name)
-        rows.append(
-            Dot(
-                name,
-                shown(value, show),
-                value.mean,
-                value.low,
-                value.high,
-                band=(behind.low, behind.high) if behind else (None, None),
-                colour=colour if modalities else NEUTRAL,
-            )
-        )
-    return DotPlot(label, rows, caption, share=show is not number)
+        band = (behind.low, behind.high) if behind else (None, None)
+        colour = position if colours is None else colours[name]
+        text = shown(value, show)
+        rows.append(Dot(name, text, value.mean, value.low, value.high, band=band, colour=colour))
+    return DotPlot(label, rows, caption, **axis)
 
 
 def influence(report: Results) -> Section:
-    """The mean influence of each modality, beside chance."""
+    """The mean influence of each modality beside chance, and how often it is the dominant one."""
     unit = UNITS[report.measure]
     chance = {n: Interval(v["mean"], v["low"], v["high"]) for n, v in report.null.items()}
     columns: Columns = {
-        f"influence ({unit})": _texts(report.influence),
-        f"by chance ({unit})": _texts(chance),
-        "p": {name: p_value(null["p"]) for name, null in report.null.items()},
+        f"influence ({unit})": texts(report.influence),
+        f"chance ({unit})": texts(chance),
+        "p": {name: _p(null["p"]) for name, null in report.null.items()},
     }
+    words = f"Mean influence ({unit})"
+    note = (
+        "Influence: how far the prediction moves without the modality; 0: not at all. Chance: the "
+        f"same with shuffled weights, mean and range of {NULL_DRAWS} shuffles. p: how often chance "
+        f"is as large, at least {P_FLOOR:.2f}."
+    )
+    shares = _shares(report)
+    colours = {name: k for k, name in enumerate(report.names)} | {NONE: NEUTRAL}
+    often = "Dominant modality, share of the samples"
     return Section(
         "Influence",
         [
-            _dots(
-                "Mean influence",
-                report.influence,
-                bands=chance,
-                caption="Dot: mean. Whiskers: interval. Grey band: chance, the influence when the "
-                "head's weights are shuffled over the features of the modality. A dot inside its "
-                "band is no evidence that the head uses the modality.",
+            Grid(
+                [
+                    dots(words, report.influence, bands=chance, caption=words),
+                    dots(often, shares, percent, caption=often, colours=colours, share=True),
+                ]
             ),
-            table("Mean influence of each modality", "modality", columns),
+            table("Influence beside chance", "modality", columns, note, folded=True),
+            table(
+                "Dominant modality",
+                "modality",
+                {"dominant for": texts(shares, percent)},
+                "The share of the samples that move most without it."
+                + (f" {NONE}: no influence is above the rounding." if NONE in shares else ""),
+                folded=True,
+            ),
+            _distribution(report),
         ],
-        "The head is run once with all modalities and once without each of them. The influence of "
-        f"a modality is how far the prediction moves ({report.measure}, in {unit}) when the "
-        f"modality is dropped (baseline: {report.drop}). At 0 the head does not need it.",
+        f"How far the prediction moves ({report.measure}) when the head runs without the modality "
+        f"(baseline: {report.drop}), and for how many samples it moves most. Grey band: chance, "
+        "the same with shuffled weights. A dot inside its band is no evidence that the head uses "
+        "the modality.",
     )
 
 
-def distribution(report: Results) -> Section:
+def _shares(report: Results) -> dict[str, Interval]:
+    """The share that each modality dominates, and that none does, if there are such samples."""
+    none = {NONE: report.no_influence} if report.no_influence.mean > 0 else {}
+    return report.dominance | none
+
+
+def _p(value: object) -> str:
+    """At its floor, it is only known that it is not larger."""
+    known = finite(value)
+    at_floor = known is not None and known <= P_FLOOR + 1e-12
+    return f"\N{LESS-THAN OR EQUAL TO} {p_value(P_FLOOR)}" if at_floor else p_value(value)
+
+
+def _distribution(report: Results) -> Section:
     """A histogram for each modality."""
     plots = []
     for colour, name in enumerate(report.names):
@@ -141,96 +180,11 @@ def distribution(report: Results) -> Section:
         caption = f"{name}: mean {number(report.influence[name].mean)}"
         plots.append(Histogram(name, edges, counts, colour, caption))
     return Section(
-        "Distribution of the influence",
+        "Distribution over the samples",
         [Grid(plots)],
-        f"How the influence ({UNITS[report.measure]}) is spread over the samples. The edges grow "
-        "about threefold from bar to bar. The tallest bar fills its plot, so compare the shapes of "
-        "the plots, not their heights.",
-    )
-
-
-def dominance(report: Results) -> Section:
-    """How often each modality is the dominant one."""
-    shares = dict(report.dominance)
-    none = {NONE: report.no_influence} if report.no_influence.mean > 0 else {}
-    return Section(
-        "Dominant modality",
-        [
-            _dots("Share of the samples", shares | none, percent),
-            table(
-                "Share of the samples that each modality dominates, and share that is triggered",
-                "modality",
-                {
-                    "share of samples": _texts(
-                        shares | none | {"triggered": report.triggered}, percent
-                    )
-                },
-            ),
-        ],
-        "The dominant modality of a sample is the one with the largest influence on its "
-        f"prediction. {len(report.names)} equally influential modalities would each dominate about "
-        f"{percent(1 / len(report.names))} of the samples."
-        + (f" {NONE}: no influence is above the rounding of float32." if none else ""),
-    )
-
-
-def _by_pair(pairs: Sequence[Pair]) -> dict[str, Interval]:
-    return {" + ".join(pair.names): pair.interval for pair in pairs}
-
-
-def shapley(report: Results) -> Section:
-    """Shapley values and interactions, of the prediction and, with labels, of the accuracy."""
-    if not (report.shapley and report.shapley_total):
-        return Section("Shapley values", [])
-    unit, pairs = UNITS[report.measure], _by_pair(report.interactions)
-    values: Columns = {
-        f"Shapley value ({unit})": _texts(report.shapley | {"all together": report.shapley_total}),
-        "Shapley value (accuracy)": _texts(report.shapley_accuracy, points),
-    }
-    together: Columns = {
-        f"interaction ({unit})": _texts(pairs),
-        "interaction (accuracy)": _texts(_by_pair(report.interactions_accuracy), points),
-    }
-    interactions = Section(
-        "Interactions",
-        [
-            _dots("Interaction", pairs, modalities=False),
-            table("Interaction of each pair of modalities", "pair", together),
-        ],
-        "Above zero, the two modalities complement each other: together they add more than each "
-        "on its own. Below zero they are redundant: each can partly do the work of the other.",
-    )
-    return Section(
-        "Shapley values",
-        [
-            _dots("Shapley value", report.shapley),
-            table("Shapley value of each modality", "modality", values),
-            interactions,
-        ],
-        "Two redundant modalities hide each other: without one of them, little changes. The "
-        "Shapley value is what a modality adds on average over all combinations of the others. "
-        "The values add up to what all modalities contribute together.",
-    )
-
-
-def accuracy(report: Results) -> Section:
-    """Accuracy without each modality, and with it alone."""
-    complete = report.accuracy
-    if complete is None:
-        return Section("Accuracy", [])
-    kinds = {"without it": report.accuracy_without, "with it alone": report.accuracy_alone}
-    parts: list[Part] = []
-    columns: dict[str, Mapping[str, str | Cell]] = {}
-    for words, values in kinds.items():
-        if values:
-            bands = dict.fromkeys(values, complete)
-            caption = f"Accuracy {words}. Grey band: all modalities, {shown(complete, points)}."
-            parts.append(_dots(f"Accuracy {words}", values, points, bands, caption))
-            columns[words] = _texts({"all modalities": complete, **values}, points)
-    return Section(
-        "Accuracy",
-        [*parts, table("Accuracy without each modality, and with it alone", "modality", columns)],
-        "How often the prediction is right when modalities are dropped.",
+        f"Influence in {UNITS[report.measure]}. The edges grow about threefold from bar to bar. "
+        "The tallest bar fills its plot: compare the shapes, not the heights.",
+        folded=True,
     )
 
 
@@ -244,15 +198,36 @@ def baselines(report: Results) -> Section:
     return Section(
         "Choice of the baseline",
         [
+            _agreed(report),
+            table(
+                "How far the baselines agree",
+                "baselines",
+                agreement,
+                "Same dominant modality: for how many samples. Rank correlation: how alike they "
+                "order the influences; 1: equally.",
+                folded=True,
+            ),
             table(
                 f"Mean influence ({UNITS[report.measure]}) with each baseline",
                 "modality",
-                {kind: _texts(values) for kind, values in report.baselines.items()},
+                {kind: texts(values) for kind, values in report.baselines.items()},
+                folded=True,
                 media=WRITTEN,
             ),
-            table("How far the baselines agree", "baselines", agreement),
         ],
-        "A dropped modality is replaced by a baseline: zeros, the mean of all samples, or the "
-        "features of another sample (permuted). If the baselines disagree, the influence depends "
-        "on that choice.",
+    )
+
+
+def _agreed(report: Results) -> str:
+    """The best and the worst agreement in a sentence."""
+    known = [pair for pair in report.agreement if finite(pair.interval.mean) is not None]
+    if not known:
+        return ""
+    ordered = sorted(known, key=lambda pair: pair.interval.mean)
+    ends = [ordered[0], ordered[-1]] if len(ordered) > 1 else ordered
+    each = " to ".join(f"{percent(p.interval.mean, 0)} ({' and '.join(p.names)})" for p in ends)
+    return (
+        "A dropped modality can be replaced by zeros, by the mean of all samples, or by the "
+        "features of another sample (permuted). These baselines find the same modality dominant "
+        f"for {each} of the samples."
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +19,9 @@ from torch.utils.data.distributed import DistributedSampler
 from ..distributed import gather_objects, rank
 from ..errors import CMIEIError, InputError
 from ..fusion import Head
-from ..reporting import git_state, versions
+from ..reporting import git_state, now, versions
 from ..settings import Config
+from .bootstrap import Interval
 from .build_report import build_report
 from .checkpoint_loading import load_checkpoint
 from .collect import collect, collect_again, device_of
@@ -173,6 +174,7 @@ def _audit(
         seed=options.seed,
         group=options.columns.group,
         notes=notes_of(found, head, samples),
+        vectors=found.vectors,
     )
     if save is not None and found.error is None and options.shard[0] == 0:
         save_calls(save, origin, found.calls)
@@ -232,6 +234,7 @@ def _gathered(found: Collected, options: AuditOptions) -> Collected:
     return Collected(
         [part for one in everyone for part in one.parts],
         sorted((call for one in everyone for call in one.calls), key=lambda call: call.batch),
+        [call for one in everyone for call in one.vectors],
         next((one.error for one in everyone if one.error is not None), None),
         any(one.drew for one in everyone),
         everyone[0].sources,  # the first process has the first batch
@@ -244,11 +247,20 @@ def _gathered(found: Collected, options: AuditOptions) -> Collected:
 
 def _point(report: AuditReport) -> dict[str, Any]:
     """One checkpoint of a trend."""
+
+    def means(values: Mapping[str, Interval] | None) -> dict[str, float] | None:
+        if values is None:
+            return None
+        return {name: interval.mean for name, interval in values.items()}
+
     return {
         "checkpoint": "" if report.checkpoint is None else Path(report.checkpoint.path).name,
-        "influence": {name: interval.mean for name, interval in report.influence.items()},
-        "dominance": {name: interval.mean for name, interval in report.dominance.items()},
+        "influence": means(report.influence),
+        "dominance": means(report.dominance),
         "accuracy": None if report.accuracy is None else report.accuracy.mean,
+        "accuracy_loss": means(report.accuracy_loss),
+        "rank1_loss": None if report.retrieval is None else means(report.retrieval.rank1_loss),
+        "changed_predictions": means(report.changed_predictions),
         "missing": len(report.checkpoint.missing) if report.checkpoint else 0,
         "mismatched": len(report.checkpoint.mismatched) if report.checkpoint else 0,
     }
@@ -260,6 +272,7 @@ def _environment(
     """What is needed to repeat the audit."""
     environment = {
         **options.provenance,
+        "date": now(),
         "config": config.to_dict(),
         "mode": options.mode,
         "versions": versions(),

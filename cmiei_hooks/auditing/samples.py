@@ -19,6 +19,7 @@ from .shapley import MOST_MODALITIES
 
 __all__ = [
     "NULL_DRAWS",
+    "P_FLOOR",
     "UNKNOWN",
     "Instead",
     "Logits",
@@ -30,7 +31,9 @@ __all__ = [
 ]
 
 NULL_DRAWS = 19
-"""Shuffles for the null: with 19 of them the smallest p is 0.05."""
+"""Shuffles for the null."""
+P_FLOOR = 1 / (1 + NULL_DRAWS)
+"""The smallest p that these can show: 0.05."""
 
 _AT_ONCE = 2**20
 """The logits that are compared at once: a few megabytes."""

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ..errors import CheckpointError, InputError
 from ..fusion import Head
+from ..reporting import whole_file
 from .checkpoint_loading import Loaded
 from .offloaded import offloaded_weights
 from .options import AuditOptions
@@ -75,8 +76,8 @@ def save_calls(
                 "with_null": saved.with_null,
             }
         )
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    torch.save({"version": _VERSION, "origin": dict(origin), "batches": batches}, Path(path))
+    with whole_file(Path(path)) as file, file.open("wb") as stream:
+        torch.save({"version": _VERSION, "origin": dict(origin), "batches": batches}, stream)
 
 
 def load_calls(path: str | os.PathLike[str], origin: Mapping[str, str]) -> list[SavedCall]:

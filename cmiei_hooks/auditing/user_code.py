@@ -6,12 +6,14 @@ import importlib
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
 from ..errors import CheckpointError, did_you_mean
+from ..function_name import parse_function
 from ..fusion import refuse_misfit
 from .offloaded import is_offloaded
 
@@ -24,23 +26,17 @@ def import_function(spec: str) -> Callable[..., Any]:
     Raises:
         CheckpointError: it has another form, or the module or function does not exist.
     """
-    module_name, colon, function_name = spec.partition(":")
-    if not (module_name and colon and function_name):
-        raise CheckpointError(
-            "a function is named as module:function",
-            got=repr(spec),
-            expected="pkg.module:function",
-            remedy="put a colon between the module and the function",
-        )
+    module_name, function_name = parse_function(spec)
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
         module = importlib.import_module(module_name)
-    except (ImportError, SyntaxError, TypeError) as error:  # TypeError: a relative name
+    except (ImportError, SyntaxError) as error:
         missing = isinstance(error, ModuleNotFoundError) and error.name
         own = missing and (module_name + ".").startswith(f"{missing}.")
         if own:
-            remedy = "run from the directory that contains it, or set PYTHONPATH"
+            near = did_you_mean(module_name.partition(".")[0], _modules_here())
+            remedy = near or "run from the directory that contains it, or set PYTHONPATH"
         elif missing:
             remedy = f"{module_name} imports {missing}: run from the directory that contains it, "
             remedy += "or install it"
@@ -63,6 +59,12 @@ def import_function(spec: str) -> Callable[..., Any]:
             remedy=did_you_mean(function_name, known) or "write one",
         )
     return function  # type: ignore[no-any-return]  # callable() does not narrow Any
+
+
+def _modules_here() -> list[str]:
+    """The modules and packages in the working directory."""
+    here = Path.cwd().iterdir()
+    return [path.stem for path in here if path.suffix == ".py" or (path / "__init__.py").is_file()]
 
 
 def call_function(spec: str, **arguments: Any) -> Any:

@@ -18,6 +18,12 @@ __all__ = ["fill_in", "run"]
 RUNS = {"plain": False, "equalised": True}
 
 
+_OF_THE_DEMO = (
+    "Nothing was named, so this audits the demo's model, {}. For yours, name --model, "
+    "--checkpoint, --data, --head and --splits."
+)
+
+
 def run(args: argparse.Namespace, request: None) -> int:
     """Train twice from one seed, audit both checkpoints, print the table before and after."""
     runs = _digit_runs()
@@ -41,8 +47,10 @@ def fill_in(args: argparse.Namespace) -> None:
     """Options of ``diagnose`` for the demo's plain model, which is trained if it never was."""
     runs = _digit_runs()
     checkpoint = DIRECTORY / "plain.pth"
+    console = Console(stderr=True, highlight=False)
+    console.print(_OF_THE_DEMO.format(checkpoint), soft_wrap=True)
     if not checkpoint.exists():
-        Console(stderr=True).print(f"no {checkpoint} yet: training the demo's model first")
+        console.print(f"There is no {checkpoint} yet: its {runs.EPOCHS} epochs come first.")
         _train(runs, "plain", False, 0, DIRECTORY)
     args.model = "cmiei_hooks.demo.digits:make_model"
     args.data = "cmiei_hooks.demo.digits:make_test_loader"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from .options import integer
+from .values import integer
 
 __all__ = ["DIRECTORY", "add_arguments", "read"]
 

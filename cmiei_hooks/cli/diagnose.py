@@ -1,15 +1,13 @@
-"""``cmiei diagnose``: audit checkpoints, print and write the report, or print the heads."""
+"""``cmiei diagnose``: audit checkpoints, print and write the report."""
 
 from __future__ import annotations
 
 import argparse
 import os
 import shlex
-from collections.abc import Iterable
 from pathlib import Path
 
 from rich.console import Console
-from torch import nn
 
 from ..auditing import (
     AuditOptions,
@@ -18,23 +16,21 @@ from ..auditing import (
     audit_checkpoints,
     call_function,
     checkpoints_in,
-    device_of,
     finish_first,
     import_function,
-    load_checkpoint,
     make_model,
-    read_batch,
     seed_everything,
     violations,
 )
-from ..discovery import Grouping, call_in, discover_in_call
 from ..distributed import joined, rank, wait_for_all
-from ..errors import InputError
-from ..fusion import Head, eval_mode, locate, training_branch
+from ..errors import InputError, UsageError, did_you_mean
+from ..fusion import Head, locate
 from ..reporting import visible
 from ..settings import Config
+from . import discover, verify
 from .demo import fill_in
-from .options import configuration, make_directory
+from .options import make_directory
+from .settings import configuration
 
 __all__ = ["GATE", "run"]
 
@@ -46,19 +42,20 @@ def run(args: argparse.Namespace, config: Config) -> int:
     """Audit, write the report, print the tables; returns 0, or 1 if a gate closes.
 
     Raises:
-        argparse.ArgumentError: some of the options do not go together.
+        UsageError: some of the options do not go together.
         CMIEIError: the model, checkpoint, data or head cannot be measured.
         KeyboardInterrupt: interrupted; a partial report was written if there was anything.
     """
-    if args.model is None:  # nothing was given
+    if args.discover:
+        return discover.run(args, config)
+    if args.verify:
+        return verify.run(args, config)
+    if args.model is None:  # nothing says what is audited
         fill_in(args)
         config = configuration(args)
     with joined():
         seed_everything(config.seed or 0)
         model = make_model(args.model, dict(args.model_args), args.device)
-        if args.discover:
-            _discover(args, model)
-            return 0
         head = locate(
             model,
             config,
@@ -70,8 +67,11 @@ def run(args: argparse.Namespace, config: Config) -> int:
         _check_gates(args, head)
         checkpoints = checkpoints_in(args.checkpoint)
         if len(checkpoints) > 1 and (args.features or args.save_features):
-            raise argparse.ArgumentError(
-                None, "--features and --save-features are for one checkpoint"
+            raise UsageError(
+                "--features and --save-features are for one checkpoint",
+                got=f"{len(checkpoints)} checkpoints in {args.checkpoint}",
+                expected="one checkpoint",
+                remedy=f"write --checkpoint {checkpoints[-1]}",
             )
         for path in (args.output, *_parent(args.save_features)):
             make_directory(path)
@@ -100,16 +100,12 @@ def run(args: argparse.Namespace, config: Config) -> int:
     return GATE if closed else 0
 
 
-def _columns(args: argparse.Namespace) -> Columns:
-    return Columns(args.labels, args.group_by, args.inputs)
-
-
 def _options(args: argparse.Namespace, config: Config) -> AuditOptions:
     return AuditOptions(
         args.training_branch,
         args.features_head,
         None if args.forward is None else import_function(args.forward),
-        _columns(args),
+        Columns(args.labels, args.group_by, args.inputs),
         amp=args.amp,
         limit=args.limit,
         seed=config.seed or 0,
@@ -127,36 +123,18 @@ def _options(args: argparse.Namespace, config: Config) -> AuditOptions:
 
 def _check_gates(args: argparse.Namespace, head: Head) -> None:
     names = head.partition.names
-    unknown = [name for name, _ in args.fail_above if name not in names]
-    if unknown:
-        problem = f"--fail-above: no modality {unknown[0]!r} (there are {', '.join(names)})"
-        raise argparse.ArgumentError(None, problem)
+    for name, value in args.fail_above:
+        if name not in names:
+            raise UsageError(
+                f"--fail-above: no modality {name!r}",
+                got=f"{name}={value:g}",
+                expected="one of " + ", ".join(names),
+                remedy=did_you_mean(name, names) or f"write {names[0]}={value:g}",
+            )
 
 
 def _parent(file: str | None) -> list[Path]:
     return [] if file is None else [Path(file).parent]
-
-
-def _discover(args: argparse.Namespace, model: nn.Module) -> None:
-    """Print the heads of the model, with the first batch as its input."""
-    if args.checkpoint is not None:
-        load_checkpoint(model, checkpoints_in(args.checkpoint)[-1], (), weights=args.weights)
-    batches, device = call_function(args.data), device_of(model)
-    for given in batches if isinstance(batches, Iterable) else ():
-        own = args.forward is None
-        batch = read_batch(model, given, device, _columns(args), checked=own)
-        call = batch.call
-        if not own:
-            mode = training_branch if args.training_branch else eval_mode
-            call = call_in(import_function(args.forward), model, batch.given, mode)
-        discover_in_call(model, call, Grouping(dict(args.together), args.ignore))
-        return
-    raise InputError(
-        "there is no batch to run the model with",
-        got=type(batches).__name__,
-        expected="batches, such as a DataLoader",
-        remedy="return a list or a loader that yields at least one",
-    )
 
 
 def _save_and_print(args: argparse.Namespace, report: AuditReport) -> None:

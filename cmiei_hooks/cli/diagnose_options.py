@@ -3,89 +3,124 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
 
-from ..errors import CMIEIError
+from ..errors import UsageError
 from ..settings import Config, refuse_both
-from . import options
-from .options import columns, configuration
+from .discover_options import add_grouping_arguments, add_training_branch
+from .options import (
+    add_call_arguments,
+    add_head_arguments,
+    add_model_arguments,
+    refuse_missing,
+)
+from .settings import add_setting_arguments, configuration
+from .values import count, limit, place, share
 
-__all__ = ["add_arguments", "read"]
+__all__ = ["add_arguments", "names_nothing", "read"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options; with none of them the demo's own model is audited."""
-    options.add_arguments(parser)
-    discover = parser.add_argument_group(
-        "which heads there are",
-        "Instead of an audit. --forward, --training-branch, --inputs and --labels say how the "
-        "model is called with the first batch, as for an audit.",
+    parser.usage = (
+        "cmiei diagnose --model MODULE:FUNCTION --checkpoint PATH --data MODULE:FUNCTION \\\n"
+        "           --head NAME --splits W,W,... [options] [KEY VALUE ...]\n"
+        "       cmiei diagnose\n"
+        "       cmiei diagnose --discover | --verify [options of cmiei discover | verify]"
     )
-    discover.add_argument(
-        "--discover",
+    model = parser.add_argument_group(
+        "what is audited", "Without these the model of the demo is audited."
+    )
+    add_model_arguments(model)
+    add_head_arguments(model)
+    _add_run_arguments(parser.add_argument_group("how it is run"))
+    add_setting_arguments(parser.add_argument_group("settings"))
+    _add_output_arguments(parser.add_argument_group("what comes out"))
+    other = parser.add_argument_group("instead of an audit")
+    which = other.add_mutually_exclusive_group()
+    which.add_argument("--discover", action="store_true", help="as cmiei discover")
+    which.add_argument("--verify", action="store_true", help="as cmiei verify")
+    add_grouping_arguments(other)
+
+
+def _add_run_arguments(group: argparse._ArgumentGroup) -> None:
+    add_call_arguments(group)
+    add_training_branch(group)
+    group.add_argument(
+        "--features-head",
         action="store_true",
-        help="print the heads that the model has, with the options for each, and stop",
+        help="audit a head that returns features, from which the model computes its output by more "
+        "layers; without it such a head is refused",
     )
-    discover.add_argument(
-        "--together",
-        type=_together,
+    group.add_argument(
+        "--group-by", type=place, metavar="COLUMN", help="index or key of a group, such as camera"
+    )
+    group.add_argument("--limit", type=count, metavar="N", help="stop after about N samples")
+    group.add_argument("--amp", action="store_true", help="run under autocast")
+    group.add_argument(
+        "--save-features", metavar="FILE", help="write what the head receives to this file"
+    )
+    group.add_argument(
+        "--features", metavar="FILE", help="audit the head alone, over a file of --save-features"
+    )
+
+
+def _add_output_arguments(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--output", default="runs/audit", metavar="DIR", help="where the report goes (runs/audit)"
+    )
+    group.add_argument(
+        "--fail-above",
+        type=limit,
         action="append",
         default=[],
-        metavar="NAME=INPUT,INPUT",
-        help="inputs of the model that are one modality: text=input_ids,attention_mask; may be "
-        "given several times",
+        metavar="NAME=VALUE",
+        help="exit with 1 if the mean influence of this modality is larger",
     )
-    discover.add_argument(
-        "--ignore",
-        type=columns,
-        default=(),
-        metavar="INPUT[,INPUT...]",
-        help="inputs of the model that are not modalities (masks of 0 and 1 and positions are "
-        "left out anyway)",
+    group.add_argument(
+        "--fail-share",
+        type=share,
+        metavar="SHARE",
+        help="exit with 1 if a modality dominates more than this share of the samples",
     )
+
+
+# fmt: off
+_WHAT = [
+    "model", "model_args", "checkpoint", "weights", "data", "head", "combine", "splits",
+    "modalities", "logits", "fill", "config", "features", "forward", "inputs", "labels",
+    "group_by", "training_branch", "features_head", "discover", "verify",
+]
+# fmt: on
+"""Options that say what is audited. With one of them, it is not the demo."""
+
+
+def names_nothing(args: argparse.Namespace) -> bool:
+    """Whether nothing says what is audited."""
+    given = [getattr(args, name) for name in _WHAT]
+    return not any(value is not None and value is not False and value != [] for value in given)
 
 
 def read(args: argparse.Namespace) -> Config:
-    """The settings. If nothing is given they lack the head, which is then that of the demo.
+    """The settings. If nothing says what is audited they lack the head, which is then the demo's.
 
     Raises:
-        argparse.ArgumentError: some of the options that belong together are missing.
-        SplitsError: two options say where the modalities are.
+        UsageError: some of the options that belong together are missing.
+        CMIEIError: a setting is out of range, or two options say where the modalities are.
     """
-    try:
-        config = configuration(args)
-    except CMIEIError as error:
-        raise argparse.ArgumentError(None, str(error)) from error
-    nothing = not any((args.model, args.checkpoint, args.data, args.head, args.config))
-    if not nothing or args.discover:
-        _refuse_missing(args, config)
-    _refuse_without_discover(args)
+    config = configuration(args)
+    audit = not (args.discover or args.verify)
+    needed = ["model", "checkpoint"] if audit else ["model"]
+    needed += [] if audit and args.features else ["data"]
+    needed += [] if args.discover else ["head", "splits"]
+    if not names_nothing(args):
+        refuse_missing(args, needed, config)
+    grouping = {"--together": args.together, "--ignore": args.ignore}
+    for option in (option for option, value in grouping.items() if value and not args.discover):
+        raise UsageError(
+            f"{option} is for --discover",
+            got=f"{option} with an audit",
+            expected=f"{option} with --discover",
+            remedy=f"leave {option} out, or add --discover",
+        )
     refuse_both(args.splits, args.modalities)
     return config
-
-
-def _refuse_without_discover(args: argparse.Namespace) -> None:
-    given = {"--together": args.together, "--ignore": args.ignore}
-    for option in (option for option, value in given.items() if value and not args.discover):
-        raise argparse.ArgumentError(None, f"{option} is for --discover")
-
-
-def _refuse_missing(args: argparse.Namespace, config: Config) -> None:
-    needed = {"model": args.model}
-    if not args.features:
-        needed["data"] = args.data
-    if not args.discover:
-        needed |= {"checkpoint": args.checkpoint, "head": config.head}
-        branches = True if isinstance(config.head, Mapping) else None
-        needed["splits"] = config.splits or args.modalities or branches
-    missing = [f"--{name}" for name, value in needed.items() if value is None]
-    if missing:
-        splits = " (or --modalities)" if "--splits" in missing else ""
-        raise argparse.ArgumentError(None, f"missing {', '.join(missing)}{splits}")
-
-
-def _together(text: str) -> tuple[str, tuple[int | str, ...]]:
-    name, equals, inputs = text.partition("=")
-    if not name or not equals or not inputs:
-        raise argparse.ArgumentTypeError(f"{text[:80]!r} is not NAME=INPUT,INPUT")
-    return name, columns(inputs)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import shlex
-from collections.abc import Mapping
 from pathlib import Path
 
-from ..errors import CMIEIError
+from ..errors import UsageError
 from ..running import Options, Program
 from ..settings import Config, refuse_both
-from .options import add_head_arguments, add_setting_arguments, configuration
+from .options import add_head_arguments, refuse_missing
+from .settings import add_setting_arguments, configuration
+from .values import integer
 
 __all__ = ["add_arguments", "read", "split_program"]
 
@@ -51,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     settings = parser.add_argument_group("settings")
     add_setting_arguments(settings)
-    settings.add_argument("--seed", type=int, help="seed of the noise (that of torch)")
+    settings.add_argument("--seed", type=integer, help="seed of the noise (that of torch)")
     out = parser.add_argument_group("what comes out")
     out.add_argument(
         "--output",
@@ -65,23 +66,22 @@ def read(args: argparse.Namespace) -> tuple[Program, Options | None]:
     """The program, and how it is observed; None if only its heads are asked for.
 
     Raises:
-        argparse.ArgumentError: options are missing or contradict each other.
+        CMIEIError: options are missing or contradict each other.
     """
-    try:
-        program = Program(args.program)
-        if args.discover:
-            return program, None
-        refuse_both(args.splits, args.modalities)
-        config = _acting(args, configuration(args))
-    except CMIEIError as error:
-        raise argparse.ArgumentError(None, str(error)) from error
+    program = Program(args.program)
+    if args.discover:
+        return program, None
+    refuse_both(args.splits, args.modalities)
+    config = _acting(args, configuration(args))
     if ":" in (args.combine or ""):
-        raise argparse.ArgumentError(None, "--combine is sum or mean where a script is observed")
-    branches = True if isinstance(config.head, Mapping) else None
-    needed = {"head": config.head, "splits": config.splits or args.modalities or branches}
-    if missing := [f"--{name}" for name, value in needed.items() if value is None]:
-        splits = " (or --modalities)" if "--splits" in missing else ""
-        raise argparse.ArgumentError(None, f"missing {', '.join(missing)}{splits}")
+        raise UsageError(
+            "--combine is sum or mean where a script is observed",
+            got=args.combine,
+            expected="sum or mean",
+            remedy="for another combination, attach to the model in the script itself",
+        )
+    finder = shlex.join(["cmiei", "run", "--discover", "--", *args.program])
+    refuse_missing(args, ("head", "splits"), config, finder)
     return program, Options(
         config,
         args.modalities,
@@ -99,27 +99,37 @@ def _acting(args: argparse.Namespace, config: Config) -> Config:
     given = {"--warmup-steps": args.warmup_steps, "--epoch-length": args.epoch_length}
     if not args.act:
         given["P_MAX"] = config.p_max if "P_MAX" in " ".join(args.opts[::2]) else None
-        if without := [name for name, value in given.items() if value]:
-            raise argparse.ArgumentError(None, f"{without[0]} needs --act: a run only observes")
+        for name in (name for name, value in given.items() if value):
+            raise UsageError(
+                f"{name} needs --act: a run only observes",
+                got=f"{name} without --act",
+                expected="settings of what is observed",
+                remedy=f"leave {name} out, or add --act to substitute modalities",
+            )
         return config
     if args.warmup_steps is not None:
         config = config.override(warmup_steps=args.warmup_steps)
     in_epochs = config.warmup_steps is None and config.warmup_epochs > 0
     if args.epoch_length is None and (in_epochs or config.end_epoch is not None):
         key = "WARMUP_EPOCHS" if in_epochs else "END_EPOCH"
-        raise argparse.ArgumentError(
-            None, f"{key} is counted in epochs: add --epoch-length N, or count in --warmup-steps N"
+        raise UsageError(
+            f"{key} is counted in epochs",
+            got="no --epoch-length",
+            expected="the number of training calls in an epoch",
+            remedy="add --epoch-length N"
+            + (", or count the warm-up in --warmup-steps N" if in_epochs else ""),
         )
     return config
 
 
 def _steps(text: str) -> int:
-    if not text.isdecimal():
+    number = integer(text)
+    if number < 0:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of steps")
-    return int(text)
+    return number
 
 
 def _length(text: str) -> int:
-    if not _steps(text):
+    if not (number := _steps(text)):
         raise argparse.ArgumentTypeError("an epoch has one step or more")
-    return int(text)
+    return number

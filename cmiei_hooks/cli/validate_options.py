@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError
-from .options import integer, overrides, pair, words
+from .settings import overrides
+from .values import integer, pair, words
 
 __all__ = ["add_arguments", "read"]
 

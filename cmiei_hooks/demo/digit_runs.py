@@ -13,6 +13,7 @@ import cmiei_hooks
 
 from ..auditing import AuditReport
 from ..errors import missing_extra
+from ..reporting import whole_file
 from .training_loop import train_epochs
 from .views_model import WIDTH
 
@@ -54,8 +55,8 @@ def train_and_save(
         for epochs, trained in train(seed, equalise):
             done(epochs)
             model = trained
-    path.parent.mkdir(parents=True, exist_ok=True)
-    torch.save(model.state_dict(), path)
+    with whole_file(path) as file, file.open("wb") as stream:
+        torch.save(model.state_dict(), stream)
 
 
 def audit_digits(checkpoint: Path) -> AuditReport:

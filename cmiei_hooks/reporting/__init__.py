@@ -4,7 +4,7 @@ HTML.
 It knows no other room; whoever has values to show makes sections of them.
 """
 
-from .files import plain, to_csv, to_json, write_files
+from .files import plain, to_csv, to_json, whole_file, write_files
 from .formatting import (
     DASH,
     count,
@@ -88,5 +88,6 @@ __all__ = [
     "to_terminal",
     "versions",
     "visible",
+    "whole_file",
     "write_files",
 ]

@@ -7,7 +7,8 @@ import csv
 import io
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -15,7 +16,7 @@ from uuid import uuid4
 from ..errors import CMIEIError
 from .formatting import visible
 
-__all__ = ["plain", "to_csv", "to_json", "write_files"]
+__all__ = ["plain", "to_csv", "to_json", "whole_file", "write_files"]
 
 
 def plain(value: Any) -> Any:
@@ -71,6 +72,20 @@ def _is_number(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Yields a path to write to. At the end the file there becomes ``path``; if what is inside
+    fails or is interrupted, it is removed, and what was at ``path`` stays.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{uuid4().hex}.tmp")
+    try:
+        yield unfinished
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def write_files(directory: Path, content: Mapping[str, str]) -> None:

@@ -57,7 +57,7 @@ def _section(section: Section, level: int) -> Iterator[str]:
 def _table(table: Table) -> Iterator[str]:
     rows, more = table.cut(_ROWS)
     align = ["---", *["---" if table.prose else "---:"] * (len(table.head) - 1)]
-    yield _text(table.caption)
+    yield _text(f"{table.caption}. {table.note}" if table.note else table.caption)
     yield "\n".join([_row(table.head), f"| {' | '.join(align)} |", *map(_row, rows)])
     if more:
         yield _text(more)

@@ -24,7 +24,7 @@ _SHAPES = (
 )
 _DASHES = ("none", "7 4", "2 4", "10 3 2 3")
 _COLOURS = 6
-_ROW = 44
+_ROW = 40
 """Height of a row of a dot plot."""
 _MARGIN = 0.03
 """Room beyond the outermost whiskers, so that they are seen whole."""
@@ -129,10 +129,10 @@ def _axis(root: Element, bounds: Bounds, bottom: float, show: Callable[[float], 
 
 
 def _dot(group: Element, row: Dot, top: int, bounds: Bounds) -> None:
-    middle = top + 32
+    middle = top + 29
     _add(group, "title", f"{row.name}: {row.text}")
-    _add(group, "text", _short(row.name, 22), x=0, y=top + 16)
-    _add(group, "text", row.text, x="100%", y=top + 16, text_anchor="end")
+    _add(group, "text", _short(row.name, 22), x=0, y=top + 14)
+    _add(group, "text", row.text, x="100%", y=top + 14, text_anchor="end")
 
     def bar(kind: str, start: float, end: float, height: int, least: float = 0.0) -> None:
         left, right = sorted((_across(start, bounds), _across(end, bounds)))
@@ -172,7 +172,7 @@ def _histogram(plot: Histogram) -> Element:
 
 
 def _lines(plot: LinePlot) -> Element:
-    height, last = 180, len(plot.ticks) - 1
+    height, last = 150, len(plot.ticks) - 1
     series = plot.series.items()
     bounds = plot.bounds or axis_of([v for _, values in series for v in values], plot.modalities)
     show = (lambda v: f"{100 * v:.4g}%") if plot.share else "{:g}".format

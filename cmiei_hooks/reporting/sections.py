@@ -69,6 +69,8 @@ class Table:
     """Where the table is shown."""
     folded: bool = False
     """Whether HTML shows only the caption at first, since a plot beside it has the same values."""
+    note: str = ""
+    """What the columns are, where their names cannot say it."""
 
     def cut(self, most: int) -> tuple[Sequence[Sequence[str | Cell]], str]:
         """The rows to show, and a sentence on those left out of a long table."""
@@ -220,4 +222,6 @@ def _part(part: Part, medium: Medium) -> Part | None:
         return part or None
     if isinstance(part, Code):
         return part if medium != "terminal" else None  # it was typed there
+    if isinstance(part, Grid) and not part.plots:
+        return None
     return part if medium == "html" else None

@@ -57,7 +57,7 @@ def _table(table: Table) -> Iterator[RenderableType]:
     rows, more = table.cut(_ROWS)
     for row in rows:
         drawn.add_row(*map(_cell, row))
-    yield _text(table.caption, "italic")
+    yield _text(f"{table.caption}. {table.note}" if table.note else table.caption, "italic")
     yield drawn
     if more:
         yield _text(more)

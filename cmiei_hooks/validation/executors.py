@@ -16,6 +16,7 @@ import torch
 from ..auditing import import_function
 from ..errors import ValidationError, missing_extra
 from ..reporting import ClosableStream
+from .quiet_processes import QuietContext
 
 __all__ = ["executor_of", "local_processes", "visible_gpus"]
 
@@ -38,7 +39,7 @@ def local_processes(jobs: int, gpus: Sequence[str] | None = None) -> Iterator[Ex
         gpus: the GPUs to share out; each process sees one of them only. If there are more
             processes, several have the same one. None: the GPUs of this machine.
     """
-    context = multiprocessing.get_context("spawn")
+    context = QuietContext()
     names = visible_gpus() if gpus is None else gpus
     shares = context.SimpleQueue()
     for job in range(jobs if names else 0):
@@ -48,6 +49,7 @@ def local_processes(jobs: int, gpus: Sequence[str] | None = None) -> Iterator[Ex
         yield pool
     except BaseException:
         pool.shutdown(wait=False, cancel_futures=True)
+        context.end()
         raise
     pool.shutdown()
 
@@ -77,6 +79,14 @@ def executor_of(name: str) -> Iterator[Executor]:
         ValidationError, CheckpointError: there is no such cluster or function, or it returns
             something else.
     """
+    if not all(name.partition(":")):
+        raise ValidationError(
+            f"{name!r} does not name an executor",
+            got=repr(name),
+            expected="dask:ADDRESS or MODULE:FUNCTION",
+            remedy="write the address of the scheduler, such as dask:tcp://host:8786, or a "
+            "function of yours that returns a concurrent.futures.Executor",
+        )
     executor = _dask if name.startswith(_DASK) else _of_user
     with executor(name) as pool:
         try:

@@ -196,8 +196,9 @@ def _epochs(report: Found) -> Section:
     return Section(
         "Over the epochs",
         [Section(title, [_curves(arms, key, title)]) for key, title in kinds.items() if arms],
-        "Means over the seeds of what the hook measured in training. In 'inert', that is plain "
-        "training. The controls, which substitute samples at random, are not shown.",
+        "Means over the seeds of what the hook measured in training. 'inert' measures and never "
+        "acts, so it shows plain training. The controls, which substitute samples at random, are "
+        "not shown. What the other arms are stands under 'All values'.",
     )
 
 
@@ -213,8 +214,7 @@ def _curves(arms: Mapping[str, Sequence[Found]], prefix: str, title: str) -> Gri
     for arm, epochs in arms.items():
         ticks = [_tick(epoch) for epoch in epochs]
         series = {k.removeprefix(prefix) or k: [e.get(k) for e in epochs] for k in keys}
-        caption = f"{arm}: {arm_words(arm)}"
-        plots.append(LinePlot(f"{title}, {arm}", ticks, series, caption, bounds=bounds))
+        plots.append(LinePlot(f"{title}, {arm}", ticks, series, arm, bounds=bounds))
     return Grid(plots)
 
 

@@ -43,7 +43,7 @@ def sample(names: tuple[str, ...] = ("r", "n", "t"), **changes: Any) -> AuditRep
                 "mean": 0.0815 + 0.01 * k,
                 "low": 0.0571 + 0.01 * k,
                 "high": 0.1061 + 0.01 * k,
-                "p": 0.002 + 0.41 * k,
+                "p": (0.05, 0.1, 0.85)[k % 3],
                 "n": 256,
             }
             for k, n in enumerate(names)
@@ -89,6 +89,10 @@ def sample(names: tuple[str, ...] = ("r", "n", "t"), **changes: Any) -> AuditRep
         ),
         "accuracy": around(0.9847, 0.005),
         "accuracy_without": {n: around(0.9147 + 0.0217 * k, 0.01) for k, n in enumerate(names)},
+        "accuracy_loss": {n: around(0.07 - 0.0217 * k, 0.3) for k, n in enumerate(names)},
+        "accuracy_none": around(0.0121),
+        "changed_predictions": {n: around(0.0931 - 0.03 * k) for k, n in enumerate(names)},
+        "shapley_accuracy_total": around(0.9726, 0.02),
         "accuracy_alone": {n: around(0.7231 - 0.0619 * k, 0.02) for k, n in enumerate(names)},
         "shapley_accuracy": {n: around(0.3341 - 0.0231 * k) for k, n in enumerate(names)},
         "interactions_accuracy": tuple(
@@ -102,6 +106,7 @@ def sample(names: tuple[str, ...] = ("r", "n", "t"), **changes: Any) -> AuditRep
                 },
                 "dominance": shares,
                 "accuracy": None if i == 2 else 0.81 + 0.03 * i,
+                "accuracy_loss": {n: 0.071 + 0.01 * i - 0.02 * k for k, n in enumerate(names)},
                 "missing": 0,
                 "mismatched": 0,
             }
@@ -118,7 +123,14 @@ def sample(names: tuple[str, ...] = ("r", "n", "t"), **changes: Any) -> AuditRep
         "environment": {
             "command": "cmiei diagnose --model pkg.module:factory --checkpoint best.pth "
             "--data pkg.module:make_loader --head classifier --splits 512,512,512 --names r,n,t",
-            "config": {"ABS_THR": 0.03, "REL_THR": 1.25, "P_MAX": 0.5, "END_EPOCH": None},
+            "date": "2026-02-03T04:05:06+01:00",
+            "config": {
+                "ENABLED": False,
+                "ABS_THR": 0.03,
+                "REL_THR": 1.25,
+                "P_MAX": 0.5,
+                "END_EPOCH": None,
+            },
             "versions": {"python": "3.11.7", "torch": "2.13.0", "cmiei_hooks": "0.3.0"},
             "git": {"commit": "0123abcd", "branch": "main", "dirty": True},
             "device": "cpu",

@@ -10,10 +10,13 @@ import os
 import pytest
 import torch
 from helpers import WIDTHS, Fused
+from media import text_of
 from rich.console import Console
 from torch import nn
 
 from cmiei_hooks import audit
+from cmiei_hooks.auditing.report_sections import in_sections
+from cmiei_hooks.reporting import to_html, to_markdown
 
 WHERE = {"head": "classifier", "splits": WIDTHS}
 
@@ -119,11 +122,15 @@ def test_intervals_are_over_identities_if_there_are_enough():
     assert few.influence["r"] != many.influence["r"]
 
 
-def test_the_table(golden):
+def test_an_audit_in_every_medium(golden):
+    """As it is measured; only what differs from machine to machine is fixed."""
+    report = dataclasses.replace(report_of(), environment={"date": "2026-02-03T04:05:06+00:00"})
     console = Console(width=80, force_terminal=False, color_system=None)
     with console.capture() as captured:
-        console.print(report_of().table())
+        console.print(report.table())
     golden(captured.get())
+    golden(to_markdown(in_sections(report)))
+    golden(text_of(to_html(in_sections(report))))
 
 
 def test_names_and_values_from_anywhere_are_safe_in_every_file(tmp_path):

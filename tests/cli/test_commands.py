@@ -547,7 +547,7 @@ def test_under_torchrun_the_values_are_those_of_one_process(python, project):
     assert two.pop("environment")["processes"] == 2
     del one["environment"]
     assert one == two
-    assert done.stdout.count("Modality influence") == 1
+    assert done.stdout.count("Audit of ") == 1
     again = arguments(data="", features="f.pt", output="three")
     words = [ROOT / "tools" / "diagnose.py", *again[1:], "--fail-share", "0.01"]
     ranks = python.run_ranks(words, env={"PYTHONPATH": f"{ROOT}:{project}"})
@@ -634,7 +634,7 @@ def test_names_are_not_taken_for_markup(project, capsys):
     ("changes", "code"),
     [
         ({"data": ""}, 2),
-        ({"modalities": "{a: 0, v: 1}"}, 3),
+        ({"modalities": "{a: 0, v: 1}"}, 2),
         ({"splits": "", "modalities": "{a: 0}"}, 3),
         ({"forward": "their_code:backward"}, 3),
         ({"logits": "2.5"}, 3),
@@ -658,7 +658,7 @@ def test_names_are_not_taken_for_markup(project, capsys):
         ({"data": "their_code:no_loader"}, 3),
         ({"data": "their_code:other_batches"}, 3),
         ({"model": "their_code:needs_arguments"}, 3),
-        ({"model": ".their_code:model"}, 3),
+        ({"model": ".their_code:model"}, 2),
         ({"output": "best.pth"}, 3),
         ({"data": "their_code:interrupted"}, 130),
         ({"device": "cuda:99"}, 3),
@@ -683,10 +683,8 @@ def test_errors_have_a_message_and_an_exit_code(project, capsys, golden, changes
     [[], ["nonsense"], arguments(splits="5,x"), arguments(modalities="{a: ["), ["demo", "--no"]],
 )
 def test_a_wrong_command_line_exits_with_2(project, argv, capsys):
-    with pytest.raises(SystemExit) as caught:
-        main(argv)
-    assert caught.value.code == 2
-    assert "usage:" in capsys.readouterr().err
+    assert main(argv) == 2
+    assert capsys.readouterr().err.startswith("cmiei")
 
 
 @pytest.mark.slow

@@ -91,7 +91,11 @@ def test_diagnose_without_arguments_audits_the_model_of_the_demo(demo, monkeypat
     monkeypatch.chdir(directory.parents[1])
     before = (directory / "plain.pth").read_bytes()
     assert main(["diagnose"]) == 0
-    text = capsys.readouterr().out
+    text, said = capsys.readouterr()
+    assert said.startswith(
+        "Nothing was named, so this audits the demo's model, runs/demo/plain.pth"
+    )
+    assert "come first" not in said
     report = json.loads(Path("runs/audit/report.json").read_text())
     saved = json.loads((directory / "plain" / "report.json").read_text())
     assert report["environment"].pop("command") == "cmiei diagnose"
@@ -107,6 +111,63 @@ def test_diagnose_without_arguments_trains_that_model_if_it_never_was(tmp_path, 
     report = json.loads(Path("here/report.json").read_text())
     again = json.loads((demo[0] / "plain" / "report.json").read_text())
     assert report["influence"] == again["influence"]  # the same seed, the same model
+
+
+def test_it_says_that_it_audits_the_demo_before_it_trains(tmp_path, monkeypatch, capsys, golden):
+    def train(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("cmiei_hooks.cli.demo._train", train)
+    assert main(["diagnose"]) == 130
+    golden(capsys.readouterr().err)
+
+
+@pytest.mark.negative_control
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--features", "f.pt"],
+        ["--head", "classifier"],
+        ["--splits", "3,4"],
+        ["--modalities", "{a: 0, b: 1}"],
+        ["--combine", "mean"],
+        ["--fill", "text=0"],
+        ["--logits", "0"],
+        ["--labels", "0"],
+        ["--inputs", "0"],
+        ["--group-by", "camera"],
+        ["--forward", "my:forward"],
+        ["--model-args", "depth=3"],
+        ["--weights", "ema"],
+        ["--training-branch"],
+        ["--features-head"],
+        ["--discover"],
+        ["--verify"],
+    ],
+    ids=lambda words: words[0],
+)
+def test_whoever_says_what_is_audited_does_not_get_the_demo(tmp_path, monkeypatch, capsys, words):
+    monkeypatch.chdir(tmp_path)
+    assert main(["diagnose", *words]) == 2
+    said = capsys.readouterr().err
+    assert "missing --model" in said
+    assert "demo" not in said
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_training_that_is_interrupted_leaves_no_checkpoint(tmp_path, monkeypatch):
+    from cmiei_hooks.demo import digit_runs
+
+    def pressed(state, stream):
+        stream.write(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(digit_runs, "EPOCHS", 1)
+    monkeypatch.setattr(torch, "save", pressed)
+    assert main(["demo", "--output", "here"]) == 130
+    assert list(Path("here").iterdir()) == []
 
 
 def test_without_scikit_learn_the_demo_says_what_to_install(monkeypatch, capsys, golden):

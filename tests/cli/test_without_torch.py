@@ -8,12 +8,22 @@ import sys
 
 import pytest
 
+from cmiei_hooks.cli.commands import _OPTIONS
+
 LINES = [
     (["--help"], 0),
     (["--version"], 0),
-    *(([command, "--help"], 0) for command in ("diagnose", "demo", "run", "validate")),
+    *(([command, "--help"], 0) for command in _OPTIONS),
     ([], 2),
     (["nonsense"], 2),
+    (["diagnose", "--model", "my.py:model"], 2),
+    (["diagnose", "--features", "f.pt"], 2),
+    (["diagnose", "--splits", "32", "48", "24"], 2),
+    (["diagnose", "REL_THR=2"], 2),
+    (["diagnose", "best.pth"], 2),
+    (["discover"], 2),
+    (["discover", "--model", "a:b"], 2),
+    (["verify", "--model", "a:b", "--data", "a:c"], 2),
     (["diagnose", "--model", "a:b"], 2),
     (["diagnose", "--drop", "nothing"], 2),
     (["diagnose", "ABS_THR", "much"], 2),
@@ -59,9 +69,8 @@ def test_help_the_version_and_wrong_command_lines_need_no_torch():
 @pytest.mark.slow
 @pytest.mark.negative_control
 def test_a_command_that_begins_its_work_needs_torch():
-    assert ends([["diagnose", "--discover", "--model", "no.such:model", "--data", "a:b"]]) == [
-        (3, True)
-    ]
+    line = ["discover", "--model", "no.such:model", "--data", "a:b"]
+    assert ends([line]) == [(3, True)]
 
 
 def test_the_version(capsys):

@@ -77,10 +77,11 @@ def rendered(markdown: str) -> str:
 
 
 def text_of(page: str) -> str:
-    """The visible text of HTML, a line for each block."""
+    """The text of HTML, a line for each block; a triangle marks what can be unfolded."""
     page = re.sub(r"<style>.*?</style>", "", page, flags=re.S)
     page = re.sub(r"</(?:p|h\d|tr|li|title|dd|figcaption|text|pre|summary)>", "\n", page)
     page = re.sub(r"</(?:td|th|dt)>|<small>", " | ", page)
+    page = page.replace("<summary>", "\N{BLACK RIGHT-POINTING SMALL TRIANGLE} ")
     text = html.unescape(re.sub(r"<[^>]*>", "", page))
     lines = (re.sub(r"[ \t]+", " ", line).strip(" |") for line in text.splitlines())
     return "\n".join(line for line in lines if line)

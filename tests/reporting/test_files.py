@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from cmiei_hooks import CMIEIError
-from cmiei_hooks.reporting import plain, to_csv, to_json, write_files
+from cmiei_hooks.reporting import plain, to_csv, to_json, whole_file, write_files
 
 
 def test_numbers_that_json_does_not_know():
@@ -130,3 +130,16 @@ def test_two_writers_and_a_reader_never_see_half_a_file(tmp_path):
         assert (tmp_path / "report").read_text() in texts
     assert not failed
     assert [path.name for path in tmp_path.iterdir()] == ["report"]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
+def test_a_file_that_is_not_finished_leaves_the_one_of_before(tmp_path, error):
+    path = tmp_path / "folder" / "weights.pth"
+    with whole_file(path) as file:
+        file.write_text("first")
+        assert not path.exists()
+    with pytest.raises(error), whole_file(path) as file:
+        file.write_text("half")
+        raise error
+    assert path.read_text() == "first"
+    assert [found.name for found in path.parent.iterdir()] == ["weights.pth"]

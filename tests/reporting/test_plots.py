@@ -46,9 +46,9 @@ def test_a_line_plot_has_gaps_where_nothing_is_known():
     (drawn,) = elements(picture, "line", "line")
     assert (drawn["x1"], drawn["y1"], drawn["x2"], drawn["y2"]) == (
         "2.00%",
-        "180.0",
+        "150.0",
         "34.00%",
-        "5.2",
+        "4.4",
     )
     assert [e["x"] for e in elements(picture, "svg")[1:]] == ["2.00%", "34.00%", "98.00%"]
     assert elements(svg(LinePlot("label", ["a"], {"x": [0.5]})), "svg")[1]["x"] == "50.00%"
@@ -74,7 +74,7 @@ def test_plots_that_are_compared_can_have_one_axis():
     assert elements(own, "line", "whisker") != elements(alone, "line", "whisker")
     line = {"x": [0.1, 0.2]}
     wide, own = (svg(LinePlot("l", ["a", "b"], line, bounds=b)) for b in ((0.0, 1.0), None))
-    assert [e["y1"] for e in elements(wide, "line", "line")] == ["162.0"]
+    assert [e["y1"] for e in elements(wide, "line", "line")] == ["135.0"]
     assert elements(own, "line", "line") != elements(wide, "line", "line")
 
 
