@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import ConfigError
 from .settings import overrides
-from .values import integer, pair, words
+from .values import function, integer, pair, words
 
 __all__ = ["add_arguments", "read"]
 
@@ -114,11 +114,12 @@ def read(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _own_arm(text: str) -> tuple[str, str]:
-    name, _, function = text.partition("=")
-    module, colon, attribute = function.partition(":")
-    if not (name and module and colon and attribute):
-        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=MODULE:FUNCTION")
-    return name, function
+    name, equals, spec = text.partition("=")
+    if not (name and equals):
+        raise argparse.ArgumentTypeError(
+            f"an arm needs a name: write NAME={text.removeprefix('=')[:80]}"
+        )
+    return name, function(spec)
 
 
 def _seeds(text: str) -> range:

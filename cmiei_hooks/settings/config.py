@@ -48,7 +48,8 @@ class Config:
     sigma: float = setting(
         0.05,
         number(finite=True),
-        "Standard deviation of the noise on a substituted modality, in units of `SIGMA_UNIT`.",
+        "Standard deviation of the noise on a substituted modality, in units of the features "
+        "(or as `SIGMA_UNIT` says).",
     )
     abs_thr: float = setting(
         0.03,

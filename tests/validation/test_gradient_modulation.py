@@ -33,7 +33,9 @@ def model_and_batch(strength: float = 3.0, widths: list[int] = WIDTHS):
     return model, x, y
 
 
-def attached(model: nn.Module, widths: list[int] = WIDTHS, enhance: bool = False, **settings):
+def attached(
+    model: nn.Module, widths: list[int] | None = WIDTHS, enhance: bool = False, **settings
+):
     return cmiei_hooks.attach(
         model,
         settings.pop("head", "classifier"),
@@ -162,6 +164,37 @@ def test_a_head_that_is_not_one_linear_is_run_without_the_others(head, recompute
         torch.testing.assert_close(
             model.encoders[m].weight.grad, plain.encoders[m].weight.grad * k[m]
         )
+
+
+class TwoInputs(nn.Module):
+    """A Linear on two tensors that nobody has concatenated."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(sum(WIDTHS), 5)
+
+    def forward(self, a: Tensor, v: Tensor) -> Tensor:
+        return self.linear(torch.cat([a, v], 1))
+
+
+def test_modalities_in_tensors_of_their_own():
+    torch.manual_seed(0)
+    model = Fused(TwoInputs(), WIDTHS).double()
+    model.forward = lambda x: model.classifier(*(encode(x) for encode in model.encoders))
+    x, y = torch.randn(16, 6, dtype=torch.float64), torch.randint(5, (16,))
+    cross_entropy(model(x), y).backward()
+    before = [encode.weight.grad.clone() for encode in model.encoders]
+    model.zero_grad()
+    where = {"a": 0, "v": 1}
+    attached(model, None, modalities=where)
+    cross_entropy(model(x), y).backward()
+    ratios = [
+        (encode.weight.grad / old).flatten()
+        for encode, old in zip(model.encoders, before, strict=True)
+    ]
+    assert all(torch.allclose(ratio, ratio[0]) for ratio in ratios)
+    assert sorted(float(ratio[0]) for ratio in ratios)[0] < 0.7
+    assert max(float(ratio[0]) for ratio in ratios) == pytest.approx(1)
 
 
 @pytest.mark.negative_control
