@@ -1,8 +1,7 @@
-"""The settings: one frozen dataclass, and the sources it can be loaded from."""
+"""The settings: one frozen dataclass."""
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import math
 import os
@@ -14,9 +13,8 @@ from ..errors import CMIEIError, ConfigError, SplitsError, did_you_mean, relativ
 from ..units import UNITS
 from .checks import BOOLEAN, FILL, MODULE, NAMES, WIDTHS, choice, integer, number
 from .presets import OF_PRESETS, PRESETS, in_words, refuse_overridden
-from .section import find_section
-from .setting import checked, refusal, setting
-from .yaml import LinedDict, read_yaml
+from .setting import checked, setting
+from .sources import read_source
 
 __all__ = ["Config", "ConfigSource"]
 
@@ -263,30 +261,11 @@ class Config:
         """
         if isinstance(source, cls):
             return source
-        if isinstance(source, (str, os.PathLike)):
-            where = os.fspath(source)
-            return cls._from_section(find_section(read_yaml(where), where), where)
-        if isinstance(source, argparse.Namespace):
-            known = {k: v for k, v in vars(source).items() if k in _field_names()}
-            if not known:
-                raise ConfigError(
-                    "the namespace holds no setting of C-MIEI",
-                    got=", ".join(sorted(vars(source))) or "an empty namespace",
-                    expected="attributes named like the fields of Config: k, sigma, abs_thr, ...",
-                    remedy="add them to the parser, or pass a mapping or a file",
-                )
-            return cls._from_section(_without_defaults(known), "namespace")
-        if isinstance(source, Mapping):
-            section = find_section(source, "mapping")
-            if hasattr(section, "is_frozen"):  # of yacs
-                section = _without_defaults(section)
-            return cls._from_section(section, "mapping")
-        raise ConfigError(
-            "no configuration can be read from this",
-            got=type(source).__name__,
-            expected="a path, a mapping, a yacs or OmegaConf node, a namespace or a Config",
-            remedy="pass the settings as keywords of attach()",
-        )
+        read = read_source(source, {f.name: f.default for f in dataclasses.fields(cls)})
+        try:
+            return cls(**read.settings)
+        except CMIEIError as error:  # of one setting, or of two that contradict each other
+            raise error.at(read.found_at.get(error.problem, read.where)) from None
 
     @classmethod
     def resolve(cls, source: ConfigSource, settings: Mapping[str, Any], **where: Any) -> Config:
@@ -302,38 +281,6 @@ class Config:
         """
         base = cls(enabled=True) if source is None else cls.load(source)
         return base.override(**settings, **{k: v for k, v in where.items() if v is not None})
-
-    @classmethod
-    def _from_section(cls, section: Mapping[Any, Any], where: str) -> Config:
-        fields = _field_names()
-        lines = section.lines if isinstance(section, LinedDict) else {}
-        settings: dict[str, Any] = {}
-        found_at: dict[str, str] = {}
-        for key in section:
-            at = f"{where}:{lines[key]}" if key in lines else where
-            field = str(key).lower()
-            if field not in fields or str(key) not in (field, field.upper()):
-                raise ConfigError(
-                    f"{at}: unknown setting {key!r}",
-                    got=repr(key),
-                    expected="one of " + ", ".join(name.upper() for name in fields),
-                    remedy="pass it to attach() as an argument"
-                    if field in ("modalities", "dim", "output", "log")
-                    else did_you_mean(str(key), [name.upper() for name in fields])
-                    or "remove it, or correct its name",
-                )
-            if field in settings:
-                raise ConfigError(
-                    f"{at}: {field.upper()} is set twice",
-                    got=f"{key!r} again",
-                    expected="every setting once",
-                    remedy="remove one of the two",
-                )
-            settings[field], found_at[refusal(field)] = section[key], at
-        try:
-            return cls(**settings)
-        except CMIEIError as error:  # of one setting, or of two that contradict each other
-            raise error.at(found_at.get(error.problem, where)) from None
 
     def override(self, **settings: Any) -> Config:
         """Return a copy with some fields replaced, as the keywords of ``attach`` do.
@@ -377,12 +324,6 @@ def _not_soft(setting: str) -> ConfigError:
         expected="SELECTION dominant with it",
         remedy=f"leave {setting} out, or SELECTION and PRESET",
     )
-
-
-def _without_defaults(section: Mapping[Any, Any]) -> dict[Any, Any]:
-    """Without what has its default: parsers and nodes of yacs hold every setting, given or not."""
-    defaults = {field.name: field.default for field in dataclasses.fields(Config)}
-    return {k: v for k, v in section.items() if v != defaults.get(str(k).lower(), k)}
 
 
 def _field_names() -> list[str]:

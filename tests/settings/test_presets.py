@@ -15,7 +15,7 @@ from yacs.config import CfgNode
 
 import cmiei_hooks
 from cmiei_hooks import Config, add_cmiei_config
-from cmiei_hooks.cli.options import overrides
+from cmiei_hooks.cli.settings import overrides
 from cmiei_hooks.errors import ConfigError
 from cmiei_hooks.settings import PRESETS
 

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from cmiei_hooks import Config
-from cmiei_hooks.cli.options import overrides
+from cmiei_hooks.cli.settings import overrides
 from cmiei_hooks.errors import ConfigError
 from cmiei_hooks.settings import parse_value
 
