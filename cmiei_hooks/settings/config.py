@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 from ..errors import CMIEIError, ConfigError, SplitsError, did_you_mean, relative_needs_samples
 from ..units import UNITS
 from .checks import BOOLEAN, FILL, MODULE, NAMES, WIDTHS, choice, integer, number
-from .presets import OF_PRESETS, PRESETS, in_words, refuse_overridden
+from .presets import ENDS, OF_PRESETS, PRESETS, in_words, refuse_overridden
 from .setting import checked, setting
 from .sources import read_source
 
@@ -301,6 +301,22 @@ class Config:
         free = OF_PRESETS - vars(self)["_given"]
         own = {key: getattr(self, key) for key in fields if key not in free}
         return type(self)(**own | settings)
+
+    def refuse_endless(self) -> None:
+        """Refuse a preset that needs to know when it ends, without an end.
+
+        Raises:
+            ConfigError: neither ``end_epoch`` nor ``end_step`` is set.
+        """
+        share = ENDS.get(self.preset)
+        if share and self.p_max and self.end_epoch is None and self.end_step is None:
+            raise ConfigError(
+                f"PRESET {self.preset} needs to know when it ends",
+                got="no END_EPOCH and no END_STEP",
+                expected=f"one of them, at about {share:.0%} of the training",
+                remedy=f"END_EPOCH {share * 100:.0f} for epochs 0 to 99, or END_STEP, which counts "
+                "training calls of the head (end_epoch=, end_step= in Python)",
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """The settings under their YAML keys, as plain values."""

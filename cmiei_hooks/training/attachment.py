@@ -21,7 +21,7 @@ from ..fusion import (
     parse_modalities,
 )
 from ..logs import LogRecord, LogTo, Reporter, Sink, sinks_of
-from ..settings import ENDS, Config, ConfigSource, refuse_both
+from ..settings import Config, ConfigSource, refuse_both
 from .handle import Handle, InertHandle
 from .pre_hook import active_hooks, strip
 from .schedule import AskEpoch
@@ -129,7 +129,7 @@ def attach(
     sinks = sinks_of(log)
     if not resolved.enabled:
         return _disabled(resolved, sinks, modalities)
-    _refuse_endless(resolved)
+    resolved.refuse_endless()
     _refuse_idle(resolved)
     where = locate(model, resolved, modalities=modalities, dim=dim, output=output, combine=combine)
     _refuse_in_place(where, resolved)
@@ -140,19 +140,6 @@ def attach(
     start = LogRecord("start", where.name, partition.names, tuple(partition.plain), resolved)
     reporter.emit(start)  # before anything is registered: it may be interrupted
     return Handle(Step(model, where, resolved, reporter, strategy, epoch))
-
-
-def _refuse_endless(config: Config) -> None:
-    share = ENDS.get(config.preset)
-    ended = config.end_epoch is not None or config.end_step is not None
-    if share is not None and config.p_max and not ended:
-        raise ConfigError(
-            f"PRESET {config.preset} needs to know when it ends",
-            got="no END_EPOCH and no END_STEP",
-            expected=f"one of them, at about {share:.0%} of the training",
-            remedy=f"end_epoch={share * 100:.0f} for epochs 0 to 99, or end_step=, which counts "
-            "training calls of the head",
-        )
 
 
 def _refuse_idle(config: Config) -> None:
