@@ -281,7 +281,7 @@ def test_a_modality_that_is_strong_everywhere_is_not_dominant_relative_to_itself
     assert select(ci, relative=True, **rule).tolist() == [0, 1, 0, 0]
     never_used = torch.tensor([[0.9, 0.0], [0.4, 0.0]])
     assert select(never_used, relative=True, **rule).tolist() == [0, 0]
-    with pytest.raises(CMIEIError, match="means have one influence"):
+    with pytest.raises(CMIEIError, match="mean has one influence"):
         select(ci, relative=True, mean=ci.mean(0)[:1], **rule)
     with pytest.raises(CMIEIError, match="RELATIVE"):
         select(ci, relative=True, **rule | {"sample_level": False})
