@@ -211,102 +211,6 @@ def select(
     return first.where(triggered & finite & within, KEPT)
 
 
-def _trigger(
-    influence: Tensor, judged: Tensor, abs_thr: float, rel_thr: float
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The dominant modality by ``judged``, whether it is triggered, and its ``judged`` value."""
-    largest, first = judged.max(-1)
-    second = judged.scatter(-1, first[:, None], -math.inf).amax(-1)
-    large = influence.gather(-1, first[:, None])[:, 0] > abs_thr
-    return first, large & (largest / (second + _TINY) > rel_thr), largest
-
-
-def soft_probabilities(
-    influence: Tensor,
-    *,
-    tau_samples: float,
-    tau_modalities: float,
-    rate: float,
-    mean: Tensor | None = None,
-    usual: Tensor | None = None,
-    floor: float = FLOOR,
-) -> Tensor:
-    """The probability with which each modality of each sample is substituted, in soft selection.
-
-    ``sigmoid(tau_samples * s[i, m] + tau_modalities * g[m] + log(rate / (1 - rate)))``, where
-
-    - ``s[i, m]`` is the log of ``influence[i, m] / mean[m]``: does this sample depend on the
-      modality more than other samples do?
-    - ``g[m]`` is the log of ``usual[m]``: is the modality strong in all samples?
-
-    each minus its mean over the modalities. Influences below ``floor`` count as ``floor``, so that
-    none is zero. A sample with NaN or infinite influence has the probability 0 for each modality.
-
-    Args:
-        influence: ``[B, M]`` with ``M >= 2``.
-        tau_samples: ``TAU_SAMPLES``; above 0, samples lose what they depend on.
-        tau_modalities: ``TAU_MODALITIES``; above 0 the strong modality is substituted more often,
-            below 0 the weak one.
-        rate: ``RATE``, from 0 (never) to 1 (always).
-        mean: ``[M]``; None: the mean influences of this batch.
-        usual: ``[M]``, such as a running mean; None: ``mean``.
-        floor: influences up to here are rounding; ``floor_of(measure)``.
-
-    Returns:
-        ``[B, M]``, from 0 to 1.
-
-    Raises:
-        InputError: the influence is not ``[B, M]`` with two or more modalities, or ``mean`` or
-            ``usual`` is not ``[M]``.
-        ConfigError: ``rate`` is not a probability.
-
-    Example:
-        >>> influence = torch.tensor([[0.4, 0.1], [0.2, 0.2]])
-        >>> soft_probabilities(influence, tau_samples=1.0, tau_modalities=0.0, rate=0.5)
-        tensor([[0.5858, 0.4142], [0.4142, 0.5858]])
-    """
-    refuse_one_modality(influence)
-    _refuse_means(influence, mean)
-    _refuse_means(influence, usual)
-    if not 0 <= rate <= 1:
-        raise ConfigError(
-            "rate is a probability",
-            got=repr(rate),
-            expected="a number from 0 to 1",
-            remedy="0.5 substitutes every second modality",
-        )
-
-    def centred_log(values: Tensor) -> Tensor:
-        logs = values.to(influence.dtype).clamp_min(max(floor, _TINY)).log()
-        return logs - logs.mean(-1, keepdim=True)
-
-    mean = mean_influence(influence) if mean is None else mean
-    finite = influence.isfinite().all(-1, keepdim=True)
-    of_sample = centred_log(influence.masked_fill(~finite, 1)) - centred_log(mean)
-    of_modality = centred_log(mean if usual is None else usual)
-    bias = math.log(rate / (1 - rate)) if 0 < rate < 1 else math.copysign(math.inf, rate - 0.5)
-    logits = tau_samples * of_sample + tau_modalities * of_modality + bias
-    return logits.sigmoid() * finite
-
-
-def select_softly(probabilities: Tensor, draws: Tensor) -> Tensor:
-    """Draw the modalities of each sample that are substituted: any number of them, but never all.
-
-    A modality is drawn where ``draws[0]`` is less than its probability. Where all modalities of a
-    sample are drawn, the one with the largest of ``draws[1]`` is kept, which is one at random.
-
-    Args:
-        probabilities: ``[B, M]``.
-        draws: ``[2, B, M]``, uniform from 0 to 1.
-
-    Returns:
-        bool ``[B, M]``.
-    """
-    drawn = draws[0] < probabilities
-    stays = torch.zeros_like(drawn).scatter(-1, draws[1].argmax(-1, keepdim=True), True)
-    return drawn & ~(stays & drawn.all(-1, keepdim=True))
-
-
 def refuse_one_modality(influence: Tensor) -> None:
     """Raise InputError if there is nothing to compare."""
     if influence.dim() != 2 or influence.shape[1] < 2:
@@ -318,16 +222,6 @@ def refuse_one_modality(influence: Tensor) -> None:
         )
 
 
-def _refuse_means(influence: Tensor, means: Tensor | None) -> None:
-    if means is not None and means.shape != influence.shape[1:]:
-        raise InputError(
-            "mean has one influence for each modality",
-            got=f"shape {list(means.shape)}",
-            expected=f"{list(influence.shape[1:])}",
-            remedy="pass mean_influence(influence), or leave it out",
-        )
-
-
 def _trigger(
     influence: Tensor, judged: Tensor, abs_thr: float, rel_thr: float
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -424,18 +318,11 @@ def select_softly(probabilities: Tensor, draws: Tensor) -> Tensor:
     return drawn & ~(stays & drawn.all(-1, keepdim=True))
 
 
-def _refuse_influence(influence: Tensor, mean: Tensor | None) -> None:
-    if influence.dim() != 2 or influence.shape[1] < 2:
+def _refuse_means(influence: Tensor, means: Tensor | None) -> None:
+    if means is not None and means.shape != influence.shape[1:]:
         raise InputError(
-            "selection compares two or more modalities",
-            got=f"influence of shape {list(influence.shape)}",
-            expected="[B, M] with M >= 2",
-            remedy="pass what counterfactual_influence returned",
-        )
-    if mean is not None and mean.shape != influence.shape[1:]:
-        raise InputError(
-            "means have one influence for each modality",
-            got=f"shape {list(mean.shape)}",
+            "mean has one influence for each modality",
+            got=f"shape {list(means.shape)}",
             expected=f"{list(influence.shape[1:])}",
             remedy="pass mean_influence(influence), or leave it out",
         )
