@@ -23,6 +23,7 @@ from .measures import FLOOR, MASKED, MEASURES, OF_CLASSES, least_logits
 __all__ = [
     "counterfactual_influence",
     "dominant",
+    "gate_of",
     "mean_influence",
     "select",
     "select_softly",
@@ -300,22 +301,46 @@ def soft_probabilities(
     return logits.sigmoid() * finite
 
 
-def select_softly(probabilities: Tensor, draws: Tensor) -> Tensor:
+def gate_of(logits: Tensor, start: float) -> Tensor:
+    """The probability with which a sample is substituted at all: 0 until its prediction is sure.
+
+    It rises from 0, where the probability of the predicted class is ``start`` or less, to 1, where
+    that is 1: ``clip((max softmax(z_i) - start) / (1 - start), 0, 1)``. So samples are weakened
+    when they have been learned, as in self-paced learning.
+
+    Args:
+        logits: ``[B, C]``, from the complete input.
+        start: ``GATE``, from 0 to 1.
+
+    Returns:
+        ``[B]``, from 0 to 1; 0 where a logit is NaN.
+    """
+    dtype = torch.promote_types(logits.dtype, torch.float32)
+    sure = logits.softmax(-1, dtype).amax(-1).nan_to_num(0)
+    return ((sure - start) / max(1 - start, _TINY)).clamp(0, 1)
+
+
+def select_softly(probabilities: Tensor, draws: Tensor, gate: Tensor | None = None) -> Tensor:
     """Draw the modalities of each sample that are substituted: any number of them, but never all.
 
-    A modality is drawn where ``draws[0]`` is less than its probability. Where all modalities of a
-    sample are drawn, the one with the largest of ``draws[1]`` is kept, which is one at random.
+    With ``u, v, w`` the columns of ``draws``: a modality is drawn where ``u`` is less than its
+    probability. Where all modalities of a sample are drawn, the one with the largest ``v`` is kept,
+    which is one at random. Samples whose ``w`` is not less than their ``gate`` keep all.
 
     Args:
         probabilities: ``[B, M]``.
-        draws: ``[2, B, M]``, uniform from 0 to 1.
+        draws: ``[B, 2 M + 1]``, uniform from 0 to 1.
+        gate: ``[B]``, the probability with which a sample is substituted at all; None: 1.
 
     Returns:
         bool ``[B, M]``.
     """
-    drawn = draws[0] < probabilities
-    stays = torch.zeros_like(drawn).scatter(-1, draws[1].argmax(-1, keepdim=True), True)
-    return drawn & ~(stays & drawn.all(-1, keepdim=True))
+    modalities = probabilities.shape[1]
+    u, v, w = torch.split(draws, [modalities, modalities, 1], 1)
+    drawn = u < probabilities
+    stays = torch.zeros_like(drawn).scatter(-1, v.argmax(-1, keepdim=True), True)
+    drawn = drawn & ~(stays & drawn.all(-1, keepdim=True))
+    return drawn if gate is None else drawn & (w < gate[:, None])
 
 
 def _refuse_means(influence: Tensor, means: Tensor | None) -> None:

@@ -15,6 +15,7 @@ from cmiei_hooks.functional import (
     cap,
     counterfactual_influence,
     dominant,
+    gate_of,
     mean_influence,
     running_mean,
     select,
@@ -528,25 +529,48 @@ def test_a_batch_without_finite_influences_leaves_the_running_mean_alone():
 
 
 @settings(deadline=None, max_examples=60)
-@given(st.integers(0, 2**31), st.integers(2, 5), st.sampled_from([0.0, 0.2, 0.7, 1.0]))
-def test_several_are_drawn_but_never_all(seed, modalities, rate):
+@given(
+    st.integers(0, 2**31),
+    st.integers(2, 5),
+    st.sampled_from([0.0, 0.2, 0.7, 1.0]),
+    st.sampled_from([None, 0.0, 0.6, 1.0]),
+)
+def test_several_are_drawn_but_never_all(seed, modalities, rate, gate):
     generator = torch.Generator().manual_seed(seed)
-    draws = torch.rand(2, 40, modalities, generator=generator)
-    chosen = select_softly(torch.full((40, modalities), rate), draws)
+    draws = torch.rand(40, 2 * modalities + 1, generator=generator)
+    gates = None if gate is None else torch.full((40,), gate)
+    chosen = select_softly(torch.full((40, modalities), rate), draws, gates)
     for i in range(40):
-        drawn = [bool(u < rate) for u in draws[0, i]]
+        drawn = [bool(u < rate) for u in draws[i, :modalities]]
         if all(drawn):
-            drawn[max(range(modalities), key=lambda m: draws[1, i, m])] = False
+            ties = draws[i, modalities:-1].tolist()
+            drawn[ties.index(max(ties))] = False
+        if gate is not None and draws[i, -1] >= gate:
+            drawn = [False] * modalities
         assert chosen[i].tolist() == drawn
 
 
 def test_of_a_sample_that_would_lose_all_each_modality_is_as_likely_to_stay():
-    draws = torch.rand(2, 6000, 3, generator=torch.Generator().manual_seed(0))
-    probabilities = torch.tensor([1.0, 1.0, 1.0]).expand(6000, 3)
-    kept = ~select_softly(probabilities, draws)
+    draws = torch.rand(6000, 7, generator=torch.Generator().manual_seed(0))
+    kept = ~select_softly(torch.ones(6000, 3), draws)
     assert (kept.sum(1) == 1).all()
     # 2000 each; five standard deviations of a binomial are 183
     assert (kept.sum(0) - 2000).abs().max() < 183
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16])
+@pytest.mark.parametrize("start", [0.0, 0.5, 0.9, 1.0])
+def test_the_gate_opens_with_the_probability_of_the_predicted_class(dtype, start):
+    z = [[0.0, 0.0], [3.0, 0.0], [0.0, 9.0], [60.0, -60.0], [-math.inf, 1.0], [math.nan, 1.0]]
+    found = gate_of(torch.tensor(z, dtype=dtype), start)
+    assert found.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+    for row, value in zip(z[:4], found.tolist(), strict=False):
+        sure = max(softmax(row))
+        expected = min(max((sure - start) / (1 - start), 0), 1) if start < 1 else 0.0
+        if start < 1 or sure < 1 - 1e-6:
+            assert value == pytest.approx(expected, abs=1e-6)
+    assert found[5] == 0
+    assert start == 1 or found[4] == 1
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])

@@ -57,8 +57,8 @@ def _start(record: LogRecord) -> str:
     warmup = f"WARMUP_EPOCHS {c.warmup_epochs}" if in_epochs else f"WARMUP_STEPS {c.warmup_steps}"
     unit = "" if c.sigma_unit == "feature" else f" {c.sigma_unit}"
     rule = (
-        f"TAU_SAMPLES {c.tau_samples} | TAU_MODALITIES {c.tau_modalities} | RATE {c.rate}"
-        + (" | P_MAX 0" if not c.p_max else "")
+        f"TAU_SAMPLES {c.tau_samples} | TAU_MODALITIES {c.tau_modalities} | RATE {c.rate} | "
+        f"GATE {c.gate}" + (" | P_MAX 0" if not c.p_max else "")
         if c.selection == "soft"
         else f"ABS_THR {c.abs_thr} | REL_THR {c.rel_thr} | SAMPLE_LEVEL {c.sample_level} | "
         f"P_MAX {c.p_max}"

@@ -68,10 +68,16 @@ def integer(least: int, *, optional: bool = False) -> Allowed:
     return Allowed(f"an integer >= {least}" + (" or null" if optional else ""), convert)
 
 
-def number(most: float = math.inf, *, finite: bool = False, least: float = 0) -> Allowed:
-    """A number from ``least`` to ``most``; infinity is allowed unless ``finite``."""
+def number(
+    most: float = math.inf, *, finite: bool = False, least: float = 0, optional: bool = False
+) -> Allowed:
+    """A number from ``least`` to ``most``; infinity is allowed unless ``finite``; with ``optional``
+    also None.
+    """
 
-    def convert(value: Any) -> float:
+    def convert(value: Any) -> float | None:
+        if value is None and optional:
+            return None
         try:
             real = math.nan if isinstance(value, bool) else float(value)
         except (ArithmeticError, RuntimeError, TypeError, ValueError):  # an array, a huge integer
@@ -83,7 +89,7 @@ def number(most: float = math.inf, *, finite: bool = False, least: float = 0) ->
         return real
 
     if most < math.inf:
-        return Allowed(f"a number from 0 to {most:g}", convert)
+        return Allowed(f"a number from 0 to {most:g}" + (" or null" if optional else ""), convert)
     bound = "" if math.isinf(least) else f" >= {least:g}"
     return Allowed(("a finite number" if finite else "a number") + bound, convert)
 

@@ -74,7 +74,7 @@ class Config:
         "published",
         choice(*PRESETS),
         "Settings that belong together, under one name. `published`: the method as published, as "
-        f"the defaults here. `soft`: {in_words('soft')}. Single settings beside it win.",
+        f"the defaults here. `selfpaced`: {in_words('selfpaced')}. Single settings beside it win.",
     )
     selection: str = setting(
         "dominant",
@@ -100,6 +100,12 @@ class Config:
         0.5,
         number(1.0),
         "Soft selection: the probability of a modality that is as strong as the others.",
+    )
+    gate: float | None = setting(
+        None,
+        number(1.0, optional=True),
+        "Soft selection: only samples whose predicted class has a probability above this are "
+        "substituted, the surer the more often (measures of classes only). `null`: all samples.",
     )
     sigma_unit: str = setting(
         "feature",

@@ -11,11 +11,12 @@ __all__ = ["ENDS", "OF_PRESETS", "PRESETS", "in_words", "refuse_overridden"]
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "published": {},
-    "soft": {
+    "selfpaced": {
         "selection": "soft",
         "tau_samples": 0.5,
         "tau_modalities": -1.0,
         "rate": 0.5,
+        "gate": 0.5,
         "sigma": 1.0,
         "sigma_unit": "std",
         "k": 1,
@@ -24,7 +25,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
 }
 """For each name the settings that differ from those of the method as published."""
 
-ENDS: Mapping[str, float] = {"soft": 0.9}
+ENDS: Mapping[str, float] = {"selfpaced": 0.8}
 """The presets that need an end, after this share of the training."""
 
 OF_PRESETS = frozenset(key for preset in PRESETS.values() for key in preset)

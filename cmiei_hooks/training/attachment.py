@@ -98,8 +98,8 @@ def attach(
         strategy: makes a ``Strategy``, which decides what is substituted and by what, from the
             settings and the source of the noise. Only comparisons need another than the default.
         **settings: any field of Config by its lower-case name (``k=1, sigma=0.1``); they win.
-            ``preset="soft"`` sets several at once; ``"published"``, the default, is the method as
-            published.
+            ``preset="selfpaced"`` sets several at once; ``"published"``, the default, is the
+            method as published.
 
     Returns:
         The Handle: tell it the epoch, ask it for the metrics, remove it.

@@ -14,8 +14,10 @@ import torch
 from torch import Tensor
 
 from .. import distributed
+from ..counterfactual import variants_of
 from ..functional import (
     cap,
+    gate_of,
     mean_influence,
     running_mean,
     select,
@@ -23,7 +25,7 @@ from ..functional import (
     soft_probabilities,
 )
 from ..fusion import Captured, Head, Path
-from ..measures import floor_of
+from ..measures import OF_CLASSES, floor_of
 from ..settings import Config
 from .substitution import Noise, substituted
 
@@ -104,7 +106,8 @@ class Published:
 class Soft(Published):
     """In every estimation step each modality of each sample with a probability, never all of them.
 
-    Between two estimation steps nothing is substituted.
+    With ``GATE``, only of samples whose prediction is sure. Between two estimation steps nothing is
+    substituted.
     """
 
     def __init__(self, config: Config, noise: Noise) -> None:
@@ -132,8 +135,18 @@ class Soft(Published):
             floor=floor_of(c.measure),
         )
         generator = self._noise.generator(call.captured.device, call.step, "selection")
-        draws = torch.empty(2, *probabilities.shape, device=probabilities.device)
-        return select_softly(probabilities, draws.uniform_(generator=generator))
+        samples, modalities = probabilities.shape
+        draws = torch.empty(samples, 2 * modalities + 1, device=probabilities.device)
+        return select_softly(probabilities, draws.uniform_(generator=generator), self._gate(call))
+
+    def _gate(self, call: HeadCall) -> Tensor | None:
+        """See ``functional.gate_of``; only predictions of classes can be sure."""
+        start = self._config.gate
+        if start is None or self._config.measure not in OF_CLASSES:
+            return None
+        with torch.no_grad(), variants_of(call.head, call.captured) as variants:
+            parts = [variants.part(m) for m in range(len(call.captured.groups))]
+            return gate_of(variants.logits(parts), start)
 
 
 def strategy_of(config: Config, noise: Noise) -> Strategy:

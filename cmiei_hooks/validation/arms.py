@@ -2,12 +2,13 @@
 peers).
 
 To add an arm, put it into ``arms_of``, and what it is compared with into ``COMPARISONS``. A peer
-goes into ``_peers``, and is compared with the plain run and the method.
+goes into ``PEERS`` and ``_peer``, and is compared with the plain run and the method.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -19,6 +20,7 @@ from ..settings import ENDS, PRESETS, Config
 __all__ = [
     "COMPARISONS",
     "INERT",
+    "PEERS",
     "PLAIN",
     "Arm",
     "Length",
@@ -93,9 +95,11 @@ COMPARISONS = (
     ("relative", "stopped"),
     ("strong", "plain"),
     ("strong", "strong random"),
-    ("soft", "plain"),
-    ("soft", "method"),
-    ("soft", "soft random"),
+    ("selfpaced", "plain"),
+    ("selfpaced", "method"),
+    ("selfpaced", "selfpaced random"),
+    ("selfpaced", "random gated"),
+    ("random gated", "plain"),
 )
 """The differences in the report: the first arm minus the second. Those of peers come after them."""
 
@@ -105,13 +109,13 @@ def comparisons_of(arms: Iterable[Arm]) -> list[tuple[str, str]]:
     arms = list(arms)
     peers = [arm.name for arm in arms if arm.strategy]
     of_peers = [
-        pair for peer in peers for pair in ((peer, "plain"), ("method", peer), ("soft", peer))
+        pair for peer in peers for pair in ((peer, "plain"), ("method", peer), ("selfpaced", peer))
     ]
     names = {arm.name for arm in arms}
     return [pair for pair in (*COMPARISONS, *of_peers) if names.issuperset(pair)]
 
 
-def arms_of(config: Config, length: Length) -> list[Arm]:
+def arms_of(config: Config, length: Length, names: Collection[str] = ()) -> list[Arm]:
     """The arms that run with every seed, without the plain and the inert one.
 
     Args:
@@ -119,65 +123,99 @@ def arms_of(config: Config, length: Length) -> list[Arm]:
             never ends; without one there is an arm that stops after 70 % of the training. Both are
             counted in steps if the user counts in steps, or if nobody tells the epochs.
         length: of a training.
+        names: those of further peers, as ``dropout 45 % until 90 %``.
     """
-    inert = INERT.settings
+    inert, times = INERT.settings, _Times(config, length)
     arms = [
         Arm("method"),
         Arm("random", "random", inert, "method"),
         Arm("dropout", "dropout", inert, "method"),
     ]
-    in_steps = config.warmup_steps is not None or config.end_step is not None or not length.epochs
-    begin, whole = (0, length.steps) if in_steps else (length.first_epoch, length.epochs)
-    stop, soon = (_end(in_steps, begin + round(share * whole)) for share in (0.7, 0.6))
     ends = {"end_epoch": config.end_epoch, "end_step": config.end_step}
     ending = any(end is not None for end in ends.values())
-    never = _end(True, _NEVER if config.preset in ENDS else None)
+    stop = ends if ending else times.until(0.7)
     if ending:
-        arms.append(Arm("never ending", settings=never))
-        stop = ends
+        arms.append(Arm("never ending", settings=times.never))
     if _can_act(config, stop):
         if not ending:
             arms.append(Arm("stopped", settings=stop))
             arms.append(Arm("stopped random", "random", inert, "stopped"))
         if config.sample_level and config.selection == "dominant":
             arms.append(Arm("relative", settings={**stop, "relative": True}))
-    warmup: dict[str, int | None] = {"warmup_epochs": 0, "warmup_steps": None}
-    if in_steps:
-        warmup = {"warmup_epochs": Config.warmup_epochs, "warmup_steps": 0}
-    if config.sample_level and _can_act(config.override(**warmup, **never), soon):
-        settings = {"relative": True, "k": 1, "p_max": 1.0, "rel_thr": 1.0, "selection": "dominant"}
-        arms.append(Arm("strong", settings={**settings, **warmup, **soon}))
+    if config.sample_level and times.can_act(0.6):
+        strong = {"relative": True, "k": 1, "p_max": 1.0, "rel_thr": 1.0, "selection": "dominant"}
+        arms.append(Arm("strong", settings={**strong, **times.at_once, **times.until(0.6)}))
         arms.append(Arm("strong random", "random", inert, "strong"))
-    at_once = {**warmup, **never}
-    late = _end(in_steps, begin + round(ENDS["soft"] * whole))
-    if config.sample_level and _can_act(config.override(**at_once), late):
-        settings = {"relative": False, **PRESETS["soft"], **warmup, **late, "preset": "soft"}
-        arms.append(Arm("soft", settings=settings))
-        arms.append(Arm("soft random", "random", {**settings, **inert}, "soft"))
-    return [*arms, *_peers(at_once, {**warmup, **soon})]
+    share = ENDS["selfpaced"]
+    if config.sample_level and times.can_act(share):
+        preset = {"relative": False, **PRESETS["selfpaced"], "preset": "selfpaced"}
+        paced = {**preset, **times.at_once, **times.until(share)}
+        arms.append(Arm("selfpaced", settings=paced))
+        arms.append(Arm("selfpaced random", "random", {**paced, **inert}, "selfpaced"))
+        untargeted = {**paced, "tau_samples": 0.0, "tau_modalities": 0.0}
+        arms.append(Arm("random gated", settings=untargeted))
+    peers = [_peer(name, times) for name in dict.fromkeys([*PEERS, *names])]
+    return [*arms, *(peer for peer in peers if peer is not None)]
 
 
-def _peers(at_once: Mapping[str, Any], until_soon: Mapping[str, Any]) -> list[Arm]:
-    """What a user would pick instead.
+class _Times:
+    """The settings by which the arms of one training begin and end."""
 
-    Args:
-        at_once: settings of the warm-up and the end, of a whole training.
-        until_soon: those of the first part of a training.
-    """
-    noise = {"sigma": 1.0, "sigma_unit": "std"}
+    def __init__(self, config: Config, length: Length) -> None:
+        steps = config.warmup_steps is not None or config.end_step is not None
+        self._config, self._in_steps = config, steps or not length.epochs
+        self._begin = 0 if self._in_steps else length.first_epoch
+        self._whole = length.steps if self._in_steps else length.epochs
+        self.never = _end(True, _NEVER if config.preset in ENDS else None)
+        self.at_once: dict[str, int | None] = {"warmup_epochs": 0, "warmup_steps": None}
+        if self._in_steps:  # epochs may not be set beside steps
+            self.at_once = {"warmup_epochs": Config.warmup_epochs, "warmup_steps": 0}
 
-    def peer(name: str, function: str, settings: Mapping[str, Any], **options: Any) -> Arm:
-        return Arm(name, settings=settings, strategy=f"{_HERE}.{function}", options=options)
+    def until(self, share: float) -> dict[str, int | None]:
+        """An end after this share of the training."""
+        return _end(self._in_steps, self._begin + round(share * self._whole))
 
-    dropout, modulation = "peers:ModalityDropout", "gradient_modulation:GradientModulation"
-    return [
-        peer("dropout 15 %", dropout, at_once, rate=0.15),
-        peer("dropout 30 %", dropout, at_once, rate=0.3),
-        peer("dropout 30 % until 60 %", dropout, until_soon, rate=0.3),
-        peer("random one", "peers:RandomModality", {**noise, **at_once}),
-        peer("random half", "peers:RandomModalities", {**noise, **at_once}, rate=0.5),
-        peer("OGM-GE", modulation, {"inplace": False, **at_once}, alpha=0.5),
-    ]
+    def can_act(self, share: float) -> bool:
+        """Whether an arm without a warm-up can act until this share of the training."""
+        return _can_act(self._config.override(**self.at_once, **self.never), self.until(share))
+
+
+PEERS = (
+    "dropout 15 %",
+    "dropout 30 %",
+    "dropout 30 % until 60 %",
+    "random one",
+    "random 50 %",
+    "OGM-GE 0.5",
+)
+"""What a user would pick instead. Other numbers may be named."""
+
+_PEER = re.compile(
+    r"((?P<kind>dropout|random) (?P<rate>\d+) %|random one|OGM-GE (?P<alpha>\d+(\.\d+)?))"
+    r"( until (?P<share>\d+) %)?"
+)
+
+
+def _peer(name: str, times: _Times) -> Arm | None:
+    """The peer of this name; None if there is none, or if it could not act."""
+    found = _PEER.fullmatch(name)
+    share = float(found["share"] or 100) / 100 if found else 0.0
+    rate = float(found["rate"] or 0) / 100 if found else 0.0
+    if found is None or not (0 < share <= 1 and rate <= 1 and times.can_act(share)):
+        return None
+    settings: dict[str, Any] = {
+        **times.at_once,
+        **(times.until(share) if found["share"] else times.never),
+    }
+    options, function = {"rate": rate}, "peers:ModalityDropout"
+    if found["alpha"]:
+        options = {"alpha": float(found["alpha"])}
+        function, settings["inplace"] = "gradient_modulation:GradientModulation", False
+    elif found["kind"] != "dropout":
+        settings |= {"sigma": 1.0, "sigma_unit": "std"}
+        function = "peers:RandomModalities" if found["kind"] else "peers:RandomModality"
+        options = options if found["kind"] else {}
+    return Arm(name, settings=settings, strategy=f"{_HERE}.{function}", options=options)
 
 
 _HERE = __name__.rpartition(".")[0]
@@ -248,6 +286,7 @@ def sensitivity_of(config: Config) -> list[Arm]:
             "tau_modalities": (0.0, config.tau_modalities / 2),
             "rate": (0.3, 0.5, 0.7),
         }
+        values |= {} if config.gate is None else {"gate": (0.0,)}
     return [
         Arm(f"{key.upper()} {value:g}", settings={key: value})
         for key, tried in values.items()

@@ -177,9 +177,11 @@ _GUESS = Length(0, 10, 1000)
 """A training that nobody has seen yet."""
 
 
-def _every_arm(config: Config, length: Length, sensitivity: bool = True) -> list[Arm]:
+def _every_arm(
+    config: Config, length: Length, sensitivity: bool = True, names: Collection[str] = ()
+) -> list[Arm]:
     """All arms of a training; those that change one setting are the last."""
-    arms = [PLAIN, _DISABLED, INERT, *arms_of(config, length)]
+    arms = [PLAIN, _DISABLED, INERT, *arms_of(config, length, names)]
     return [*arms, *(sensitivity_of(config) if sensitivity else ())]
 
 
@@ -192,7 +194,7 @@ def _chosen(experiment: Experiment, config: Config, length: Length) -> list[Arm]
     own = own_arms(experiment.own)
     if experiment.arms is None:
         return [*_every_arm(config, length, experiment.sensitivity), *own]
-    every = _every_arm(config, length)
+    every = _every_arm(config, length, names=experiment.arms)
     wanted = {PLAIN.name, INERT.name, *experiment.arms}
     wanted |= {arm.follows for arm in every if arm.name in wanted and arm.follows}
     for name in experiment.arms:
@@ -204,7 +206,8 @@ def _chosen(experiment: Experiment, config: Config, length: Length) -> list[Arm]
 def _refuse_unknown(experiment: Experiment, guess: Config) -> None:
     """Refuse a name that no arm has, whatever the settings of the training function are."""
     ended = guess if guess.end_step is not None else guess.override(end_epoch=10**6)
-    every = [*_every_arm(guess, _GUESS), *_every_arm(ended, _GUESS, sensitivity=False)]
+    names = experiment.arms or ()
+    every = [*_every_arm(guess, _GUESS, names=names), *_every_arm(ended, _GUESS, sensitivity=False)]
     known = {arm.name for arm in every}
     own_arms(experiment.own, known)
     settings = {arm.name.partition(" ")[0] for arm in sensitivity_of(guess)}

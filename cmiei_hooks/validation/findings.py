@@ -40,15 +40,17 @@ _ARMS = {
     "relative": "C-MIEI with RELATIVE and an end",
     "strong": "RELATIVE, K 1, P_MAX 1, REL_THR 1, no warm-up, until 60% of the training",
     "strong random": "a random modality in as many samples as in 'strong'",
-    "soft": "C-MIEI with PRESET soft",
-    "soft random": "as many random modalities as in 'soft'",
-    "dropout 15 %": "modality dropout: each modality of each sample with probability 0.15",
-    "dropout 30 %": "modality dropout: each modality of each sample with probability 0.3",
-    "dropout 30 % until 60 %": "the same until 60% of the training",
-    "random one": "a random modality of every sample, in every step",
-    "random half": "each modality of each sample with probability 0.5, in every step",
-    "OGM-GE": "gradient modulation with noise, alpha 0.5",
+    "selfpaced": "C-MIEI with PRESET selfpaced",
+    "selfpaced random": "as many random modalities as in 'selfpaced'",
+    "random gated": "'selfpaced' without targeting: each modality is as likely as the others",
 }
+_PEERS = {
+    "dropout ": "modality dropout: each modality of each sample set to zero at this rate",
+    "random one": "a random modality of every sample, in every step",
+    "random ": "each modality of each sample as mean plus noise at this rate, in every step",
+    "OGM-GE ": "gradient modulation with noise, with this alpha",
+}
+"""By the beginning of the name."""
 _TONES: Mapping[str, Literal["good", "bad"]] = {"better": "good", "worse": "bad"}
 
 
@@ -56,6 +58,9 @@ def arm_words(name: str) -> str:
     """What an arm is. An arm of the sensitivity is named by its setting."""
     if name in _ARMS:
         return _ARMS[name]
+    for beginning, words in _PEERS.items():
+        if name.startswith(beginning):
+            return words
     changed = hasattr(Config, name.partition(" ")[0].lower())
     return f"C-MIEI with {name}" if changed else "a strategy of your own"
 

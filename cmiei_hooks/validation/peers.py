@@ -92,8 +92,9 @@ class RandomModalities(RandomModality):
             return None
         device, shape = call.captured.device, (call.captured.batch, len(call.captured.groups))
         generator = self._noise.generator(device, call.step, "selection")
-        draws = torch.empty(2, *shape, device=device).uniform_(generator=generator)
-        return select_softly(torch.full(shape, self._rate, device=device), draws)
+        draws = torch.empty(shape[0], 2 * shape[1] + 1, device=device)
+        probabilities = torch.full(shape, self._rate, device=device)
+        return select_softly(probabilities, draws.uniform_(generator=generator))
 
 
 class ModalityDropout(RandomModalities):

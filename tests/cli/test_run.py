@@ -141,7 +141,7 @@ def test_epochs_are_counted_in_steps(python, tmp_path):
 
 
 def test_a_preset_acts_without_a_warm_up(python, tmp_path):
-    options = ["--act", "PRESET", "soft", "END_STEP", "6"]
+    options = ["--act", "PRESET", "selfpaced", "GATE", "null", "END_STEP", "6"]
     run_with(python, tmp_path, scripts.PLAIN, options=options)
     found = report(tmp_path)
     assert found["settings"]["SELECTION"] == "soft"
@@ -320,7 +320,7 @@ def test_discover_of_a_script_without_training_is_refused(python, tmp_path, gold
         ["run", *HEAD, "--warmup-steps", "5", "--", "train.py"],
         ["run", *HEAD, "--act", "--", "train.py"],
         ["run", *HEAD, "--act", "--warmup-steps", "5", "END_EPOCH", "3", "--", "train.py"],
-        ["run", *HEAD, "--act", "PRESET", "soft", "--", "train.py"],
+        ["run", *HEAD, "--act", "PRESET", "selfpaced", "--", "train.py"],
         ["run", *HEAD, "K", "--", "train.py"],
     ],
     ids=" ".join,

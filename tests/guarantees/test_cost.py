@@ -35,7 +35,7 @@ SETTINGS = {
     "mean": {"drop": "mean"},
     "relative": {"relative": True},
     "another measure": {"measure": "js"},
-    "soft": {"preset": "soft", "end_step": 9},
+    "soft": {"preset": "selfpaced", "end_step": 9},
 }
 
 

@@ -101,7 +101,7 @@ def test_with_sync_a_soft_selection_has_the_means_and_the_spread_of_all_ranks(ra
         found = rank["sync soft"]
         device, (samples, modalities) = torch.device("cpu"), found["influence"].shape
         words = 3, number, "classifier", 0
-        draws = torch.empty(2, samples, modalities)
+        draws = torch.empty(samples, 2 * modalities + 1)
         draws.uniform_(generator=noise_generator(device, *words, "selection"))
         probabilities = soft_probabilities(
             found["influence"],

@@ -14,7 +14,8 @@ from torch.utils.checkpoint import checkpoint
 import cmiei_hooks
 from cmiei_hooks.training.substitution import noise_generator
 
-SOFT = {"preset": "soft", "end_step": 10**6, "seed": 3, "log": False}
+# An untrained model is not sure of any sample: without the gate all may be substituted.
+SOFT = {"preset": "selfpaced", "gate": None, "end_step": 10**6, "seed": 3, "log": False}
 
 
 class Several:
@@ -294,3 +295,39 @@ def test_the_modality_that_is_strong_everywhere(taus, strong_is_substituted):
     share = counts[0] / counts.sum()
     bounds = {"more": (0.5, 1), "less": (0, 0.2), "as often": (0.28, 0.38)}[strong_is_substituted]
     assert bounds[0] < share < bounds[1]
+
+
+@pytest.mark.parametrize("head", ["linear", "chain", "mlp"])
+def test_only_samples_of_which_the_model_is_sure_are_substituted(head):
+    torch.manual_seed(0)
+    layers = {
+        "linear": nn.Linear(12, 7),
+        "chain": nn.Sequential(nn.BatchNorm1d(12), nn.Linear(12, 7)),
+        "mlp": nn.Sequential(nn.Linear(12, 12), nn.ReLU(), nn.Linear(12, 7)),
+    }
+    model = Fused(layers[head])
+    with torch.no_grad():
+        (model.classifier if head == "linear" else model.classifier[-1]).weight *= 20
+    x = torch.randn(256, 6)
+    sure = copy.deepcopy(model)(x).softmax(-1).amax(-1).detach().double()
+    given = {**SOFT, "gate": 0.5, "rate": 1.0}
+    handle = cmiei_hooks.attach(model, "classifier", WIDTHS, **given)
+    rows = torch.zeros(256)
+    for _ in range(60):
+        model(x)
+        rows += handle.last.substituted.any(1)
+        assert (handle.last.substituted.sum(1) == 2 * handle.last.substituted.any(1)).all()
+    expected = ((sure - 0.5) / 0.5).clamp(0, 1)
+    assert not rows[sure <= 0.5].any()
+    assert 0.2 < (sure > 0.5).double().mean() < 1
+    assert (rows / 60 - expected).abs().max() < 0.3
+    assert (rows.sum() / 60 - expected.sum()).abs() < 10
+
+
+@pytest.mark.parametrize("measure", ["squared", "bernoulli"])
+def test_where_nothing_is_a_class_there_is_no_gate(measure):
+    model = Fused()
+    given = {**SOFT, "gate": 1.0, "measure": measure}
+    handle = cmiei_hooks.attach(model, "classifier", WIDTHS, **given)
+    model(torch.randn(16, 6))
+    assert handle.last.substituted.any()

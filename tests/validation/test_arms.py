@@ -36,7 +36,7 @@ def test_the_arms_depend_on_the_end_the_warm_up_and_the_level():
         "dropout": "method",
         "stopped random": "stopped",
         "strong random": "strong",
-        "soft random": "soft",
+        "selfpaced random": "selfpaced",
     }
     assert arms["dropout 30 % until 60 %"].settings == {
         "warmup_epochs": 0,
@@ -51,7 +51,7 @@ def test_the_arms_depend_on_the_end_the_warm_up_and_the_level():
     short = {arm.name for arm in arms_of(config, Length(1, 6, 400))}
     assert "stopped" not in short  # it would never act
     batch_level = config.override(sample_level=False)
-    assert not {"relative", "strong", "soft"} & {
+    assert not {"relative", "strong", "selfpaced", "random gated"} & {
         arm.name for arm in arms_of(batch_level, Length(1, 40, 400))
     }
     names = [arm.name for arm in sensitivity_of(config)]
@@ -87,7 +87,7 @@ def test_the_arms_of_a_training_that_counts_in_steps(settings, epochs, stop):
     relative = arms.get("relative")
     assert relative == (None if stop is None else {**stop, "relative": True})
     assert (arms["strong"]["warmup_steps"], arms["strong"]["end_step"]) == (0, 240)
-    assert (arms["soft"]["warmup_steps"], arms["soft"]["end_step"]) == (0, 360)
+    assert (arms["selfpaced"]["warmup_steps"], arms["selfpaced"]["end_step"]) == (0, 320)
     for arm in (INERT.settings, *arms.values()):  # none sets what excludes another
         forced = config.override(**arm)
         cmiei_hooks.attach(Fused(), "classifier", WIDTHS, config=forced, log=False).remove()
@@ -118,8 +118,8 @@ def test_an_arm_that_cannot_run_is_refused_by_its_name(golden):
 def test_the_soft_arm_is_the_preset_whatever_the_users_settings_are(settings):
     config = cmiei_hooks.Config(enabled=True, **settings)
     arms = {arm.name: arm for arm in arms_of(config, Length(0, 40, 400))}
-    assert config.override(**arms["soft"].settings) == cmiei_hooks.Config(
-        enabled=True, preset="soft", end_epoch=36
+    assert config.override(**arms["selfpaced"].settings) == cmiei_hooks.Config(
+        enabled=True, preset="selfpaced", end_epoch=32
     )
 
 
@@ -149,7 +149,7 @@ def test_an_arm_that_cannot_be_made_is_refused_before_anything_runs(functions, g
 
 
 def test_the_arms_of_a_preset_that_ends_can_all_be_attached():
-    config = cmiei_hooks.Config(enabled=True, preset="soft", end_epoch=36)
+    config = cmiei_hooks.Config(enabled=True, preset="selfpaced", end_epoch=32)
     arms = arms_of(config, Length(0, 40, 400))
     assert "relative" not in {arm.name for arm in arms}
     assert [arm.name for arm in sensitivity_of(config)] == [
@@ -161,6 +161,7 @@ def test_the_arms_of_a_preset_that_ends_can_all_be_attached():
         "TAU_MODALITIES -0.5",
         "RATE 0.3",
         "RATE 0.7",
+        "GATE 0",
     ]
     for arm in (INERT, *arms, *sensitivity_of(config)):
         forced = config.override(**arm.settings)

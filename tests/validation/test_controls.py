@@ -50,9 +50,9 @@ def test_as_many_modalities_of_samples_are_drawn_but_never_all_of_a_sample():
 
 
 def test_a_control_of_a_soft_selection_follows_it_step_by_step():
-    soft = Recorder(Arm("soft", settings={"preset": "soft", "end_epoch": 4}), {})
+    soft = Recorder(Arm("selfpaced", settings={"preset": "selfpaced", "end_epoch": 4}), {})
     train(soft, 0, **{"warmup_epochs": 0})
-    follower = Arm("soft random", "random", {**PRESETS["soft"], **INERT}, "soft")
+    follower = Arm("selfpaced random", "random", {**PRESETS["selfpaced"], **INERT}, "selfpaced")
     random = Recorder(follower, {}, soft.counts)
     train(random, 0)
     assert random.counts == soft.counts

@@ -19,9 +19,10 @@ from cmiei_hooks.validation.experiment import USUAL
 
 TRAIN = "trainings:train"
 ALL = {"plain", "disabled", "inert", "method", "stopped", "random", "dropout"}
-ALL |= {"relative", "strong", "strong random", "stopped random", "soft", "soft random"}
+ALL |= {"relative", "strong", "strong random", "stopped random"}
+ALL |= {"selfpaced", "selfpaced random", "random gated"}
 ALL |= {"dropout 15 %", "dropout 30 %", "dropout 30 % until 60 %"}
-ALL |= {"random one", "random half", "OGM-GE"}
+ALL |= {"random one", "random 50 %", "OGM-GE 0.5"}
 TWO = ["method", "stopped"]
 
 
@@ -196,10 +197,10 @@ def test_without_the_refusal_the_method_would_train_in_vain(tmp_path, monkeypatc
 def test_a_control_follows_the_arm_it_is_for(report, directory):
     counts = {
         name: json.loads((directory / "runs" / f"{name}-seed0.json").read_text())["counts"]
-        for name in ("method", "strong", "random", "strong-random", "soft", "soft-random")
+        for name in ("method", "strong", "random", "strong-random", "selfpaced", "selfpaced-random")
     }
     assert counts["random"] == counts["method"] != counts["strong"] == counts["strong-random"]
-    assert counts["soft"] == counts["soft-random"] != counts["method"]
+    assert counts["selfpaced"] == counts["selfpaced-random"] != counts["method"]
 
 
 def test_an_arm_of_the_users_own_runs_beside_the_others_and_is_compared(tmp_path):
