@@ -26,6 +26,7 @@ from cmiei_hooks.settings import describe  # noqa: E402  # as above
 FIELDS = dataclasses.fields(Config)
 GROUPS = {
     "enabled": "The method",
+    "preset": "Another selection than the published one",
     "drop": "The tool",
     "head": "Where to attach; arguments of attach() win",
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 from helpers import WIDTHS, Fused
 
 import cmiei_hooks
@@ -18,6 +19,7 @@ from cmiei_hooks.validation.arms import (
     refuse_settings,
     sensitivity_of,
 )
+from cmiei_hooks.validation.peers import make_peer
 
 
 def test_the_arms_depend_on_the_end_the_warm_up_and_the_level():
@@ -166,3 +168,40 @@ def test_the_arms_of_a_preset_that_ends_can_all_be_attached():
     for arm in (INERT, *arms, *sensitivity_of(config)):
         forced = config.override(**arm.settings)
         cmiei_hooks.attach(Fused(), "classifier", WIDTHS, config=forced, log=False).remove()
+
+
+@pytest.mark.parametrize(
+    ("name", "strategy", "options", "end", "noise"),
+    [
+        ("dropout 45 % until 80 %", "peers:ModalityDropout", {"rate": 0.45}, 33, None),
+        ("random 30 %", "peers:RandomModalities", {"rate": 0.3}, None, 1.0),
+        ("random one until 60 %", "peers:RandomModality", {}, 25, 1.0),
+        ("OGM-GE 0.8", "gradient_modulation:GradientModulation", {"alpha": 0.8}, None, None),
+    ],
+)
+def test_a_peer_may_be_named_with_other_numbers(name, strategy, options, end, noise):
+    config = cmiei_hooks.Config(enabled=True, first_epoch=1)
+    (arm,) = [one for one in arms_of(config, Length(1, 40, 400), [name]) if one.name == name]
+    assert arm.strategy == f"cmiei_hooks.validation.{strategy}"
+    assert arm.options == options
+    assert arm.settings["end_epoch"] == end
+    assert arm.settings.get("sigma") == noise
+    make = make_peer(arm.strategy, arm.options)
+    model = Fused()
+    handle = cmiei_hooks.attach(
+        model,
+        "classifier",
+        WIDTHS,
+        config=config.override(**arm.settings),
+        log=False,
+        strategy=make,
+    )
+    handle.set_epoch(1)
+    model(torch.randn(16, 6)).square().sum().backward()
+
+
+@pytest.mark.negative_control
+@pytest.mark.parametrize("name", ["dropout 130 %", "dropout 30 % until 0 %", "random two", "OGM 1"])
+def test_a_peer_that_makes_no_sense_is_no_arm(name):
+    arms = arms_of(cmiei_hooks.Config(enabled=True), Length(0, 40, 400), [name])
+    assert name not in {arm.name for arm in arms}
