@@ -39,6 +39,7 @@ __all__ = [
     "compiling",
     "current_backward",
     "dropouts",
+    "dynamo_is_loaded",
     "exporting",
     "forward_hook_keys",
     "forward_hooks",
@@ -49,6 +50,7 @@ __all__ = [
     "is_fake",
     "is_weight_hook",
     "keeps_its_output",
+    "load_dynamo",
     "normalisations",
     "original",
     "own_caches",
@@ -56,6 +58,7 @@ __all__ = [
     "registry",
     "saved_tensors_are_hooked",
     "transform",
+    "untraced",
     "version",
     "was_compiled",
     "without_dispatch_modes",
@@ -178,7 +181,7 @@ def version(tensor: Tensor) -> int:
     """How often the tensor was written into.
 
     Uses ``Tensor._version``. Fallback: 0. Then ``verify`` compares values only, and a training
-    loop that neither calls ``set_epoch`` nor the head is not warned about.
+    loop that neither calls ``set_epoch`` nor the head and leaves no gradients is not warned about.
     """
     return int(getattr(tensor, "_version", 0))
 
@@ -330,6 +333,34 @@ def compiling() -> bool:
     return known is not None and bool(known())
 
 
+def untraced(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function, which Dynamo does not compile if it is loaded now.
+
+    As it is otherwise: to say so to Dynamo would load it, which takes a second. Where a model may
+    be compiled later, call ``load_dynamo`` before.
+    """
+    if not dynamo_is_loaded():
+        return function
+    return torch.compiler.disable(function)  # type: ignore[no-any-return,no-untyped-call]  # no types in torch
+
+
+def load_dynamo() -> None:
+    """Import Dynamo, under whatever name, so that it can be told what not to compile."""
+    torch.compiler.disable(_nothing)  # type: ignore[no-untyped-call]  # no types in torch
+
+
+def _nothing() -> None:
+    """For Dynamo."""
+
+
+def dynamo_is_loaded() -> bool:
+    """Whether anything in this process has used ``torch.compile``, or is about to.
+
+    Uses the name of ``torch._dynamo``. Fallback: True, with which Dynamo is loaded.
+    """
+    return "torch._dynamo" in sys.modules or importlib.util.find_spec("torch._dynamo") is None
+
+
 def frames_are_read() -> bool:
     """Whether Dynamo compiles the functions that are called now, as in a compiled model.
 
@@ -406,7 +437,7 @@ def anything_compiled() -> bool:
     is then dropped on every attachment, and compiled again.
     """
     if "torch._dynamo" not in sys.modules:
-        return importlib.util.find_spec("torch._dynamo") is None
+        return dynamo_is_loaded()
     seen = _find("_dynamo.convert_frame.input_codes.seen")
     return seen is None or bool(seen)
 

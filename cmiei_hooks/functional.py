@@ -227,10 +227,16 @@ def _trigger(
     influence: Tensor, judged: Tensor, abs_thr: float, rel_thr: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The dominant modality by ``judged``, whether it is triggered, and its ``judged`` value."""
-    largest, first = judged.max(-1)
-    second = judged.scatter(-1, first[:, None], -math.inf).amax(-1)
+    first, largest, ratio = lead(judged)
     large = influence.gather(-1, first[:, None])[:, 0] > abs_thr
-    return first, large & (largest / (second + _TINY) > rel_thr), largest
+    return first, large & (ratio > rel_thr), largest
+
+
+def lead(influence: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The modality with the largest influence ``[B]``, that influence, and over the second one."""
+    largest, first = influence.max(-1)
+    second = influence.scatter(-1, first[:, None], -math.inf).amax(-1)
+    return first, largest, largest / (second + _TINY)
 
 
 def soft_probabilities(

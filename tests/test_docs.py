@@ -9,18 +9,20 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
-LINK = re.compile(r"\]\(([^)\s]+)\)")
+OUTSIDE = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "examples/README.md")
+PAGES = [*(ROOT / name for name in OUTSIDE), *sorted((ROOT / "docs").rglob("*.md"))]
+LINK = re.compile(r"""(?:\]\(|\b(?:src|srcset|href)=")([^)\s"]+)""")
 
 
 def prose(text: str) -> str:
-    """The text without blocks of code."""
-    return re.sub(r"^```.*?^```$", "", text, flags=re.M | re.S)
+    """The text without code."""
+    return re.sub(r"^```.*?^```$|`[^`\n]+`", "", text, flags=re.M | re.S)
 
 
 def anchors(text: str) -> set[str]:
     """The anchors that GitHub gives to the headings of a text."""
-    headings = re.findall(r"^#+ (.+)$", prose(text), re.M)
+    outside = re.sub(r"^```.*?^```$", "", text, flags=re.M | re.S)
+    headings = re.findall(r"^#+ (.+)$", outside, re.M)
     plain = (re.sub(r"[^\w\- ]", "", heading.lower()) for heading in headings)
     return {heading.strip().replace(" ", "-") for heading in plain}
 
@@ -48,15 +50,17 @@ def test_every_link_leads_to_a_file_or_a_heading(page):
 @pytest.mark.negative_control
 def test_a_link_to_nothing_would_be_seen():
     good = "[a](README.md#audit-a-checkpoint) [b](docs/heads.md) [c](https://example.org/x)"
-    bad = ["docs/gone.md", "README.md#gone", "#gone"]
-    text = good + "".join(f"[x]({link})" for link in bad)
+    bad = ["docs/gone.md", "README.md#gone", "#gone", "docs/gone.svg"]
+    text = good + "".join(f"[x]({link})" for link in bad[:-1]) + f'<img src="{bad[-1]}">'
     assert broken(text, ROOT / "README.md") == bad
 
 
-def test_the_pages_are_linked_from_the_readme():
-    linked = LINK.findall(PAGES[0].read_text(encoding="utf-8"))
-    pages = {page.relative_to(ROOT).as_posix() for page in PAGES}
-    assert {page for page in pages if page.startswith("docs/")} <= set(linked)
+def test_the_navigation_of_the_site_has_every_page():
+    text = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").partition("\nnav:\n")[2]
+    pages = {page.relative_to(ROOT / "docs").as_posix() for page in PAGES[len(OUTSIDE) :]}
+    others = {"index.md", "changelog.md", "contributing.md", "examples.md"}
+    named = re.findall(r": (\S+\.md)$", text, re.M)
+    assert sorted(named) == sorted(pages | others)
 
 
 def test_the_table_of_rooms_has_the_order_of_the_imports():

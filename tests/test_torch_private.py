@@ -89,6 +89,20 @@ def test_dynamo_is_seen_where_it_compiles_what_is_called(monkeypatch):
     assert found == [False, True, False, True]
 
 
+def test_what_is_untraced_is_told_to_dynamo_only_where_dynamo_is_loaded(monkeypatch):
+    def look() -> bool:
+        return _torch.frames_are_read()
+
+    told = _torch.untraced(look)
+    assert torch._dynamo.run(lambda: (look(), told()))() == (True, False)
+    monkeypatch.setattr(torch.compiler, "disable", lambda function: "told")
+    assert _torch.untraced(look) == "told"
+    monkeypatch.delitem(sys.modules, "torch._dynamo")
+    assert _torch.untraced(look) is look
+    monkeypatch.setattr(_torch.importlib.util, "find_spec", lambda name: None)
+    assert _torch.untraced(look) == "told"
+
+
 def test_transforms_and_tracers_are_recognised_and_ignored_without_their_names(monkeypatch):
     import torch.fx
 

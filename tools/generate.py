@@ -1,18 +1,21 @@
 """Write what the documentation repeats: ``python tools/generate.py [--check]``.
 
-``configs/default.yml`` is written as a whole; in ``docs/configuration.md`` and ``README.md`` the
-tables of settings between the two markers are replaced, and in ``docs/frameworks.md`` the lines of
-``examples/``. ``--check`` writes nothing and exits with 1 if a file is stale.
+``configs/default.yml`` and the pages of commands, of errors and of ``report.json`` are written as a
+whole; in ``docs/configuration.md`` and ``README.md`` the tables of settings between the two markers
+are replaced, and in ``docs/frameworks.md`` the lines of ``examples/``. ``--check`` writes nothing
+and exits with 1 if a file is stale.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import json
 import re
 import sys
 import textwrap
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 import yaml
@@ -21,7 +24,10 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from cmiei_hooks import Config  # noqa: E402  # the checkout must be importable first
+from cmiei_hooks.cli import build_parser  # noqa: E402  # as above
+from cmiei_hooks.cli import main as cmiei  # noqa: E402  # as above
 from cmiei_hooks.settings import describe  # noqa: E402  # as above
+from tools.documentation import commands_page, errors_page, report_page  # noqa: E402  # as above
 
 FIELDS = dataclasses.fields(Config)
 GROUPS = {
@@ -111,15 +117,26 @@ def snippet(script: Path) -> str:
     return "```python\n" + "\n...\n".join(regions) + "\n```\n"
 
 
+@cache
+def troubleshooting() -> str:
+    """The errors of this checkout; reading all of the source takes a second."""
+    return errors_page(ROOT / "cmiei_hooks", ROOT / "tests" / "golden")
+
+
 def generate(root: Path) -> dict[Path, str]:
     """The content of each file that repeats what is written elsewhere."""
     readme, docs = root / "README.md", root / "docs" / "configuration.md"
-    frameworks = root / "docs" / "frameworks.md"
+    frameworks, reference = root / "docs" / "frameworks.md", root / "docs" / "reference"
+    schema = (reference / "report.schema.json").read_text(encoding="utf-8")
+    exit_codes = (cmiei.__doc__ or "").split("\n\n")[1]
     return {
         root / "configs" / "default.yml": default_yml(),
         readme: between_markers(readme.read_text(encoding="utf-8"), method_table()),
         docs: between_markers(docs.read_text(encoding="utf-8"), full_table()),
         frameworks: with_examples(frameworks.read_text(encoding="utf-8"), root),
+        reference / "commands.md": commands_page(build_parser(), exit_codes),
+        reference / "report.md": report_page(json.loads(schema)),
+        root / "docs" / "troubleshooting.md": troubleshooting(),
     }
 
 
@@ -129,7 +146,7 @@ def main(argv: Sequence[str] | None = None, root: Path = ROOT) -> int:
     parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if stale")
     check = parser.parse_args(argv).check
     content = generate(root)
-    stale = [p for p, new in content.items() if p.read_text(encoding="utf-8") != new]
+    stale = [p for p, new in content.items() if not p.exists() or p.read_text("utf-8") != new]
     for path in stale:
         if not check:
             path.write_text(content[path], encoding="utf-8")

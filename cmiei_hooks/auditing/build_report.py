@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from itertools import combinations
+from itertools import combinations, compress
 from typing import Any
 
 import torch
@@ -22,7 +22,7 @@ from .retrieval import Vectors, retrieval_of
 from .rows import Rows
 from .samples import NULL_DRAWS, UNKNOWN, Samples
 from .shapley import interactions, shapley
-from .statistics import EDGES, agreement, histogram
+from .statistics import EDGES, agreements, histogram
 from .strata import report_strata
 from .thresholds import ABS_THR, P_MAX, REL_THR, WhatIf, suggest, what_if, with_configured
 
@@ -64,7 +64,7 @@ def build_report(
     same, correlations = _agreements(kept, floor)
     columns = _influences(kept, config) | same | _contributions(kept)
     columns |= _changes(kept) | (_accuracies(kept) if no_accuracy is None else {})
-    if no_accuracy is not None:
+    if no_accuracy is not None and label is not None and int(label.max()) >= (kept.classes or 0):
         found = retrieval_of(names, vectors, by_identity=by_identity, seed=seed)
         no_accuracy += " Taken for identities, they give rank-1 instead." if found else ""
     means = Means(names, intervals(columns, label if by_identity else None, seed))
@@ -163,12 +163,17 @@ def _triggered(influence: Tensor, config: Config) -> Tensor:
 
 
 def _agreements(samples: Samples, floor: float) -> tuple[Columns, dict[tuple[str, str], float]]:
-    """The agreement in each sample and the rank correlation, for each pair of baselines."""
+    """The agreement in each sample and the rank correlation, for each pair of baselines.
+
+    Of samples for which all baselines are known; the agreement is NaN for others.
+    """
+    every = [values.isfinite().all(-1) for values in samples.baselines.values()]
+    known = torch.stack(every).all(0)
+    found = agreements([values[known] for values in samples.baselines.values()], floor)
     columns, correlations = {}, {}
-    for both in combinations(samples.baselines, 2):
-        one, other = (samples.baselines[name] for name in both)
-        known = (one.isfinite() & other.isfinite()).all(-1)
-        same, correlations[both] = agreement(one[known], other[known], floor)
+    for both, (same, correlations[both]) in zip(
+        combinations(samples.baselines, 2), found, strict=True
+    ):
         columns[f"agreement {both}"] = same.new_full((len(known), 1), math.nan)
         columns[f"agreement {both}"][known, 0] = same
     return columns, correlations
@@ -272,20 +277,22 @@ def _only(samples: Samples, rows: Tensor) -> Samples:
     def kept(value: Any) -> Any:
         return value[rows] if isinstance(value, Tensor) else value
 
-    fields = {f.name: kept(getattr(samples, f.name)) for f in dataclasses.fields(samples)}
+    names = {f.name for f in dataclasses.fields(samples)} - {"baselines", "null", "group"}
+    fields = {name: kept(getattr(samples, name)) for name in names}
     fields["baselines"] = {name: value[rows] for name, value in samples.baselines.items()}
+    fields["null"] = samples.null[rows[: len(samples.null)]]
     if samples.group is not None:
-        pairs = zip(samples.group, rows.tolist(), strict=True)
-        fields["group"] = tuple(group for group, keep in pairs if keep)
+        fields["group"] = tuple(compress(samples.group, rows.tolist()))
     return Samples(**fields)
 
 
 def _null(names: Sequence[str], influence: Tensor, null: Tensor) -> dict[str, dict[str, float]]:
     found = {}
     for m, name in enumerate(names):
-        # Not drawn for later samples; and a shuffled sample may be NaN where it was not before.
+        # A shuffled sample may be NaN where it was not before.
         drawn = null[:, m].isfinite().all(-1)
-        means, observed = null[drawn, m].double().mean(0), influence[drawn, m].mean()
+        observed = influence[: len(null)][drawn, m].mean()
+        means = null[drawn, m].double().mean(0)
         reached = int((means >= observed).sum())
         found[name] = {
             "mean": means.mean().item(),

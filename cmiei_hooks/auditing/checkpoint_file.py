@@ -79,7 +79,7 @@ def read_state_dict(path: str | os.PathLike[str], weights: str | None = None) ->
             f"{name}: the checkpoint cannot be read",
             got=f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}",
             expected="a file written by torch.save, or .safetensors",
-            remedy="check the path and that the file is complete",
+            remedy=_near(Path(path)) or "check the path and that the file is complete",
         ) from error
     found = _weights(content)
     if weights is not None:
@@ -93,6 +93,13 @@ def read_state_dict(path: str | os.PathLike[str], weights: str | None = None) ->
             remedy="torch.save the state dict itself",
         )
     return found
+
+
+def _near(path: Path) -> str:
+    """What may be meant by a path where nothing is."""
+    if path.exists() or not path.parent.is_dir():
+        return ""
+    return did_you_mean(path.name, [beside.name for beside in path.parent.iterdir()])
 
 
 def _chosen(

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import discovery
+from .._torch import dynamo_is_loaded
 from ..counterfactual import isolated
 from ..errors import CMIEIError, InputError
 from ..fusion import Head, eval_mode, tensors, training_branch
@@ -134,7 +135,11 @@ def _running(model: nn.Module, device: torch.device, options: AuditOptions) -> I
 def _eager() -> AbstractContextManager[object]:
     """Compiled code runs as if it were not compiled (since torch 2.6): it ignores later hooks."""
     set_stance = getattr(torch.compiler, "set_stance", None)
-    return nullcontext() if set_stance is None else set_stance("force_eager")
+    # Without Dynamo nothing is compiled, and to set its stance would load it: a second.
+    if set_stance is None or not dynamo_is_loaded():
+        return nullcontext()
+    stance: AbstractContextManager[object] = set_stance("force_eager")
+    return stance
 
 
 def _call(model: nn.Module, batch: Batch, forward: Forward | None) -> None:

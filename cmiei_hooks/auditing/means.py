@@ -49,8 +49,8 @@ def intervals(columns: Columns, clusters: Tensor | None, seed: int) -> dict[str,
     Those of other baselines than the configured one may be unknown for some samples: they are
     averaged over the samples for which all of them are known.
     """
-    known = {name: values.isfinite().all(1) for name, values in columns.items()}
-    partial = [name for name in columns if name.startswith(_PARTIAL) and not known[name].all()]
+    known = {k: v.isfinite().all(1) for k, v in columns.items() if k.startswith(_PARTIAL)}
+    partial = [name for name, of_samples in known.items() if not of_samples.all()]
     found = _intervals({k: v for k, v in columns.items() if k not in partial}, clusters, seed)
     if partial:
         rows = torch.stack([known[name] for name in partial]).all(0)
@@ -60,6 +60,5 @@ def intervals(columns: Columns, clusters: Tensor | None, seed: int) -> dict[str,
 
 
 def _intervals(columns: Columns, clusters: Tensor | None, seed: int) -> dict[str, list[Interval]]:
-    table = torch.cat([values.double() for values in columns.values()], dim=1)
-    found = iter(bootstrap(table, clusters=clusters, seed=seed))
+    found = iter(bootstrap([*columns.values()], clusters=clusters, seed=seed))
     return {name: list(islice(found, v.shape[1])) for name, v in columns.items()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..reporting import WRITTEN, Code, Part, Section, Table, count, setting
+from ..reporting import ALL, WRITTEN, Code, Part, Section, Table, count, setting
 from .results import Results
 
 __all__ = ["checkpoint", "provenance"]
@@ -33,7 +33,9 @@ def checkpoint(report: Results) -> Section:
     if found.duplicates:
         rows.append(("under a second name, ignored", _listed(found.duplicates)))
     title = "What the checkpoint gave to the model"
-    facts = Table(title, ("what", "value"), rows, prose=True, media=WRITTEN)
+    fits = not (found.missing or found.unexpected or found.mismatched or found.duplicates)
+    media = WRITTEN if fits else ALL
+    facts = Table(title, ("what", "value"), rows, prose=True, media=media)
     return Section("Checkpoint", [facts], folded=True)
 
 

@@ -105,7 +105,8 @@ def retrieval_of(
 
     Args:
         names: the names of the modalities.
-        calls: what the head received; those of other widths than the first are left out.
+        calls: what the head received. Those of other widths than the first are left out, and so
+            are samples whose label is negative: junk, by custom.
         by_identity: whether intervals are drawn over identities.
         seed: of the bootstrap.
     """
@@ -116,7 +117,7 @@ def retrieval_of(
     identity = torch.cat([call.label for call in calls])[:MOST]
     group = _numbers([call.group for call in calls])
     features = [torch.cat(parts)[:MOST] for parts in zip(*(c.features for c in calls), strict=True)]
-    usable = torch.stack([part.isfinite().all(1) for part in features]).all(0)
+    usable = torch.stack([identity >= 0, *(part.isfinite().all(1) for part in features)]).all(0)
     features, identity = [part[usable] for part in features], identity[usable]
     group = None if group is None else group[:MOST][usable]
     ranks = first_ranks(features, identity, group)

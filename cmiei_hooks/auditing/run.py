@@ -19,7 +19,7 @@ from torch.utils.data.distributed import DistributedSampler
 from ..distributed import gather_objects, rank
 from ..errors import CMIEIError, InputError
 from ..fusion import Head
-from ..reporting import git_state, now, versions
+from ..reporting import git_state, today, versions
 from ..settings import Config
 from .bootstrap import Interval
 from .build_report import build_report
@@ -272,7 +272,7 @@ def _environment(
     """What is needed to repeat the audit."""
     environment = {
         **options.provenance,
-        "date": now(),
+        "date": today(),
         "config": config.to_dict(),
         "mode": options.mode,
         "versions": versions(),

@@ -105,9 +105,9 @@ class Samples:
     samples, or by that of another sample (``permuted``); NaN where there is no other sample of the
     same shape."""
     null: Tensor
-    """``[N, M, draws]``: the influence after the modality's features were shuffled over its
-    columns, in the same way for all samples of a draw; NaN for samples and modalities whose columns
-    were not shuffled."""
+    """``[D, M, draws]``, of the first D samples: the influence after the modality's features were
+    shuffled over its columns, in the same way for all samples of a draw; NaN for modalities whose
+    columns were not shuffled."""
     batch: Tensor
     """int64 ``[N]``: the number of the batch."""
     logits: Logits
@@ -155,7 +155,8 @@ def observe(
         logits = {kept: with_only(kept) for kept in coalitions}
         complete, left = logits[everyone], torch.stack([logits[kept] for kept in singles])
         influence = counterfactual_influence(complete, left, head.measure)
-        null = influence.new_full((captured.batch, count, NULL_DRAWS), math.nan)
+        drawn = captured.batch if with_null else 0
+        null = influence.new_full((drawn, count, NULL_DRAWS), math.nan)
         at_once = max(1, _AT_ONCE // max(1, complete.numel()))
         draws = [_Shuffled(seed, draw) for draw in range(NULL_DRAWS)]
         shuffled_ones = [m for m in range(count) if with_null and _has_columns(captured, m)]

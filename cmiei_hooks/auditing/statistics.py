@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import combinations
 
 import torch
 from torch import Tensor
@@ -15,31 +16,39 @@ from torch import Tensor
 from ..functional import dominant
 from ..measures import FLOOR
 
-__all__ = ["EDGES", "agreement", "histogram", "inequality"]
+__all__ = ["EDGES", "agreements", "histogram", "inequality"]
 
 EDGES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 """Edges for a histogram of influences. Most influences are near 0 and a few are large, so every bin
 is about three times as wide as the one before, and the usual values of ABS_THR are edges."""
 
 
-def agreement(a: Tensor, b: Tensor, floor: float = FLOOR) -> tuple[Tensor, float]:
-    """How far two estimates of the same samples agree.
+def agreements(estimates: Sequence[Tensor], floor: float = FLOOR) -> list[tuple[Tensor, float]]:
+    """How far each two estimates of the same samples agree.
 
     Args:
-        a: ``[N, M]``, the influences of one estimate (with one baseline, for example).
-        b: ``[N, M]``, those of the other; the units may differ.
+        estimates: ``[N, M]`` each, the influences (with one baseline, for example); the units may
+            differ.
         floor: influences up to here make no modality dominant.
 
     Returns:
-        float64 ``[N]``: 1 where both find the same modality dominant, or both none, else 0 (the
-        mean is the share of such samples); and Spearman's rank correlation of all ``N * M``
-        influences, where equal ones get the mean of their ranks. It is NaN if all influences of
-        one estimate are equal.
+        For each pair, in the order of ``itertools.combinations``: float64 ``[N]``, 1 where both
+        find the same modality dominant, or both none, else 0 (the mean is the share of such
+        samples); and Spearman's rank correlation of all ``N * M`` influences, where equal ones get
+        the mean of their ranks. It is NaN if all influences of one estimate are equal.
     """
-    same = (dominant(a, floor) == dominant(b, floor)).double()
-    x, y = (ranks - ranks.mean() for ranks in (_ranks(a.flatten()), _ranks(b.flatten())))
-    spread = math.sqrt((x @ x).item() * (y @ y).item())
-    return same, (x @ y).item() / spread if spread else math.nan
+    known = [(dominant(values, floor), _deviations(values)) for values in estimates]
+    found = []
+    for (first, x), (other, y) in combinations(known, 2):
+        spread = math.sqrt((x @ x).item() * (y @ y).item())
+        found.append(((first == other).double(), (x @ y).item() / spread if spread else math.nan))
+    return found
+
+
+def _deviations(values: Tensor) -> Tensor:
+    """The ranks of all values, less their mean."""
+    ranks = _ranks(values.flatten())
+    return ranks - ranks.mean()
 
 
 def _ranks(values: Tensor) -> Tensor:

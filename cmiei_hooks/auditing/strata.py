@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..functional import KEPT, dominant
 from ..measures import FLOOR
-from .bootstrap import Interval, bootstrap
+from .bootstrap import Interval, bootstrap_each
 from .statistics import inequality
 
 __all__ = ["Stratum", "report_strata", "strata"]
@@ -29,7 +29,8 @@ class Stratum:
     dominance: tuple[float, ...]
     """Share of the samples that each modality dominates."""
     inequality: float
-    """Gini coefficient of the mean influences."""
+    """Gini coefficient of the mean influences: 0 if all are equal. In a stratum of few samples it
+    is large by chance."""
 
 
 def strata(
@@ -122,20 +123,7 @@ def _strata_of(
 def _intervals(
     influence: Tensor, codes: Tensor, chosen: Sequence[int], seed: int
 ) -> list[list[Interval]]:
-    """The intervals of the mean influences in each stratum, by its code.
-
-    With one seed, strata of one size draw the same rows: they are columns of one bootstrap, since
-    the draws are what takes the time.
-    """
-    order = codes.argsort(stable=True)
-    rows = torch.split(order, codes.bincount().tolist())
-    of_size: dict[int, list[int]] = {}
-    for code in chosen:
-        of_size.setdefault(len(rows[code]), []).append(code)
-    modalities, found = influence.shape[1], {}
-    for alike in of_size.values():
-        columns = torch.cat([influence[rows[code]] for code in alike], dim=1)
-        intervals = bootstrap(columns, seed=seed)
-        for place, code in enumerate(alike):
-            found[code] = intervals[place * modalities : (place + 1) * modalities]
-    return [found[code] for code in chosen]
+    """The intervals of the mean influences in each stratum, by its code."""
+    sorted_by_code = influence[codes.argsort(stable=True)]
+    sets = torch.split(sorted_by_code, codes.bincount().tolist())
+    return bootstrap_each([sets[code] for code in chosen], seed=seed)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..functional import KEPT, cap, select
+from ..functional import cap, lead, refuse_one_modality
 from ..measures import FLOOR
 
 __all__ = [
@@ -46,7 +46,8 @@ class WhatIf:
     shares: tuple[float, ...]
     """The share of the triggered samples that each modality dominates; NaN if none is triggered."""
     substituted: float
-    """Share of samples within the cap of each batch: C_MIEI_Ratio after the warm-up."""
+    """Share of samples within the cap of each batch: C_MIEI_Ratio after the warm-up, if training
+    had batches of this size and left the influences as they are, which it does not."""
 
 
 @dataclass(frozen=True)
@@ -93,24 +94,21 @@ def what_if(
     Raises:
         InputError: the influence is not ``[N, M]`` with two or more modalities.
     """
-    finite = int(influence.isfinite().all(-1).sum())
+    refuse_one_modality(influence)
+    known = influence.isfinite().all(-1)
+    finite = int(known.sum())
     _, number, sizes = torch.unique(batch, return_inverse=True, return_counts=True)
     caps = {share: _caps(share, sizes) for share in p_max}
+    # Row by row as ``select`` decides, but what does not depend on the thresholds only once.
+    number, (first, largest, ratio) = number[known], lead(influence[known])
     cells = []
     for absolute in abs_thr:
+        large = largest > max(absolute, floor)
         for relative in rel_thr:
-            chosen = select(
-                influence,
-                abs_thr=absolute,
-                rel_thr=relative,
-                p_max=1.0,
-                sample_level=True,
-                floor=floor,
-            )
-            triggered = chosen != KEPT
+            triggered = large & (ratio > relative)
             count = int(triggered.sum())
-            firsts = chosen[triggered].bincount(minlength=influence.shape[1]).tolist()
-            shares = tuple(_share(first, count) for first in firsts)
+            firsts = first[triggered].bincount(minlength=influence.shape[1]).tolist()
+            shares = tuple(_share(one, count) for one in firsts)
             in_batch = number[triggered].bincount(minlength=len(sizes))
             for share in p_max:
                 # Which rows the cap keeps does not matter here, only how many.

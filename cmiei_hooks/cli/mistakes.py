@@ -214,18 +214,21 @@ def _stray(given: _Given, strays: list[str], parser: argparse.ArgumentParser) ->
 
 def _as_one_word(given: _Given) -> str:
     """The option with all its words as one, if they are a value then; else nothing."""
-    if not given.takes or given.action is None:
-        return ""
     end = next((i for i, word in enumerate(given.words) if i and word in KEYS), None)
-    words, metavar = given.words[:end], str(given.action.metavar)
-    bare = ",".join(filter(None, (word.strip(" ,[]()") for word in words)))
-    spaced = " ".join(words)
-    if "," in metavar and _is_value(given.action, bare):
-        return f"{given.word} {shlex.quote(bare)}"
-    if isinstance(given.action.default, list) and all(_is_value(given.action, w) for w in words):
+    words, action = given.words[:end], given.action
+    if action is None or len(words) <= given.takes or not given.takes:
+        return ""
+    metavar, spaced = str(action.metavar), " ".join(words)
+    candidates = [",".join(filter(None, (word.strip(" ,[]()") for word in words)))]
+    candidates = candidates if "," in metavar else []
+    without = len(words) == 2 and not any("=" in word for word in words)
+    candidates += ["=".join(words)] if "=" in metavar and without else []
+    candidates += [spaced] if spaced.startswith(("[", "{")) or Path(spaced).exists() else []
+    for candidate in candidates:
+        if _is_value(action, candidate):
+            return f"{given.word} {shlex.quote(candidate)}"
+    if isinstance(action.default, list) and all(_is_value(action, word) for word in words):
         return " ".join(f"{given.word} {shlex.quote(word)}" for word in words)
-    if Path(spaced).exists() or (spaced[0] in "[{" and _is_value(given.action, spaced)):
-        return f"{given.word} {shlex.quote(spaced)}"
     parents = {str(Path(word).parent) for word in words if given.word == "--checkpoint"}
     return f"--checkpoint {parents.pop()}" if len(parents) == 1 else ""
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import nn
 
+from .._torch import untraced
 from ..fusion import Head
 
 __all__ = ["BranchHook"]
@@ -35,7 +35,7 @@ class BranchHook:
         self.head, self._passes, self._arguments = head, passes, arguments
         self._first = () if number is None else (number,)
         # Not traced by Dynamo, as the pre-hook.
-        self._run: Any = run and torch.compiler.disable(run)  # type: ignore[no-untyped-call]  # no types in torch
+        self._run: Any = run and untraced(run)
 
     def __call__(self, module: nn.Module, *given: Any) -> Any:
         """The signature of a forward hook or pre-hook registered with ``with_kwargs=True``."""

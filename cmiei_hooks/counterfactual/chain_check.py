@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from .._torch import in_autocast, in_backward, original, transform
+from .._torch import in_autocast, in_backward, original, transform, untraced
 from ..errors import CMIEIError, HeadError
 from ..fusion import Call, Captured, Head, read_logits
 from ..measures import least_logits
@@ -73,7 +73,7 @@ class ChainCheck:
         self._hook_check = HookCheck(head) if head is not None and single else None
         if head is not None and model is not None and len(head.links) > 1:
             # Not traced by Dynamo, as the pre-hook.
-            self._run = torch.compiler.disable(self._watch)  # type: ignore[no-untyped-call]  # no types in torch
+            self._run = untraced(self._watch)
             ends = (head.last, original(model))
             self._hooks = [module.register_forward_hook(self) for module in ends]
 

@@ -10,7 +10,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from .._torch import ForwardHook, forward_hook_keys, forward_hooks, in_backward, transform
+from .._torch import (
+    ForwardHook,
+    forward_hook_keys,
+    forward_hooks,
+    in_backward,
+    transform,
+    untraced,
+)
 from ..errors import CMIEIError, HeadError
 from ..fusion import Head, read_part
 from .isolation import not_recorded
@@ -131,7 +138,7 @@ class _Hook:
 
     def __init__(self, look: Callable[[Any], None] | None = None) -> None:
         # Not traced by Dynamo, as the pre-hook.
-        self._look: Any = look and torch.compiler.disable(look)  # type: ignore[no-untyped-call]  # no types in torch
+        self._look: Any = look and untraced(look)
 
     def __call__(self, module: nn.Module, args: Any, returned: Any) -> None:
         """The signature of a forward hook."""

@@ -9,17 +9,16 @@ these variants.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from .._torch import in_autocast
+from .._torch import in_autocast, without_dispatch_modes
 from ..fusion import Captured, Head
 from ..mean_plus_noise import batch_mean
 from ..measures import MASKED
-from .isolation import isolated, not_recorded
+from .isolation import isolated
 from .linear_layers import OF_ROWS, features_of, layers_of
 
 __all__ = ["influence_of_linear"]
@@ -43,7 +42,7 @@ def influence_of_linear(head: Head, captured: Captured) -> Tensor | None:
     widths = captured.widths
     if not layers.fit(features.dtype, sum(widths)) or in_autocast(features.device.type):
         return None
-    with torch.no_grad(), not_recorded():
+    with torch.no_grad(), without_dispatch_modes():  # nothing is saved for a backward pass
         baseline = None
         if head.drop == "mean":
             baseline = torch.cat([batch_mean(f) for f in _columns(features, widths)], 1)
@@ -85,7 +84,7 @@ Samples are on the last axis: the products are faster that way, and the softmax 
 
 
 def _columns(of: Tensor, widths: Sequence[int]) -> Sequence[Tensor]:
-    return torch.split(of, list(widths), dim=1)
+    return of.split_with_sizes(list(widths), 1)
 
 
 def _decomposed(
@@ -96,8 +95,8 @@ def _decomposed(
 
     def variants(chosen: slice) -> tuple[Tensor, Tensor]:
         weights = _columns(linear.weight[chosen], widths)
-        shape = (1 + len(widths), len(weights[0]), len(features))
-        memory, z = features.new_empty(shape), features.new_empty(shape)
+        shape = (2, 1 + len(widths), weights[0].shape[0], features.shape[0])
+        memory, z = features.new_empty(shape).unbind()
         terms = memory.unbind()[: len(widths)]
         for out, f, w in zip(terms, columns, weights, strict=True):
             torch.mm(w, f, out=out)
@@ -131,7 +130,8 @@ def _sums_without_each(
     whole, *without, without_end = out
     *first, end = terms
     # In the sums the last one is added to the last term, not by itself: that is a pass less.
-    end_instead = sum((one for one in (*instead[-1:], last) if one is not None), end.new_zeros(()))
+    ends = [one for one in (*instead[-1:], last) if one is not None]
+    end_instead = sum(ends[1:], ends[0]) if ends else end.new_zeros(())
     if last is not None:
         end += last
     before: list[Tensor] = []  # the sum of the terms in front of m
@@ -208,7 +208,7 @@ def _products(hidden: Tensor, linear: nn.Linear) -> _Variants:
 
 def _influence(variants: _Variants, classes: int, modalities: int, like: Tensor) -> Tensor:
     """``[B, M]``, chunk by chunk of the classes; of the type of a tensor with B rows."""
-    samples = len(like)
+    samples = like.shape[0]
     step = max(_CHUNK // max(2 * (1 + modalities) * samples, 1), 64)
     starts = range(0, classes, step)
     # Allocated first, so that the chunks can use the same memory one after the other.
@@ -229,5 +229,6 @@ def _influence(variants: _Variants, classes: int, modalities: int, like: Tensor)
         logs = (largest[0] - largest[1]).log_softmax(0)
         between = logs[:, :1] - logs[:, 1:]
         influence = (logs[:, :1].exp() * (divergences + between)).sum(0)
-    influence = influence.clamp_min(0).T
-    return influence.masked_fill(~influence.isfinite().all(-1, keepdim=True), math.nan)
+    influence = influence.clamp_min(0)
+    # The largest times 0 is NaN if anything in the row of a sample is NaN or infinite, and else 0.
+    return (influence + influence.amax(0).mul_(0)).T

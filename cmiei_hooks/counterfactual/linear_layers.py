@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .._torch import forward_hooks, hooks_on_all_modules, pre_hooks
+from .._torch import forward_hooks, hooks_on_all_modules, pre_hooks, registry
 from ..fusion import Captured, Head
 from ..measures import least_logits
 from .hook_check import of_this_package
@@ -48,12 +48,13 @@ class LinearLayers:
 def layers_of(head: Head) -> LinearLayers | None:
     """The layers of a head whose modules are all known and nobody's but torch's; else None."""
     parts = [part for link in head.links for part in _parts(link)]
-    # A subclass may do anything; so may sharded, sparse and quantised parameters.
-    weights = [p for part in parts for p in part.parameters()]
-    whole = all(type(p) is nn.Parameter and p.layout is torch.strided for p in weights)
     taken_as_it_is = all(output is None for output in head.outputs)
     # Hooks on all modules see those inside a Sequential.
-    if hooks_on_all_modules() or not (whole and taken_as_it_is and all(map(_bare, parts))):
+    if hooks_on_all_modules() or not (taken_as_it_is and all(map(_bare, parts))):
+        return None
+    # A subclass may do anything; so may sharded, sparse and quantised parameters.
+    own = [p for part in parts for p in registry(part, "_parameters").values() if p is not None]
+    if any(type(p) is not nn.Parameter or p.layout is not torch.strided for p in own):
         return None
     linears = [i for i, part in enumerate(parts) if type(part) is nn.Linear]
     if not linears or linears[-1] != len(parts) - 1:

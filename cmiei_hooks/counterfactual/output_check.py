@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import Node
 from torch.utils.hooks import RemovableHandle
 
-from .._torch import exporting, in_backward, is_fake, original, transform
+from .._torch import exporting, in_backward, is_fake, original, transform, untraced
 from ..errors import CMIEIError
 from ..fusion import Head, common_module, mapped, read_part, replaced, tensors, unwrapped
 from .autograd_graph import ancestors, layers_between
@@ -198,7 +198,7 @@ class OutputCheck:
         if head is not None and model is not None:
             self._model = model = original(model)
             # Not traced by Dynamo.
-            self._run = torch.compiler.disable(self._dispatch)  # type: ignore[no-untyped-call]  # no types in torch
+            self._run = untraced(self._dispatch)
             self._hooks = [
                 model.register_forward_pre_hook(self),
                 head.last.register_forward_hook(self),

@@ -44,7 +44,7 @@ class Captured:
     @property
     def batch(self) -> int:
         """The number of samples."""
-        return len(next(iter(self.tensors.values())))
+        return next(iter(self.tensors.values())).shape[0]
 
     @property
     def device(self) -> torch.device:

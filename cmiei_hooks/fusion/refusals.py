@@ -134,7 +134,7 @@ def refuse_cuda_graph(name: str) -> None:
     Raises:
         HeadError: a CUDA graph is being captured.
     """
-    if torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing():  # type: ignore[no-untyped-call]  # no types in torch
+    if torch.cuda.is_current_stream_capturing():
         raise HeadError(
             f"the head {name!r} was called while a CUDA graph is captured",
             got="torch.cuda.graph or make_graphed_callables around the head",

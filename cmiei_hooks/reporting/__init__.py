@@ -21,7 +21,7 @@ from .formatting import (
 from .html import style, to_html
 from .markdown import to_markdown
 from .plots import Bounds, axis_of, svg
-from .provenance import day, git_state, now, sha256, versions
+from .provenance import day, git_state, sha256, today, versions
 from .sections import (
     ALL,
     NEUTRAL,
@@ -70,7 +70,6 @@ __all__ = [
     "finite",
     "git_state",
     "in_points",
-    "now",
     "number",
     "p_value",
     "percent",
@@ -86,6 +85,7 @@ __all__ = [
     "to_json",
     "to_markdown",
     "to_terminal",
+    "today",
     "versions",
     "visible",
     "whole_file",

@@ -57,8 +57,10 @@ def to_csv(rows: Sequence[Mapping[str, Any]]) -> str:
     return text.getvalue()
 
 
-def _cell(value: object) -> str:
+def _cell(value: object) -> object:
     """A spreadsheet takes what begins with one of these for a formula, unless a quote precedes."""
+    if isinstance(value, (int, float)):
+        return value  # written as it is; there may be millions
     text = str(value)
     formula = text.startswith(("=", "+", "-", "@", "\t", "\r")) and not _is_number(text)
     if not (text.isascii() and text.isprintable()):  # faster than to look for what is hidden

@@ -79,7 +79,7 @@ def _ticks(bounds: Bounds) -> list[float]:
     low, high = bounds
     rough = (high - low) / 4
     power: float = 10.0 ** math.floor(math.log10(rough))
-    step = next(k * power for k in (1, 2, 2.5, 5, 10) if k * power >= rough * 0.95)
+    step = next(k * power for k in (1, 2, 2.5, 5, 10) if k * power >= rough * 0.9)
     first = math.ceil(low / step - 1e-9)
     return [k * step for k in range(first, math.floor(high / step + 1e-9) + 1)]
 

@@ -7,23 +7,23 @@ import os
 import platform
 import subprocess
 from calendar import month_name
-from datetime import datetime
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 from .._version import __version__
 
-__all__ = ["day", "git_state", "now", "sha256", "versions"]
+__all__ = ["day", "git_state", "sha256", "today", "versions"]
 
 
-def now() -> str:
-    """Date and time, with the distance from UTC: ``2026-11-26T15:04:05+01:00``."""
-    return datetime.now().astimezone().isoformat(timespec="seconds")
+def today() -> str:
+    """The date where this machine is: ``2026-11-26``."""
+    return date.today().isoformat()
 
 
-def day(date: str) -> str:
-    """The day of such a date: ``26 November 2026``."""
-    known = datetime.fromisoformat(date)
+def day(iso: str) -> str:
+    """Such a date in words: ``26 November 2026``. A time behind it is left out."""
+    known = date.fromisoformat(iso[:10])
     return f"{known.day} {month_name[known.month]} {known.year}"
 
 

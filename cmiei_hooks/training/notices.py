@@ -18,6 +18,10 @@ from .statistics import Statistics
 
 __all__ = ["Notices"]
 
+_LOADED = 8
+"""How often weights may be loaded into a model that is not trained. Training writes into them in
+every step."""
+
 
 class Notices:
     """Watches one attachment for training that does not do what the user thinks it does."""
@@ -27,7 +31,8 @@ class Notices:
         self._calls = self._calls_in_epoch = self._without_gradient = 0
         self._paths = [_path(model, link, name) for name, link in head.modules]
         self._epoch_begun = False
-        self._versions = _versions(model)
+        self._written = [(weakref.ref(p), version(p)) for p in _parameters(model)]
+        self._had_gradients = _has_gradients(model)
         self._given: set[str] = set()
 
     def called(self) -> None:
@@ -62,13 +67,24 @@ class Notices:
 
     def training_ends(self, statistics: Statistics, chain: ChainCheck) -> None:
         """Warn if the model was trained and the head was never called."""
-        model = self._model()
-        trained = self._epoch_begun or (model is not None and _versions(model) != self._versions)
-        if trained and not self._calls:
+        if not self._calls and (self._epoch_begun or self._trained()):
             self._warn_of_silence()
         self.check_head(only_trained=True)
         self.check_finite(statistics)
         self._check_chain(chain)
+
+    def _trained(self) -> bool:
+        """Whether the model was trained since attach, as far as its parameters show.
+
+        Weights that are loaded are written into each parameter, too, but not often.
+        """
+        model = self._model()
+        if model is None:
+            return False
+        if not self._had_gradients and _has_gradients(model):
+            return True
+        known = [(one(), before) for one, before in self._written]
+        return any(p is not None and version(p) - before > _LOADED for p, before in known)
 
     def check_epoch(self, schedule: Schedule) -> None:
         """Warn about a warm-up that never ends because nobody announces the epochs."""
@@ -258,7 +274,11 @@ def _untrained(model: nn.Module, path: list[str], link: nn.Module) -> bool:
     return all(p.grad is None or id(p) in own for p in parameters)
 
 
-def _versions(model: nn.Module) -> int:
-    """Return a number that changes when an optimizer has written into the parameters."""
-    counted = [p for p in model.parameters() if not isinstance(p, nn.UninitializedParameter)]
-    return sum(version(p) for p in counted if not p.is_inference())
+def _parameters(model: nn.Module) -> list[nn.Parameter]:
+    """Those that count how often they were written into."""
+    known = [p for p in model.parameters() if not isinstance(p, nn.UninitializedParameter)]
+    return [p for p in known if not p.is_inference()]
+
+
+def _has_gradients(model: nn.Module) -> bool:
+    return any(p.grad is not None for p in _parameters(model))

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import distributed
-from .._torch import in_backward, original, transform
+from .._torch import in_backward, load_dynamo, original, transform
 from ..counterfactual import (
     BranchCalls,
     ChainCheck,
@@ -100,6 +100,7 @@ class Step:
         strategy: Callable[[Config, Noise], Strategy] = strategy_of,
         epoch: AskEpoch | None = None,
     ) -> None:
+        load_dynamo()  # the model may be compiled later, and no check is to be traced then
         self.head, self.config = head, config
         self.schedule = Schedule(config, epoch)
         self.noise = Noise(torch.initial_seed() if config.seed is None else config.seed, head.name)
@@ -131,7 +132,9 @@ class Step:
             self.notices.called_in_transform(kind)
             return None
         refuse_recursion(self.head)
-        refuse_cuda_graph(self.head.name)
+        # Without CUDA there is no graph, and putting the name together takes a while.
+        if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]  # no types in torch
+            refuse_cuda_graph(self.head.name)
         if self.chain.refusal is not None:
             raise self.chain.refusal
         if in_backward():

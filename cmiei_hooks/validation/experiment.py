@@ -15,7 +15,7 @@ import torch
 from ..auditing import import_function
 from ..errors import ValidationError, did_you_mean
 from ..fusion import refuse_misfit
-from ..reporting import git_state, now, versions
+from ..reporting import git_state, today, versions
 from ..settings import Config
 from .arms import (
     INERT,
@@ -121,7 +121,7 @@ def validate(
         "settings": plain_values(experiment.settings),
         **summary(queue.records, experiment.seeds, config, arms, changed, experiment.lower),
         "environment": {
-            "date": now(),
+            "date": today(),
             "versions": versions(),
             "git": git_state(),
             "threads": threads,

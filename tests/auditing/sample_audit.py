@@ -123,7 +123,7 @@ def sample(names: tuple[str, ...] = ("r", "n", "t"), **changes: Any) -> AuditRep
         "environment": {
             "command": "cmiei diagnose --model pkg.module:factory --checkpoint best.pth "
             "--data pkg.module:make_loader --head classifier --splits 512,512,512 --names r,n,t",
-            "date": "2026-02-03T04:05:06+01:00",
+            "date": "2026-02-03",
             "config": {
                 "ENABLED": False,
                 "ABS_THR": 0.03,

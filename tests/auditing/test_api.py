@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 
 import pytest
 import torch
@@ -273,3 +274,53 @@ def test_splits_may_name_the_modalities():
     one = Fused()
     by_name = audit(one, batches(), "classifier", dict(zip("rnt", WIDTHS, strict=True)))
     assert by_name.influence == audit(one, batches(), **WHERE).influence
+
+
+class Votes(nn.Module):
+    """A classifier for each modality, whose logits are added up."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.r, self.n, self.t = (nn.Linear(2, 7) for _ in range(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.r(x[:, :2]) + self.n(x[:, 2:4]) + self.t(x[:, 4:])
+
+
+CHAIN = [f"classifier.{i}" for i in range(3)]
+
+
+@pytest.mark.parametrize(
+    ("make", "where"),
+    [
+        pytest.param(Fused, WHERE, id="one module"),
+        pytest.param(
+            lambda: Fused(nn.Sequential(nn.Linear(12, 9), nn.ReLU(), nn.Linear(9, 7))),
+            {"head": CHAIN, "splits": WIDTHS},
+            id="a chain",
+        ),
+        pytest.param(
+            Votes, {"head": {name: name for name in "rnt"}, "combine": "sum"}, id="branches"
+        ),
+    ],
+)
+def test_dynamo_is_not_loaded_for_an_audit(make, where, monkeypatch):
+    asked = []
+
+    def spied(name: str) -> None:
+        """What loads Dynamo."""
+        found = getattr(torch.compiler, name, None)
+        if found is not None:
+            monkeypatch.setattr(
+                torch.compiler, name, lambda *given: asked.append(name) or found(*given)
+            )
+
+    spied("disable")
+    spied("set_stance")
+    model, data = make(), [(torch.randn(8, 6), torch.randint(7, (8,)))]
+    with monkeypatch.context() as patch:
+        patch.delitem(sys.modules, "torch._dynamo")
+        audit(model, data, **where)
+        assert not asked
+    audit(model, data, **where)
+    assert asked  # the control

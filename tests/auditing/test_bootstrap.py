@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from cmiei_hooks.auditing.bootstrap import Interval, _resampled_sums, bootstrap
+from cmiei_hooks.auditing import bootstrap as bootstrap_module
+from cmiei_hooks.auditing.bootstrap import Interval, _resampled_sums, bootstrap, bootstrap_each
 
 
 def rng(seed: int) -> torch.Generator:
@@ -134,6 +135,74 @@ def test_every_draw_has_as_many_samples_as_there_are_each_as_likely(samples, dra
     if draws > 100:
         assert sums[:, 1:].var(0).tolist() == pytest.approx([1 - 1 / samples] * 3, rel=0.25)
         assert len(sums.unique(dim=0)) > 9  # no draw is a copy of the one before
+
+
+def test_several_tensors_are_columns_of_one_table():
+    values, share = skewed(300, 3, seed=2), skewed(300, seed=3) > 0.7
+    clusters = torch.arange(300) // 4
+    for groups in (None, clusters):
+        options = {"clusters": groups, "seed": 1, "draws": 50}
+        one = bootstrap(torch.cat([values, share.double()[:, None]], dim=1), **options)
+        assert bootstrap([values[:, :1], values[:, 1:], share], **options) == one
+
+
+def as_alone(sets: list[Tensor], together: list[list[Interval]], seed: int) -> list[bool]:
+    """Whether the intervals of each set are those that ``bootstrap`` gives of it alone."""
+    return [
+        all(
+            vars(a) == pytest.approx(vars(b), rel=1e-12, nan_ok=True)
+            for a, b in zip(found, bootstrap(values, seed=seed), strict=True)
+        )
+        for values, found in zip(sets, together, strict=True)
+    ]
+
+
+def test_small_sets_and_the_largest_of_those_that_share_are_resampled_as_alone():
+    sizes = [1, 700, 40, 255, 400, 39, 1, 700, 0, 300, 40, 280]
+    sets = [skewed(n, 2, seed=i) for i, n in enumerate(sizes)]
+    alone = as_alone(sets, bootstrap_each(sets, seed=4), 4)
+    assert [n for n, same in zip(sizes, alone, strict=True) if not same] == [400, 280]
+
+
+def test_sets_that_share_their_draws_are_resampled_in_the_size_that_they_have_in_the_mean(
+    monkeypatch,
+):
+    """Against a loop that draws from the rows of the largest set, one after the other."""
+    monkeypatch.setattr(bootstrap_module, "_MANY", 8)
+    sets = [skewed(n, seed=n)[:, None] for n in (9, 15, 12)]
+    found = bootstrap_each(sets, seed=1, draws=4000)
+    generator = rng(2)
+    means: list[list[float]] = [[], [], []]
+    for _ in range(1500):
+        rows = torch.randint(15, (15,), generator=generator).tolist()
+        for values, several in zip(sets, means, strict=True):
+            mine = [values[row].item() for row in rows if row < len(values)]
+            several.append(math.fsum(mine) / len(mine))
+    for values, (one,), several in zip(sets, found, means, strict=True):
+        assert one.mean == pytest.approx(values.mean().item())
+        other = torch.tensor(several, dtype=torch.float64)
+        for bound, share in ((one.low, 0.025), (one.high, 0.975)):
+            assert (other < bound - 1e-9).double().mean() < share + 0.02
+            assert (other <= bound + 1e-9).double().mean() > share - 0.02
+
+
+def test_sets_that_share_their_draws_have_the_width_of_the_normal_approximation():
+    sizes = [5000, 300, 4000, 2600, 2400, 256]
+    sets = [torch.randn(n, 2, generator=rng(n), dtype=torch.float64) * 3 + 7 for n in sizes]
+    for values, intervals in zip(sets, bootstrap_each(sets, seed=0, draws=4000), strict=True):
+        for column, one in zip(values.T, intervals, strict=True):
+            half = 1.959964 * column.std(correction=0).item() / math.sqrt(len(column))
+            assert one.mean == pytest.approx(column.mean().item(), rel=1e-12)
+            assert one.high - one.mean == pytest.approx(half, rel=0.08)
+            assert one.mean - one.low == pytest.approx(half, rel=0.08)
+
+
+def test_sets_that_share_their_draws_cover_the_truth_as_often_as_they_say():
+    share = 0.0
+    for part in range(4):
+        sets = [skewed(256 + n, 100, seed=1000 * part + n) for n in (0, 100, 255)]
+        share += sum(covered(one, 1.0) for one in bootstrap_each(sets, seed=part, draws=600)) / 1200
+    assert 0.94 - 0.028 < share < 0.95 + 0.025  # four standard errors of 1200 data sets
 
 
 def test_same_seed_same_interval_other_seed_another_and_the_global_generator_stands_still():

@@ -1,9 +1,10 @@
-"""What is left out of a report, and why."""
+"""What a report has, against the model run by hand; what is left out of it, and why."""
 
 from __future__ import annotations
 
 import math
 import warnings
+from itertools import accumulate
 
 import pytest
 import torch
@@ -159,3 +160,46 @@ def test_what_is_rounding_depends_on_the_measure(measure):
     report = audit(model, [x], **WHERE, measure=measure)
     total = sum(share.mean for share in report.dominance.values())
     assert total == pytest.approx(1 if measure == "squared" else 0)
+
+
+def test_chance_is_that_of_the_first_samples_whatever_follows():
+    model, x = Fused(), torch.randn(600, 6)
+    x[7] = math.nan
+    first = quietly(model, [x[:200], x[200:400]], **WHERE).null
+    whole = quietly(model, [x[:200], x[200:400], 9 * x[400:]], **WHERE)
+    assert {null["n"] for null in whole.null.values()} == {399}  # 256 are reached in batch 2
+    assert whole.null == first
+    assert whole.n_samples == 599
+
+
+@pytest.mark.parametrize("coalitions", [True, False])
+def test_what_is_lost_without_each_modality(coalitions):
+    """Against the model's own head, run here with columns set to zero."""
+    torch.manual_seed(3)
+    widths = [2, 1, 3] if coalitions else [1] * 9  # nine are too many for all coalitions
+    model = Fused(widths=widths)
+    x, noise = torch.randn(400, 6), torch.randint(7, (400,))
+    label = model(x).argmax(1).where(torch.rand(400) < 0.8, noise)
+    report = audit(model, [(x[:25], label[:25]), (x[25:], label[25:])], "classifier", widths)
+    with torch.no_grad():
+        features = model.features(x)
+        complete = model.classifier(features).argmax(1)
+        for name, start, width in zip(report.names, accumulate([0, *widths]), widths, strict=False):
+            dropped = features.clone()
+            dropped[:, start : start + width] = 0
+            without = model.classifier(dropped).argmax(1)
+            changed = (complete != without).double().mean().item()
+            lost = (complete == label).double() - (without == label).double()
+            assert report.changed_predictions[name].mean == pytest.approx(changed)
+            assert report.accuracy_loss[name].mean == pytest.approx(lost.mean().item())
+            low, high = (getattr(report.accuracy_loss[name], end) for end in ("low", "high"))
+            spread = lost.std().item() / 400**0.5  # of the differences: the samples are paired
+            assert (high - low) / 3.92 == pytest.approx(spread, rel=0.15)
+        none = (model.classifier.bias.argmax() == label).double().mean().item()
+    if coalitions:
+        assert report.accuracy_none.mean == pytest.approx(none)
+        total = report.accuracy.mean - none
+        assert report.shapley_accuracy_total.mean == pytest.approx(total)
+        assert sum(v.mean for v in report.shapley_accuracy.values()) == pytest.approx(total)
+    else:
+        assert report.accuracy_none is None

@@ -87,3 +87,14 @@ def test_a_directory_without_checkpoints(tmp_path, golden):
     with pytest.raises(CheckpointError) as error:
         checkpoints_in(tmp_path)
     golden(str(error.value).replace(str(tmp_path), "."))
+
+
+def test_a_path_where_nothing_is_may_be_another_one(tmp_path):
+    (tmp_path / "best.pth").touch()
+    for name, remedy in {"bst.pth": "did you mean", "other.bin": "check the path"}.items():
+        with pytest.raises(CheckpointError) as error:
+            read_state_dict(tmp_path / name)
+        assert error.value.remedy.startswith(remedy)
+    with pytest.raises(CheckpointError, match="cannot be read") as error:
+        read_state_dict(tmp_path / "best.pth")  # an empty file is not misspelled
+    assert error.value.remedy.startswith("check the path")

@@ -124,7 +124,7 @@ def test_intervals_are_over_identities_if_there_are_enough():
 
 def test_an_audit_in_every_medium(golden):
     """As it is measured; only what differs from machine to machine is fixed."""
-    report = dataclasses.replace(report_of(), environment={"date": "2026-02-03T04:05:06+00:00"})
+    report = dataclasses.replace(report_of(), environment={"date": "2026-02-03"})
     console = Console(width=80, force_terminal=False, color_system=None)
     with console.capture() as captured:
         console.print(report.table())
@@ -150,3 +150,9 @@ def test_names_and_values_from_anywhere_are_safe_in_every_file(tmp_path):
         "command": group,
         "config": {"x": "inf"},
     }
+
+
+def test_in_a_notebook_a_report_looks_as_in_its_file(tmp_path):
+    report = audit(Fused(), [torch.randn(8, 6)], **WHERE)
+    report.save(tmp_path)
+    assert report._repr_markdown_() == (tmp_path / "report.md").read_text(encoding="utf-8")

@@ -128,3 +128,23 @@ def test_where_nobody_shares_an_identity_there_is_none():
         report = audited(torch.arange(12) + 50, torch.randn(12, 6))
     assert report.retrieval is None
     assert report.changed_predictions is not None
+
+
+def test_negative_labels_are_no_identities():
+    torch.manual_seed(0)
+    x, classes = torch.randn(12, 6), torch.arange(12) // 2
+    ignored = classes.where(torch.arange(12) > 3, -100)
+    with pytest.warns(CMIEIWarning, match="outside the classes"):
+        assert audited(ignored, x).retrieval is None  # the others are classes
+    with pytest.warns(CMIEIWarning, match="they give rank-1 instead"):
+        assert audited(ignored + 50 * (ignored >= 0), x).retrieval.n == 8
+
+
+def test_saved_features_give_the_same(tmp_path):
+    torch.manual_seed(0)
+    identity, x = torch.arange(24) // 3 + 50, torch.randn(24, 6)
+    model, where = Fused(), {**WHERE, "labels": 1}
+    with pytest.warns(CMIEIWarning, match="outside the classes"):
+        saved = audit(model, [(x, identity)], **where, save_features=tmp_path / "f.pt")
+        again = audit(model, [], **where, features=tmp_path / "f.pt")
+    assert again.retrieval == saved.retrieval is not None

@@ -8,8 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from influence_tables import tables, tensor
+from torch import Tensor
 
-from cmiei_hooks.auditing.statistics import EDGES, agreement, histogram, inequality
+from cmiei_hooks.auditing.statistics import EDGES, agreements, histogram, inequality
 
 
 def first(row: list[float]) -> int | None:
@@ -31,6 +32,11 @@ def correlation(x: list[float], y: list[float]) -> float:
     xy = math.fsum((a - mx) * (b - my) for a, b in zip(x, y, strict=True))
     xx, yy = (math.fsum((a - m) ** 2 for a in v) for v, m in ((x, mx), (y, my)))
     return xy / math.sqrt(xx * yy) if xx * yy else math.nan
+
+
+def agreement(a: Tensor, b: Tensor) -> tuple[Tensor, float]:
+    (found,) = agreements([a, b])
+    return found
 
 
 @settings(deadline=None, max_examples=80)
@@ -55,6 +61,14 @@ def test_agreement_does_not_depend_on_the_units():
     assert rank_correlation == pytest.approx(-1)
     assert math.isnan(agreement(a, torch.ones(500, 3))[1])
     assert math.isnan(agreement(a[:0], a[:0])[1])
+
+
+def test_the_agreements_of_several_estimates_are_those_of_each_two():
+    estimates = torch.rand(4, 50, 3, generator=torch.Generator().manual_seed(0)).unbind()
+    found = agreements(estimates)
+    pairs = [agreement(a, b) for a, b in itertools.combinations(estimates, 2)]
+    assert [correlation for _, correlation in found] == [correlation for _, correlation in pairs]
+    assert all(torch.equal(x, y) for (x, _), (y, _) in zip(found, pairs, strict=True))
 
 
 @settings(deadline=None, max_examples=80)

@@ -105,6 +105,20 @@ def test_diagnose_without_arguments_audits_the_model_of_the_demo(demo, monkeypat
     assert (directory / "plain.pth").read_bytes() == before
 
 
+def words(text: str) -> str:
+    """Without numbers and borders, which differ from machine to machine."""
+    return " ".join(re.sub(r"[^\W\d_]*[\d.]+%?|[─╭┬╮├┼┤╰┴╯│]", " ", text).split())
+
+
+def test_the_page_on_the_audit_shows_what_is_printed(demo, monkeypatch, capsys):
+    monkeypatch.chdir(demo[0].parents[1])
+    assert main(["diagnose"]) == 0
+    page = Path(__file__).parents[2] / "docs" / "audit.md"
+    (shown,) = re.findall(r"```text\nAudit of [^\n]*\n(.*?)\n\.\.\.\n```", page.read_text(), re.S)
+    _, printed = capsys.readouterr().out.split("\n", 1)
+    assert words(printed).startswith(words(shown))
+
+
 def test_diagnose_without_arguments_trains_that_model_if_it_never_was(tmp_path, monkeypatch, demo):
     monkeypatch.chdir(tmp_path)
     assert main(["diagnose", "--output", "here"]) == 0

@@ -146,12 +146,11 @@ sys.exit(main())
 """
 
 
-def test_a_program_that_is_run_has_pythons_own_handler(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
+def test_a_program_that_is_run_has_pythons_own_handler(tmp_path, python):
     script = "import signal, sys\nsys.exit(signal.getsignal(2) is signal.default_int_handler)"
     (tmp_path / "train.py").write_text(script)
     words = ["run", "--head", "classifier", "--splits", "5,3", "--", "train.py"]
-    assert main(words) == 1
+    assert python.run(["-m", "cmiei_hooks", *words], cwd=tmp_path).returncode == 1
 
 
 def test_while_the_interruption_is_said(monkeypatch):

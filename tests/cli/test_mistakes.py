@@ -72,6 +72,8 @@ REMEDIES = [
         "write --model-args a=1 --model-args b=2",
         f"{RIGHT} --model-args a=1 --model-args b=2",
     ),
+    (f"{RIGHT} --fail-above a 0.5", "write --fail-above a=0.5", f"{RIGHT} --fail-above a=0.5"),
+    (f"{RIGHT} --model-args depth 3", "--model-args depth=3", f"{RIGHT} --model-args depth=3"),
     (f"{RIGHT} --checkpoint epochs/1.pth epochs/2.pth", "--checkpoint epochs", RIGHT),
     (
         f"diagnose {MODEL} --head classifier {CHECKPOINT} --modalities {{a: 0, b: 1}}",
@@ -177,6 +179,7 @@ def test_a_right_line_is_not_refused(line):
         "diagnose --discover --verify",
         "diagnose --amp=3",
         f"{RIGHT} whatever",
+        f"{RIGHT} --names a,v K 3 whatever",
         f"{RIGHT} WHATEVER 3",
         f"{RIGHT} --whatever 3",
         "diagnose --model no.py:model",

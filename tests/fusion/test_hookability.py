@@ -65,6 +65,57 @@ def test_without_epochs_it_is_said_at_the_removal_too(golden):
     golden(warned[0].message)
 
 
+def trained(model: nn.Module, steps: int = 1, *, set_to_none: bool = False) -> None:
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    for _ in range(steps):
+        model(torch.randn(4, 6)).sum().backward()
+        optimizer.step()
+        if set_to_none:
+            optimizer.zero_grad()
+
+
+def loaded(model: nn.Module, times: int = 1) -> None:
+    for _ in range(times):
+        model.load_state_dict(Functional().state_dict())
+
+
+@pytest.mark.parametrize(
+    ("use", "warns"),
+    [
+        pytest.param(lambda model: None, False, id="nothing"),
+        pytest.param(loaded, False, id="weights are loaded"),
+        pytest.param(lambda model: loaded(model, 5), False, id="and loaded again"),
+        pytest.param(trained, True, id="a step"),
+        pytest.param(
+            lambda model: trained(model, 20, set_to_none=True), True, id="no gradients left"
+        ),
+        pytest.param(lambda model: [loaded(model), trained(model)], True, id="loaded, then a step"),
+    ],
+)
+def test_without_epochs_only_training_makes_silence(use, warns):
+    model = Functional()
+    handle = attach(model)
+    use(model)
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        handle.remove()
+    assert len(seen) == warns
+
+
+def test_gradients_from_before_are_no_training():
+    model = Functional()
+    trained(model)
+    handle = attach(model)
+    loaded(model)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        handle.remove()
+    handle = attach(model)
+    trained(model, 20)
+    with pytest.warns(CMIEIWarning, match="was not called"):
+        handle.remove()
+
+
 class SometimesFunctional(Functional):
     """Calls its head until it is told not to."""
 

@@ -1,4 +1,4 @@
-"""Two ranks under ``torchrun``, with gloo: what they share, and what they do not."""
+"""Two ranks with gloo: what they share, and what they do not."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import WIDTHS, Fused, torchrun
+from helpers import WIDTHS, Fused
 from rank import BATCH_LEVEL, batch, run
 
 from cmiei_hooks.functional import select_softly, soft_probabilities
@@ -17,14 +17,14 @@ HERE = Path(__file__).parent
 pytestmark = pytest.mark.slow
 
 
-def start_ranks(folder: Path) -> None:
-    done = torchrun(HERE / "rank.py", str(folder), path=HERE.parent)
-    assert done.returncode == 0, done.stderr
-    (folder / "stdout").write_text(done.stdout)
-
-
 @pytest.fixture(scope="module")
-def folder(once) -> Path:
+def folder(once, python) -> Path:
+    def start_ranks(folder: Path) -> None:
+        path = {"PYTHONPATH": f"{HERE.parents[1]}:{HERE.parent}"}
+        ranks = python.run_ranks([HERE / "rank.py", folder], env=path)
+        assert all(rank.returncode == 0 for rank in ranks), [rank.stderr for rank in ranks]
+        (folder / "stdout").write_text("".join(rank.stdout for rank in ranks))
+
     return once("two ranks", start_ranks)
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import itertools
 import json
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from guards import GUARDS, without
 from silence import HEADS, PRECISIONS, Model, differences, train
 from torch import nn
@@ -51,11 +51,11 @@ def run(wrap: str, head: str, precision: str, attach_when: str, rank: int) -> li
     return train(model, wrapper, precision, attach_when, STEPS, seed=rank)
 
 
-def worker(rank: int, folder: Path) -> None:
-    """Run all cells on one rank, and write what differs in each."""
+def main(folder: Path) -> None:
+    """Run all cells on this rank, and write what differs in each."""
     torch.set_num_threads(1)
-    store = f"file://{folder}/store"
-    dist.init_process_group("gloo", init_method=store, rank=rank, world_size=RANKS)
+    dist.init_process_group("gloo")
+    rank = dist.get_rank()
     found: dict[str, list[str]] = {}
     for which in RUNS:
         plain = run(*which, "never", rank)
@@ -70,12 +70,14 @@ def worker(rank: int, folder: Path) -> None:
     dist.destroy_process_group()
 
 
-def start_ranks(folder: Path) -> None:
-    mp.start_processes(worker, (folder,), nprocs=RANKS, start_method="spawn")
-
-
 @pytest.fixture(scope="module")
-def found(once) -> list[dict[str, list[str]]]:
+def found(once, python) -> list[dict[str, list[str]]]:
+    def start_ranks(folder: Path) -> None:
+        here = Path(__file__)
+        path = {"PYTHONPATH": f"{here.parents[2]}:{here.parents[1]}:{here.parent}"}
+        ranks = python.run_ranks([here, folder], env=path)
+        assert all(rank.returncode == 0 for rank in ranks), [rank.stderr for rank in ranks]
+
     folder = once("silence at two ranks", start_ranks)
     return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(RANKS)]
 
@@ -94,3 +96,7 @@ def test_two_ranks(found, cell):
 def test_without_a_guard_the_ranks_differ(found, wrap):
     for rank in range(RANKS):
         assert found[rank][wrap] != []
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -14,10 +14,9 @@ PAGE = "docs/frameworks.md"
 
 @pytest.fixture
 def checkout(tmp_path):
-    for name in (*FILES, PAGE):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        shutil.copy(ROOT / name, tmp_path / name)
-    shutil.copytree(ROOT / "examples", tmp_path / "examples")
+    for folder in ("configs", "docs", "examples"):
+        shutil.copytree(ROOT / folder, tmp_path / folder)
+    shutil.copy(ROOT / "README.md", tmp_path)
     return tmp_path
 
 

@@ -1,0 +1,7 @@
+"""The pages that repeat the code: commands, errors and the keys of report.json."""
+
+from .commands import commands_page
+from .errors import errors_page
+from .report_schema import report_page
+
+__all__ = ["commands_page", "errors_page", "report_page"]
