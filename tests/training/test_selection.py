@@ -331,3 +331,29 @@ def test_where_nothing_is_a_class_there_is_no_gate(measure):
     handle = cmiei_hooks.attach(model, "classifier", WIDTHS, **given)
     model(torch.randn(16, 6))
     assert handle.last.substituted.any()
+
+
+@pytest.mark.parametrize("kind", ["batch norm, dropout", "linear"])
+def test_asking_the_gate_leaves_no_trace(kind):
+    """With RATE 0 each step acts, and selects nothing: everything is as without the tool."""
+    layers = {
+        "batch norm, dropout": lambda: nn.Sequential(
+            nn.BatchNorm1d(12), nn.Dropout(0.4), nn.Linear(12, 7)
+        ),
+        "linear": lambda: nn.Linear(12, 7),
+    }[kind]
+    ends = []
+    for attached_too in (False, True):
+        torch.manual_seed(0)
+        model = Fused(layers())
+        optimizer = torch.optim.SGD(model.parameters(), 0.1)
+        if attached_too:
+            given = {**SOFT, "gate": 0.0, "rate": 0.0}
+            handle = cmiei_hooks.attach(model, "classifier", WIDTHS, **given)
+        for _ in range(5):
+            optimizer.zero_grad()
+            model(torch.randn(16, 6)).square().mean().backward()
+            optimizer.step()
+        ends.append([*model.state_dict().values(), torch.get_rng_state()])
+    assert handle.last.substituted.shape == (16, 3)
+    assert all(torch.equal(a, b) for a, b in zip(*ends, strict=True))
