@@ -9,6 +9,7 @@ from .errors import CMIEIError, CMIEIWarning
 if TYPE_CHECKING:
     from . import functional
     from .auditing import AuditReport, audit
+    from .comparing import ComparisonReport, compare
     from .discovery import Candidate, DiscoverReport, RuledOut, discover
     from .logs import Console, JSONLines, LogRecord, Metrics, Scalars, StandardLogging
     from .settings import Config, add_cmiei_config
@@ -20,6 +21,7 @@ else:  # for the command line: its help needs none of them, nor torch
         {
             "AuditReport": "auditing",
             "Candidate": "discovery",
+            "ComparisonReport": "comparing",
             "Config": "settings",
             "Console": "logs",
             "DiscoverReport": "discovery",
@@ -35,6 +37,7 @@ else:  # for the command line: its help needs none of them, nor torch
             "add_cmiei_config": "settings",
             "attach": "training",
             "audit": "auditing",
+            "compare": "comparing",
             "detach": "training",
             "discover": "discovery",
             "functional": "functional",
@@ -47,6 +50,7 @@ __all__ = [
     "CMIEIError",
     "CMIEIWarning",
     "Candidate",
+    "ComparisonReport",
     "Config",
     "Console",
     "DiscoverReport",
@@ -62,6 +66,7 @@ __all__ = [
     "add_cmiei_config",
     "attach",
     "audit",
+    "compare",
     "detach",
     "discover",
     "functional",

@@ -6,7 +6,7 @@ share: ``audit_checkpoints``.
 
 from .api import audit
 from .batches import Columns, read_batch
-from .bootstrap import Interval
+from .bootstrap import Interval, resampled_sums
 from .checkpoint_file import checkpoints_in
 from .checkpoint_loading import Loaded, load_checkpoint
 from .collect import device_of
@@ -35,6 +35,7 @@ __all__ = [
     "load_checkpoint",
     "make_model",
     "read_batch",
+    "resampled_sums",
     "seed_everything",
     "violations",
 ]

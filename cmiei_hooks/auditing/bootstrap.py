@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..reporting import finite
 
-__all__ = ["Interval", "bootstrap", "bootstrap_each"]
+__all__ = ["Interval", "bootstrap", "bootstrap_each", "resampled_sums"]
 
 _AT_ONCE = 2**16
 """Numbers drawn in one call: half a megabyte, which stays in the cache of a core."""
@@ -81,7 +81,7 @@ def bootstrap(
     table = torch.cat(tables, dim=1)
     if len(table) < 2:
         return _unknown(means)
-    return _around(means, _resampled_sums(table, draws, seed), level)
+    return _around(means, resampled_sums(table, draws, seed), level)
 
 
 def _listed(values: Tensor | Sequence[Tensor]) -> Sequence[Tensor]:
@@ -136,7 +136,7 @@ def _sharing(sets: Sequence[Tensor], seed: int, draws: int, level: float) -> lis
     for i, values in enumerate(sets):
         table[: len(values), i, 0] = 1
         table[: len(values), i, 1:] = values
-    sums = _resampled_sums(table.flatten(1), draws, seed).view(draws, *table.shape[1:])
+    sums = resampled_sums(table.flatten(1), draws, seed).view(draws, *table.shape[1:])
     return [_around(mean, sums[:, i], level) for i, mean in enumerate(means)]
 
 
@@ -151,8 +151,17 @@ def _around(means: Tensor, sums: Tensor, level: float) -> list[Interval]:
     return list(map(Interval, means.tolist(), low.tolist(), high.tolist()))
 
 
-def _resampled_sums(table: Tensor, draws: int, seed: int) -> Tensor:
-    """The sums over as many rows as there are, drawn with replacement: ``[draws, K]``."""
+def resampled_sums(table: Tensor, draws: int, seed: int) -> Tensor:
+    """The sums over as many rows as there are, drawn with replacement.
+
+    Args:
+        table: float64 ``[N, K]``.
+        draws: the number of resamples.
+        seed: the same seed draws the same rows whatever the values are.
+
+    Returns:
+        float64 ``[draws, K]``.
+    """
     generator = torch.Generator().manual_seed(seed)
     rows = len(table)
     together = min(draws, max(1, _AT_ONCE // rows))

@@ -27,6 +27,7 @@ from ..fusion import (
 )
 from .batches import Batch
 from .collected import Collected
+from .fingerprints import fingerprints
 from .model_output import run_and_compare
 from .options import AuditOptions
 from .reference import Pooled, Reference
@@ -74,6 +75,7 @@ class Observer:
         self.number, self.with_null = 0, True
         """The number of the batch, and whether the null is measured on it."""
         self.batch: Batch | None = None
+        self._fingerprints: dict[int, Tensor] = {}
         self._calls = self._bytes = self._rows = 0
         self._deaf = False
         """During runs of the model that are not part of the audit."""
@@ -101,6 +103,8 @@ class Observer:
             HeadError: it is not, or the model does not return its logits.
         """
         self.batch = batch
+        inputs = batch.call if self.options.forward is None else batch.given
+        self._fingerprints = fingerprints(inputs)
         calls = self._calls
         if calls:
             run()
@@ -168,6 +172,7 @@ class Observer:
             batch=self.number,
             label=None if self.batch is None else self.batch.label,
             group=None if self.batch is None else self.batch.group,
+            fingerprint=self._fingerprints.get(captured.batch),
             with_null=self.with_null,
         )
         self.look(captured, saved)
@@ -260,7 +265,9 @@ class Observer:
             with_null=saved.with_null,
             drop=drop,
         )
-        return dataclasses.replace(samples, label=saved.label, group=saved.group)
+        return dataclasses.replace(
+            samples, label=saved.label, group=saved.group, fingerprint=saved.fingerprint
+        )
 
 
 def _with_fill(captured: Captured, mean: Mapping[Path, Tensor]) -> dict[Path, Tensor]:

@@ -10,6 +10,7 @@ from torch import Tensor
 from ..functional import KEPT, dominant
 from ..measures import floor_of
 from .samples import UNKNOWN, Samples
+from .shapley import shapley
 
 __all__ = ["Rows"]
 
@@ -33,9 +34,10 @@ class Rows(Sequence[Mapping[str, Any]]):
         self._names, self._group = names, samples.group
         self._influence, self._batch, self._label = samples.influence, samples.batch, samples.label
         self._dominant, self._triggered = dominant(samples.influence, floor_of(measure)), triggered
-        complete = -1 if samples.divergence is not None else 0
-        known = samples.predicted
-        self._predicted = None if known is None else known[:, complete].clone()
+        self._fingerprint = samples.fingerprint
+        self._predicted = _predictions(names, samples)
+        worth = samples.divergence
+        self._shapley = None if worth is None else shapley(-worth)
 
     def __len__(self) -> int:
         return len(self._influence)
@@ -67,15 +69,36 @@ class Rows(Sequence[Mapping[str, Any]]):
             columns["label"] = self._label[few].tolist()
         if self._group is not None:
             columns["group"] = self._group[few]
-        if self._predicted is not None:
-            known = self._predicted[few].tolist()
-            columns["predicted"] = ["" if c == UNKNOWN else c for c in known]
+        if self._fingerprint is not None:
+            columns["fingerprint"] = self._fingerprint[few].tolist()
+        for name, classes in self._predicted.items():
+            known: list[Any] = classes[few].tolist()
+            if UNKNOWN in known:
+                known = ["" if c == UNKNOWN else c for c in known]
+            columns[name] = known
         first = self._dominant[few].tolist()
         columns["dominant"] = ["" if m == KEPT else self._names[m] for m in first]
         columns["triggered"] = self._triggered[few].int().tolist()
-        for name, values in zip(self._names, self._influence[few].double().T, strict=True):
-            columns[f"CI_{name}"] = [f"{v:.9g}" for v in values.tolist()]
+        for kind, found in (("CI", self._influence), ("shapley", self._shapley)):
+            if found is not None:
+                for name, values in zip(self._names, found[few].T.tolist(), strict=True):
+                    columns[f"{kind}_{name}"] = [f"{v:.9g}" for v in values]
         names = tuple(columns)
         return tuple(
             dict(zip(names, row, strict=True)) for row in zip(*columns.values(), strict=True)
         )
+
+
+def _predictions(names: Sequence[str], samples: Samples) -> dict[str, Tensor]:
+    """The predicted classes: complete, without each modality, and with each alone."""
+    known, modalities = samples.predicted, list(enumerate(names))
+    if known is None:
+        return {}
+    if samples.divergence is None:  # no coalitions: complete, then without each modality
+        kinds = {"predicted": 0} | {f"without_{name}": 1 + m for m, name in modalities}
+    else:
+        everyone = known.shape[1] - 1
+        kinds = {"predicted": everyone}
+        kinds |= {f"without_{name}": everyone ^ 1 << m for m, name in modalities}
+        kinds |= {f"alone_{name}": 1 << m for m, name in modalities}
+    return {kind: known[:, column].clone() for kind, column in kinds.items()}

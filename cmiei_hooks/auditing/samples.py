@@ -115,6 +115,8 @@ class Samples:
     """int64 ``[N]``."""
     group: tuple[str, ...] | None = None
     """The group of each sample."""
+    fingerprint: Tensor | None = None
+    """int64 ``[N]``, the fingerprint of what the model gets."""
     classes: int | None = None
     """The number of classes of the head; None for a measure without classes."""
 
@@ -296,5 +298,6 @@ def together(parts: Sequence[Samples]) -> Samples:
         ),
         joined("label"),
         None if any(g is None for g in groups) else tuple(v for g in groups if g for v in g),
+        joined("fingerprint"),
         parts[0].classes,
     )

@@ -24,6 +24,8 @@ class SavedCall:
     """The number of the batch."""
     label: Tensor | None
     group: tuple[str, ...] | None
+    fingerprint: Tensor | None
+    """The fingerprint of what the model gets of each sample."""
     with_null: bool
     """Whether the null is measured on its samples."""
     devices: tuple[torch.device, ...] = ()
@@ -62,6 +64,7 @@ def save_call(
     batch: int,
     label: Tensor | None,
     group: tuple[str, ...] | None,
+    fingerprint: Tensor | None,
     with_null: bool,
 ) -> SavedCall:
     """A copy of a call that is being made."""
@@ -69,7 +72,7 @@ def save_call(
     call = mapped(captured.call, lambda x: x.detach().cpu().clone())
     kind = captured.device.type
     dtype = _autocast_type(kind) if in_autocast(kind) else None
-    return SavedCall(call, batch, label, group, with_null, devices, dtype)
+    return SavedCall(call, batch, label, group, fingerprint, with_null, devices, dtype)
 
 
 def _autocast_type(device: str) -> torch.dtype:

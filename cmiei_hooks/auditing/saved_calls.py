@@ -22,7 +22,7 @@ from .saved_call import SavedCall
 
 __all__ = ["load_calls", "origin_of", "save_calls"]
 
-_VERSION = 1
+_VERSION = 2
 
 
 def origin_of(
@@ -73,6 +73,7 @@ def save_calls(
                 "batch": saved.batch,
                 "label": saved.label,
                 "group": None if saved.group is None else list(saved.group),
+                "fingerprint": saved.fingerprint,
                 "with_null": saved.with_null,
             }
         )
@@ -112,6 +113,7 @@ def load_calls(path: str | os.PathLike[str], origin: Mapping[str, str]) -> list[
             b["batch"],
             b["label"],
             None if b["group"] is None else tuple(b["group"]),
+            b["fingerprint"],
             b["with_null"],
         )
         for b in batches

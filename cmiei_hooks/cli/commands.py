@@ -21,6 +21,7 @@ from .._version import __version__
 from ..errors import CMIEIError, UsageError
 from ..reporting import readers_may_leave
 from . import (
+    compare_options,
     demo_options,
     diagnose_options,
     discover_options,
@@ -39,6 +40,7 @@ USAGE, UNMEASURABLE, INTERRUPTED = 2, 3, 130
 
 _OPTIONS: dict[str, ModuleType] = {
     "diagnose": diagnose_options,
+    "compare": compare_options,
     "discover": discover_options,
     "verify": verify_options,
     "demo": demo_options,

@@ -3,31 +3,29 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
-import shlex
 from pathlib import Path
 
 from rich.console import Console
 
 from ..auditing import (
-    AuditOptions,
     AuditReport,
-    Columns,
     audit_checkpoints,
     call_function,
     checkpoints_in,
     finish_first,
-    import_function,
     make_model,
     seed_everything,
     violations,
 )
 from ..distributed import joined, rank, wait_for_all
 from ..errors import InputError, UsageError, did_you_mean
-from ..fusion import Head, locate
+from ..fusion import Head
 from ..reporting import visible
 from ..settings import Config
 from . import discover, verify
+from .audit_call import audit_options, located_head
 from .demo import fill_in
 from .options import make_directory
 from .settings import configuration
@@ -56,14 +54,7 @@ def run(args: argparse.Namespace, config: Config) -> int:
     with joined():
         seed_everything(config.seed or 0)
         model = make_model(args.model, dict(args.model_args), args.device)
-        head = locate(
-            model,
-            config,
-            modalities=args.modalities,
-            dim=args.dim,
-            output=args.logits,
-            combine=import_function(args.combine) if ":" in (args.combine or "") else None,
-        )
+        head = located_head(args, config, model)
         _check_gates(args, head)
         checkpoints = checkpoints_in(args.checkpoint)
         if len(checkpoints) > 1 and (args.features or args.save_features):
@@ -75,7 +66,9 @@ def run(args: argparse.Namespace, config: Config) -> int:
             )
         for path in (args.output, *_parent(args.save_features)):
             make_directory(path)
-        options = _options(args, config)
+        options = dataclasses.replace(
+            audit_options(args, config), save_features=args.save_features, features=args.features
+        )
         with finish_first():
             outcome = audit_checkpoints(
                 model, lambda: call_function(args.data), head, config, options, checkpoints
@@ -98,27 +91,6 @@ def run(args: argparse.Namespace, config: Config) -> int:
             Console(stderr=True).print(f"cmiei diagnose: {line}", markup=False, soft_wrap=True)
         wait_for_all()
     return GATE if closed else 0
-
-
-def _options(args: argparse.Namespace, config: Config) -> AuditOptions:
-    return AuditOptions(
-        args.training_branch,
-        args.features_head,
-        None if args.forward is None else import_function(args.forward),
-        Columns(args.labels, args.group_by, args.inputs),
-        amp=args.amp,
-        limit=args.limit,
-        seed=config.seed or 0,
-        weights=args.weights,
-        save_features=args.save_features,
-        features=args.features,
-        distributed=True,
-        progress=True,
-        provenance={
-            "command": shlex.join(["cmiei", *args.words]),
-            "model_args": {key: str(value) for key, value in args.model_args},
-        },
-    )
 
 
 def _check_gates(args: argparse.Namespace, head: Head) -> None:

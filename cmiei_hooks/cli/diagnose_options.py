@@ -16,7 +16,7 @@ from .options import (
 from .settings import add_setting_arguments, configuration
 from .values import count, limit, place, share
 
-__all__ = ["add_arguments", "names_nothing", "read"]
+__all__ = ["add_arguments", "add_run_arguments", "names_nothing", "read"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,7 +32,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_model_arguments(model)
     add_head_arguments(model)
-    _add_run_arguments(parser.add_argument_group("how it is run"))
+    run = parser.add_argument_group("how it is run")
+    add_run_arguments(run)
+    run.add_argument(
+        "--save-features", metavar="FILE", help="write what the head receives to this file"
+    )
+    run.add_argument(
+        "--features", metavar="FILE", help="audit the head alone, over a file of --save-features"
+    )
     add_setting_arguments(parser.add_argument_group("settings"))
     _add_output_arguments(parser.add_argument_group("what comes out"))
     other = parser.add_argument_group("instead of an audit")
@@ -42,7 +49,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_grouping_arguments(other)
 
 
-def _add_run_arguments(group: argparse._ArgumentGroup) -> None:
+def add_run_arguments(group: argparse._ArgumentGroup) -> None:
+    """How the model is run over all batches."""
     add_call_arguments(group)
     add_training_branch(group)
     group.add_argument(
@@ -56,12 +64,6 @@ def _add_run_arguments(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument("--limit", type=count, metavar="N", help="stop after about N samples")
     group.add_argument("--amp", action="store_true", help="run under autocast")
-    group.add_argument(
-        "--save-features", metavar="FILE", help="write what the head receives to this file"
-    )
-    group.add_argument(
-        "--features", metavar="FILE", help="audit the head alone, over a file of --save-features"
-    )
 
 
 def _add_output_arguments(group: argparse._ArgumentGroup) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import _thread
 import os
 import signal
 import sys
@@ -78,6 +77,6 @@ class Interruptions:
     def _lost(self, unraisable: Any) -> None:
         if issubclass(unraisable.exc_type, KeyboardInterrupt):
             # Not now: what is raised in this hook is lost, too.
-            threading.Timer(_SOON, _thread.interrupt_main).start()
+            threading.Timer(_SOON, signal.raise_signal, (signal.SIGINT,)).start()
         else:
             self._hook(unraisable)

@@ -34,8 +34,8 @@ __all__ = [
 ]
 
 
-def add_model_arguments(group: argparse._ArgumentGroup) -> None:
-    """The model, its weights, and the batches."""
+def add_model_arguments(group: argparse._ArgumentGroup, *, checkpoint: bool = True) -> None:
+    """The model, its weights (unless the command names them otherwise), and the batches."""
     group.add_argument(
         "--model", type=function, metavar="MODULE:FUNCTION", help="returns the model, untrained"
     )
@@ -47,11 +47,13 @@ def add_model_arguments(group: argparse._ArgumentGroup) -> None:
         metavar="KEY=VALUE",
         help="keyword argument of that function (YAML value); may be given several times",
     )
-    group.add_argument(
-        "--checkpoint",
-        metavar="PATH",
-        help="its weights: .pth, .pt or .safetensors, or a directory of them, one for each epoch",
-    )
+    if checkpoint:
+        group.add_argument(
+            "--checkpoint",
+            metavar="PATH",
+            help="its weights: .pth, .pt or .safetensors, or a directory of them, one for each "
+            "epoch",
+        )
     group.add_argument(
         "--weights",
         metavar="NAME",

@@ -19,19 +19,20 @@ KEYS = tuple(field.name.upper() for field in dataclasses.fields(Config))
 _PREFIX = ".".join(SECTION) + "."
 
 
-def add_setting_arguments(group: argparse._ArgumentGroup) -> None:
-    """The settings, and trailing ``KEY VALUE``."""
+def add_setting_arguments(group: argparse._ArgumentGroup, *, trailing: bool = True) -> None:
+    """The settings, and trailing ``KEY VALUE`` if the command has no other words."""
     group.add_argument("--config", metavar="YAML", help="file with a section MODEL.C_MIEI")
     for name, text in {"drop": "baseline for a modality (zero)", "measure": _MEASURE}.items():
         words = choices(Config, name)
         metavar = "{" + ",".join(words) + "}"
         group.add_argument(f"--{name}", type=one_of(words), metavar=metavar, help=text)
-    group.add_argument(
-        "opts",
-        nargs="*",
-        metavar="KEY VALUE",
-        help="settings that override all others: ABS_THR 0.05 REL_THR 1.5",
-    )
+    if trailing:
+        group.add_argument(
+            "opts",
+            nargs="*",
+            metavar="KEY VALUE",
+            help="settings that override all others: ABS_THR 0.05 REL_THR 1.5",
+        )
 
 
 _MEASURE = "measure of influence (kl)"

@@ -9,11 +9,10 @@ from pathlib import Path
 import torch
 from torch import nn
 
-import cmiei_hooks
-
-from ..auditing import AuditReport
+from ..auditing import AuditReport, audit
 from ..errors import missing_extra
 from ..reporting import whole_file
+from ..training import attach
 from .training_loop import train_epochs
 from .views_model import WIDTH
 
@@ -32,9 +31,7 @@ def train(seed: int, equalise: bool) -> Iterator[tuple[int, nn.Module]]:
     """Train from the seed; yields after each epoch how many are done, and the model."""
     torch.manual_seed(seed)
     model, loader = digits.make_model(), digits.make_train_loader(seed)
-    handle = cmiei_hooks.attach(
-        model, head=HEAD, splits=SPLITS, names=VIEWS, enabled=equalise, log=equalise
-    )
+    handle = attach(model, head=HEAD, splits=SPLITS, names=VIEWS, enabled=equalise, log=equalise)
     for done in train_epochs(model, loader, EPOCHS, handle):
         yield done, model
 
@@ -61,7 +58,7 @@ def train_and_save(
 
 def audit_digits(checkpoint: Path) -> AuditReport:
     """The audit of a checkpoint over the test digits."""
-    return cmiei_hooks.audit(
+    return audit(
         digits.make_model(),
         digits.make_test_loader(),
         head=HEAD,

@@ -15,7 +15,6 @@ __all__ = [
     "number",
     "p_value",
     "percent",
-    "points",
     "setting",
     "visible",
 ]
@@ -80,11 +79,6 @@ def in_points(value: object) -> str:
     """A difference of shares in percentage points, without the word: ``4.2``."""
     known = finite(value)
     return DASH if known is None else _unsigned(f"{100 * known:.1f}")
-
-
-def points(value: object) -> str:
-    """An accuracy in percent, with two decimals."""
-    return percent(value, 2)
 
 
 def p_value(value: object) -> str:

@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from xml.etree.ElementTree import Element, SubElement, tostring
 
-from .formatting import finite, number, visible
-from .sections import NEUTRAL, Dot, DotPlot, Histogram, LinePlot, Plot
+from .formatting import finite, number, percent, visible
+from .sections import NEUTRAL, Dot, DotPlot, Histogram, LinePlot, MarkPlot, Plot
 
 __all__ = ["Bounds", "axis_of", "legend_mark", "svg"]
 
@@ -34,7 +34,8 @@ Bounds = tuple[float, float]
 
 def svg(plot: Plot) -> str:
     """The plot as an ``<svg>`` element whose label says all values that are drawn."""
-    drawn = {DotPlot: _dots, Histogram: _histogram, LinePlot: _lines}[type(plot)](plot)  # type: ignore[operator]  # each has its own type of plot
+    kinds = {DotPlot: _dots, Histogram: _histogram, LinePlot: _lines, MarkPlot: _marks}
+    drawn = kinds[type(plot)](plot)  # type: ignore[operator]  # each has its own type of plot
     return tostring(drawn, encoding="unicode")
 
 
@@ -152,6 +153,32 @@ def _dot(group: Element, row: Dot, top: int, bounds: Bounds) -> None:
             y1, y2 = middle - half, middle + half
             _add(group, "line", class_="whisker", x1=x1, x2=x2, y1=y1, y2=y2)
     _marker(group, f"{_across(mean, bounds):.2f}%", middle, row.colour)
+
+
+def _marks(plot: MarkPlot) -> Element:
+    show = percent if plot.share else number
+    between = " → " if len(plot.series) == 2 else " · "
+    texts = {name: between.join(map(show, values)) for name, values in plot.rows.items()}
+    label = "; ".join(f"{name} {text}" for name, text in texts.items())
+    bottom = _ROW * len(plot.rows) + 2
+    root = _root(f"{plot.label} ({', '.join(plot.series)}): {label}", bottom + 20)
+    bounds = axis_of([v for values in plot.rows.values() for v in values], from_zero=False)
+    tick = (lambda v: f"{100 * v:.4g}%") if plot.share else "{:.4g}".format
+    _axis(root, bounds, bottom, tick)
+    for i, (name, values) in enumerate(plot.rows.items()):
+        group, middle = _add(root, "g"), _ROW * i + 32
+        _add(group, "title", f"{name}: {texts[name]}")
+        _add(group, "text", _short(name, 22), x=0, y=_ROW * i + 16)
+        _add(group, "text", texts[name], x="100%", y=_ROW * i + 16, text_anchor="end")
+        known = [
+            (k, _across(v, bounds)) for k, v in enumerate(map(finite, values)) if v is not None
+        ]
+        if known:
+            low, high = (f"{end(at for _, at in known):.2f}%" for end in (min, max))
+            _add(group, "line", class_="whisker", x1=low, x2=high, y1=middle, y2=middle)
+        for k, at in known:
+            _marker(group, f"{at:.2f}%", middle, k)
+    return root
 
 
 def _histogram(plot: Histogram) -> Element:

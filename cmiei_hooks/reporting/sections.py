@@ -24,6 +24,7 @@ __all__ = [
     "Grid",
     "Histogram",
     "LinePlot",
+    "MarkPlot",
     "Medium",
     "Part",
     "Plot",
@@ -143,20 +144,35 @@ class LinePlot:
     """The ends of the axis, where several plots need the same; None: what the values need."""
 
 
-Plot: TypeAlias = DotPlot | Histogram | LinePlot
+@dataclass(frozen=True)
+class MarkPlot:
+    """A row for each name, with a mark for each series on one axis; None and NaN are left out."""
+
+    label: str
+    series: Sequence[str]
+    """What each mark is."""
+    rows: Mapping[str, Sequence[float | None]]
+    """By the name of the row, the value in each series."""
+    caption: str = ""
+    share: bool = False
+    """Whether the values are shares, to be written in percent."""
+
+
+Plot: TypeAlias = DotPlot | Histogram | LinePlot | MarkPlot
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Small plots side by side."""
+    """Small plots side by side, under one legend."""
 
     plots: Sequence[Plot]
 
     @property
     def legend(self) -> Sequence[str]:
-        """The names of the lines in the first plot, if there are several."""
+        """The names of the series in the first plot, if there are several."""
         first = self.plots[0]
-        return list(first.series) if isinstance(first, LinePlot) and len(first.series) > 1 else ()
+        names = list(first.series) if isinstance(first, (LinePlot, MarkPlot)) else []
+        return names if len(names) > 1 else ()
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from cmiei_hooks.auditing import bootstrap as bootstrap_module
-from cmiei_hooks.auditing.bootstrap import Interval, _resampled_sums, bootstrap, bootstrap_each
+from cmiei_hooks.auditing.bootstrap import Interval, bootstrap, bootstrap_each, resampled_sums
 
 
 def rng(seed: int) -> torch.Generator:
@@ -127,7 +127,7 @@ def test_every_draw_has_as_many_samples_as_there_are_each_as_likely(samples, dra
     one_of_each = torch.zeros(samples, 3, dtype=torch.float64)
     one_of_each[range(3), range(3)] = 1
     table = torch.cat([torch.ones(samples, 1, dtype=torch.float64), one_of_each], dim=1)
-    sums = _resampled_sums(table, draws, 0)
+    sums = resampled_sums(table, draws, 0)
     assert sums.shape == (draws, 4)
     assert (sums[:, 0] == samples).all()
     # How often a row is drawn has mean 1 and variance 1 - 1 / samples.

@@ -50,3 +50,33 @@ def test_they_are_a_sequence_whatever_is_made_at_once(report, monkeypatch):
         assert list(rows[part]) == whole[part]
     with pytest.raises(IndexError):
         rows[23]
+
+
+def test_a_row_has_what_is_predicted_without_each_modality_and_its_shapley_values(report):
+    rows = list(report.rows)
+    for key, values in (("without", report.accuracy_without), ("alone", report.accuracy_alone)):
+        for name, interval in values.items():
+            right = [row[f"{key}_{name}"] == row["label"] for row in rows]
+            assert sum(right) / len(rows) == pytest.approx(interval.mean)
+    for name, interval in report.shapley.items():
+        mean = sum(float(row[f"shapley_{name}"]) for row in rows) / len(rows)
+        assert mean == pytest.approx(interval.mean, rel=1e-6)
+
+
+def test_of_more_modalities_than_have_coalitions_a_row_has_no_shapley_values():
+    class Wide(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.classifier = torch.nn.Linear(9, 3)
+
+        def forward(self, x):
+            return self.classifier(x)
+
+    torch.manual_seed(0)
+    batches = [(torch.randn(6, 9), torch.arange(6) % 3)]
+    report = audit(Wide(), batches, head="classifier", splits=[1] * 9)
+    row = report.rows[0]
+    assert not [key for key in row if key.startswith(("alone_", "shapley_"))]
+    for name, interval in report.accuracy_without.items():
+        right = [row[f"without_{name}"] == row["label"] for row in report.rows]
+        assert sum(right) / 6 == pytest.approx(interval.mean)

@@ -14,6 +14,8 @@ import torch
 from cmiei_hooks.cli import main
 from cmiei_hooks.demo import WIDTH, digits
 
+ROOT = Path(__file__).parents[2]
+
 pytestmark = pytest.mark.slow
 
 
@@ -191,3 +193,19 @@ def test_without_scikit_learn_the_demo_says_what_to_install(monkeypatch, capsys,
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
     assert main(["demo"]) == 3
     golden(capsys.readouterr().err)
+
+
+def test_its_reports_can_be_compared_as_the_guide_shows(demo, tmp_path, capsys):
+    directory, _ = demo
+    words = ["compare", str(directory / "plain"), str(directory / "equalised")]
+    assert main([*words, "--output", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    guide = (ROOT / "docs" / "guides" / "compare.md").read_text(encoding="utf-8")
+    (shown,) = re.findall(r"^```text\n(.*?)^```", guide, re.M | re.S)
+    accuracy = printed.partition("\nAccuracy\n")[2].partition("\nDominant modality\n")[0]
+    for name, row in table(shown).items():
+        assert table(accuracy)[name][-1] == row[-1]  # the verdict, or the title of its column
+    rows = table(demo[1])
+    for view in digits.VIEWS:
+        before, after = (float(x) for x in rows[f"accuracy % without {view}"][:2])
+        assert table(accuracy)[f"without {view}"][:2] == [f"{before:.1f}%", f"{after:.1f}%"]

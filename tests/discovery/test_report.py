@@ -30,7 +30,8 @@ from torch import Tensor, nn
 
 import cmiei_hooks
 from cmiei_hooks import discover
-from cmiei_hooks.cli.options import add_arguments, configuration
+from cmiei_hooks.cli.diagnose_options import add_arguments
+from cmiei_hooks.cli.settings import configuration
 from cmiei_hooks.discovery import Candidate
 from cmiei_hooks.errors import ConfigError, HeadError
 from cmiei_hooks.fusion import parse_modalities, read_logits

@@ -13,7 +13,8 @@ from fusion_models import B, C, ReID, inputs, prose
 from torch import Tensor, nn
 
 from cmiei_hooks import attach, discover, verify
-from cmiei_hooks.cli.options import add_arguments, configuration
+from cmiei_hooks.cli.diagnose_options import add_arguments
+from cmiei_hooks.cli.settings import configuration
 
 
 class TensorFusion(nn.Module):

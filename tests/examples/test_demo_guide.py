@@ -111,16 +111,16 @@ def test_the_guide_works_from_start_to_end(checkout, monkeypatch, capsys):
     assert [kind for kind, _ in blocks].count("text") == 4
     report = {
         name: json.loads((checkout / f"runs/audit-{name}/report.json").read_text())
-        for name in ("train", "query", "both")
+        for name in ("train", "query")
     }
     assert (report["train"]["n_samples"], report["query"]["n_samples"]) == (96, 32)
     assert report["train"]["accuracy"]["mean"] > 0.9
     assert report["train"]["environment"]["mode"] == "training branch"
     assert "accuracy" not in report["query"]
     assert {one["value"] for one in report["query"]["strata"]["group"]} == set("0123")
-    trend = report["both"]["trend"]
-    assert [step["checkpoint"] for step in trend] == ["1-plain.pth", "2-cmiei.pth"]
-    assert trend[0]["influence"] != trend[1]["influence"]
+    compared = json.loads((checkout / "runs/comparison/report.json").read_text())
+    assert list(compared["runs"]) == ["plain", "cmiei"]
+    assert any(line["difference"] for line in compared["comparisons"][0]["lines"])
 
 
 @pytest.mark.negative_control

@@ -5,7 +5,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from cmiei_hooks.reporting import DASH, Dot, DotPlot, Histogram, LinePlot, axis_of, svg
+from cmiei_hooks.reporting import DASH, Dot, DotPlot, Histogram, LinePlot, MarkPlot, axis_of, svg
 
 
 def elements(picture: str, tag: str, kind: str = "") -> list[dict]:
@@ -52,6 +52,21 @@ def test_a_line_plot_has_gaps_where_nothing_is_known():
     )
     assert [e["x"] for e in elements(picture, "svg")[1:]] == ["2.00%", "34.00%", "98.00%"]
     assert elements(svg(LinePlot("label", ["a"], {"x": [0.5]})), "svg")[1]["x"] == "50.00%"
+
+
+def test_a_mark_plot_has_a_mark_for_each_series_on_one_axis():
+    rows = {"a": [0.5, 0.7], "b": [0.9, None], "c": [math.nan, None]}
+    picture = svg(MarkPlot("label", ["one", "other"], rows, share=True))
+    assert [e["x"] for e in elements(picture, "svg")[1:]] == ["2.83%", "50.00%", "97.17%"]
+    (across, alone) = elements(picture, "line", "whisker")
+    assert (across["x1"], across["x2"]) == ("2.83%", "50.00%")
+    assert alone["x1"] == alone["x2"] == "97.17%"
+    kinds = [e["class"] for e in elements(picture, "path")]
+    assert kinds == ["c0 mark", "c1 mark", "c0 mark"]
+    texts = [e.text for e in ElementTree.fromstring(picture).iter("text")]
+    assert {"60%", "80%", "50.0% → 70.0%", f"{DASH} → {DASH}"} <= set(texts)
+    label = ElementTree.fromstring(picture).attrib["aria-label"]
+    assert label.startswith("label (one, other): a 50.0% → 70.0%; b 90.0%")
 
 
 def test_an_axis_has_room_beyond_what_is_drawn_but_not_beyond_zero():

@@ -1,0 +1,39 @@
+"""The report of a comparison: its results, which can be printed and written to files."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import RenderableType
+
+from ..reporting import to_html, to_json, to_markdown, to_terminal, write_files
+from .report_sections import in_sections
+from .results import Results
+
+__all__ = ["ComparisonReport"]
+
+
+@dataclass(frozen=True)
+class ComparisonReport(Results):
+    """What differs between audits of the same samples, with 95 % intervals and verdicts."""
+
+    def save(self, directory: str | os.PathLike[str]) -> Path:
+        """Write ``report.json``, ``report.md`` and ``report.html``.
+
+        Returns:
+            The path of ``report.json``.
+        """
+        folder, shown = Path(directory), in_sections(self)
+        content = {
+            "report.md": to_markdown(shown),
+            "report.html": to_html(shown),
+            "report.json": to_json(self.to_dict()),
+        }
+        write_files(folder, content)
+        return folder / "report.json"
+
+    def table(self) -> RenderableType:
+        """The report for the terminal, to be printed by rich."""
+        return to_terminal(in_sections(self))
