@@ -1,6 +1,7 @@
 """The method as pure tensor functions: no state, no modules, no host synchronisation.
 
-The measures of influence are in ``measures.py``.
+The measures of influence are in ``measures.py``, what takes the place of a modality is in
+``mean_plus_noise.py``.
 
 ``B`` is the batch, ``C`` the classes, ``M`` the modalities.
 """
@@ -16,12 +17,36 @@ import torch
 from torch import Tensor
 
 from .errors import ConfigError, InputError, OutputError, did_you_mean, relative_needs_samples
+from .mean_plus_noise import substitute
 from .measures import FLOOR, MASKED, MEASURES, OF_CLASSES, least_logits
 
-__all__ = ["counterfactual_influence", "dominant", "mean_influence", "select", "substitute"]
+__all__ = [
+    "counterfactual_influence",
+    "dominant",
+    "gate_of",
+    "mean_influence",
+    "select",
+    "select_softly",
+    "soft_probabilities",
+    "substitute",
+]
 
 KEPT = -1
 """In a selection: this sample keeps all its modalities."""
+
+# A selection is int64 [B], the modality of each sample that is substituted or -1; where several
+# modalities of a sample may be, it is bool [B, M].
+
+
+def rows_of(chosen: Tensor, modality: int) -> Tensor:
+    """In which samples a selection has this modality, bool ``[B]``."""
+    return chosen[:, modality] if chosen.dtype == torch.bool else chosen == modality
+
+
+def any_of(chosen: Tensor) -> Tensor:
+    """In which samples a selection has any modality, bool ``[B]``; also of stacked selections."""
+    return chosen.any(-1) if chosen.dtype == torch.bool else chosen != KEPT
+
 
 _TINY = 1e-12
 
@@ -157,6 +182,7 @@ def select(
         tensor([ 0, -1])
     """
     refuse_one_modality(influence)
+    _refuse_means(influence, mean)
     if not 0 <= p_max <= 1:
         raise ConfigError(
             "p_max is a share of the batch",
@@ -166,13 +192,6 @@ def select(
         )
     if relative and not sample_level:
         raise relative_needs_samples()
-    if mean is not None and mean.shape != influence.shape[1:]:
-        raise InputError(
-            "mean has one influence for each modality",
-            got=f"shape {list(mean.shape)}",
-            expected=f"{list(influence.shape[1:])}",
-            remedy="pass mean_influence(influence), or leave it out",
-        )
     if mean is None and (relative or not sample_level):
         mean = mean_influence(influence)
     abs_thr = max(abs_thr, floor)
@@ -220,6 +239,126 @@ def lead(influence: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return first, largest, largest / (second + _TINY)
 
 
+def soft_probabilities(
+    influence: Tensor,
+    *,
+    tau_samples: float,
+    tau_modalities: float,
+    rate: float,
+    mean: Tensor | None = None,
+    usual: Tensor | None = None,
+    floor: float = FLOOR,
+) -> Tensor:
+    """The probability with which each modality of each sample is substituted, in soft selection.
+
+    ``sigmoid(tau_samples * s[i, m] + tau_modalities * g[m] + log(rate / (1 - rate)))``, where
+
+    - ``s[i, m]`` is the log of ``influence[i, m] / mean[m]``: does this sample depend on the
+      modality more than other samples do?
+    - ``g[m]`` is the log of ``usual[m]``: is the modality strong in all samples?
+
+    each minus its mean over the modalities. Influences below ``floor`` count as ``floor``, so that
+    none is zero. A sample with NaN or infinite influence has the probability 0 for each modality.
+
+    Args:
+        influence: ``[B, M]`` with ``M >= 2``.
+        tau_samples: ``TAU_SAMPLES``; above 0, samples lose what they depend on.
+        tau_modalities: ``TAU_MODALITIES``; above 0 the strong modality is substituted more often,
+            below 0 the weak one.
+        rate: ``RATE``, from 0 (never) to 1 (always).
+        mean: ``[M]``; None: the mean influences of this batch.
+        usual: ``[M]``, such as a running mean; None: ``mean``.
+        floor: influences up to here are rounding; ``floor_of(measure)``.
+
+    Returns:
+        ``[B, M]``, from 0 to 1.
+
+    Raises:
+        InputError: the influence is not ``[B, M]`` with two or more modalities, or ``mean`` or
+            ``usual`` is not ``[M]``.
+        ConfigError: ``rate`` is not a probability.
+
+    Example:
+        >>> influence = torch.tensor([[0.4, 0.1], [0.2, 0.2]])
+        >>> soft_probabilities(influence, tau_samples=1.0, tau_modalities=0.0, rate=0.5)
+        tensor([[0.5858, 0.4142], [0.4142, 0.5858]])
+    """
+    refuse_one_modality(influence)
+    _refuse_means(influence, mean)
+    _refuse_means(influence, usual)
+    if not 0 <= rate <= 1:
+        raise ConfigError(
+            "rate is a probability",
+            got=repr(rate),
+            expected="a number from 0 to 1",
+            remedy="0.5 substitutes every second modality",
+        )
+
+    def centred_log(values: Tensor) -> Tensor:
+        logs = values.to(influence.dtype).clamp_min(max(floor, _TINY)).log()
+        return logs - logs.mean(-1, keepdim=True)
+
+    mean = mean_influence(influence) if mean is None else mean
+    finite = influence.isfinite().all(-1, keepdim=True)
+    of_sample = centred_log(influence.masked_fill(~finite, 1)) - centred_log(mean)
+    of_modality = centred_log(mean if usual is None else usual)
+    bias = math.log(rate / (1 - rate)) if 0 < rate < 1 else math.copysign(math.inf, rate - 0.5)
+    logits = tau_samples * of_sample + tau_modalities * of_modality + bias
+    return logits.sigmoid() * finite
+
+
+def gate_of(logits: Tensor, start: float) -> Tensor:
+    """The probability with which a sample is substituted at all: 0 until its prediction is sure.
+
+    It rises from 0, where the probability of the predicted class is ``start`` or less, to 1, where
+    that is 1: ``clip((max softmax(z_i) - start) / (1 - start), 0, 1)``. So samples are weakened
+    when they have been learned, as in self-paced learning.
+
+    Args:
+        logits: ``[B, C]``, from the complete input.
+        start: ``GATE``, from 0 to 1.
+
+    Returns:
+        ``[B]``, from 0 to 1; 0 where a logit is NaN.
+    """
+    dtype = torch.promote_types(logits.dtype, torch.float32)
+    sure = logits.softmax(-1, dtype).amax(-1).nan_to_num(0)
+    return ((sure - start) / max(1 - start, _TINY)).clamp(0, 1)
+
+
+def select_softly(probabilities: Tensor, draws: Tensor, gate: Tensor | None = None) -> Tensor:
+    """Draw the modalities of each sample that are substituted: any number of them, but never all.
+
+    With ``u, v, w`` the columns of ``draws``: a modality is drawn where ``u`` is less than its
+    probability. Where all modalities of a sample are drawn, the one with the largest ``v`` is kept,
+    which is one at random. Samples whose ``w`` is not less than their ``gate`` keep all.
+
+    Args:
+        probabilities: ``[B, M]``.
+        draws: ``[B, 2 M + 1]``, uniform from 0 to 1.
+        gate: ``[B]``, the probability with which a sample is substituted at all; None: 1.
+
+    Returns:
+        bool ``[B, M]``.
+    """
+    modalities = probabilities.shape[1]
+    u, v, w = torch.split(draws, [modalities, modalities, 1], 1)
+    drawn = u < probabilities
+    stays = torch.zeros_like(drawn).scatter(-1, v.argmax(-1, keepdim=True), True)
+    drawn = drawn & ~(stays & drawn.all(-1, keepdim=True))
+    return drawn if gate is None else drawn & (w < gate[:, None])
+
+
+def _refuse_means(influence: Tensor, means: Tensor | None) -> None:
+    if means is not None and means.shape != influence.shape[1:]:
+        raise InputError(
+            "mean has one influence for each modality",
+            got=f"shape {list(means.shape)}",
+            expected=f"{list(influence.shape[1:])}",
+            remedy="pass mean_influence(influence), or leave it out",
+        )
+
+
 def mean_influence(influence: Tensor, total: Callable[[Tensor], Tensor] | None = None) -> Tensor:
     """Mean influence of each modality ``[M]`` over the finite rows of ``[B, M]``; 0 without any.
 
@@ -230,6 +369,22 @@ def mean_influence(influence: Tensor, total: Callable[[Tensor], Tensor] | None =
     sums = finite_sums(influence)
     sums = sums if total is None else total(sums)
     return sums[:-1] / sums[-1].clamp_min(1)
+
+
+def running_mean(before: Tensor | None, mean: Tensor, weight: float = 0.9) -> Tensor:
+    """The next value of an exponential running mean of mean influences ``[M]``.
+
+    A mean of zeros (a batch without finite influences) changes nothing.
+
+    Args:
+        before: the value before; None: there is none.
+        mean: of the new batch, ``mean_influence``.
+        weight: of what was before.
+    """
+    if before is None:
+        return mean
+    before = before.to(mean)
+    return torch.where(mean.any(), before.lerp(mean, 1 - weight), before)
 
 
 def finite_sums(influence: Tensor) -> Tensor:
@@ -245,75 +400,3 @@ def finite_sums(influence: Tensor) -> Tensor:
 def cap(p_max: float, batch: int) -> int:
     """``floor(p_max * batch)`` for the decimal number that was written: ``0.29 * 100`` is 29."""
     return math.floor(Fraction(repr(float(p_max))) * batch)
-
-
-def substitute(
-    features: Tensor,
-    rows: Tensor,
-    *,
-    sigma: float,
-    generator: torch.Generator | None = None,
-) -> Tensor:
-    """Replace the features of the given rows by the batch mean plus noise.
-
-    ``Sub(f) = mu + sigma * eps``: ``mu`` is the mean over the whole batch (not over the selected
-    rows) and ``eps`` is standard normal. Gradient flows through ``mu``. Rows whose features are not
-    finite do not enter ``mu``: one broken sample must not spread to the others.
-
-    Args:
-        features: ``[B, ...]``, one modality.
-        rows: bool ``[B]``.
-        sigma: standard deviation of the noise, in units of the features.
-        generator: source of the noise, on the device of the features; None: the global one.
-
-    Returns:
-        A new tensor like ``features``; the other rows are equal to the bit.
-
-    Raises:
-        InputError: ``rows`` is not bool ``[B]``, the features are integers, sigma is negative.
-    """
-    if rows.dtype != torch.bool or rows.shape != features.shape[:1]:
-        raise InputError(
-            "rows must say for each sample whether it is substituted",
-            got=f"{rows.dtype} {list(rows.shape)} for features {list(features.shape)}",
-            expected=f"torch.bool {list(features.shape[:1])}",
-            remedy="compare the selection with the index of the modality: chosen == m",
-        )
-    if not features.is_floating_point() or not 0 <= sigma < math.inf:
-        raise InputError(
-            "features cannot be substituted by their mean plus noise",
-            got=f"{features.dtype}, sigma {sigma!r}",
-            expected="a floating-point tensor and a finite sigma >= 0",
-            remedy="pass the features that the head receives",
-        )
-    noise = torch.empty_like(features, memory_format=torch.contiguous_format, requires_grad=False)
-    noise.normal_(generator=generator)
-    return blend(features, rows, batch_mean(features), noise, sigma)
-
-
-def blend(features: Tensor, rows: Tensor, prototype: Tensor, noise: Tensor, sigma: float) -> Tensor:
-    """``substitute`` with a given prototype ``[1, ...]`` in place of the batch mean, and noise."""
-    column = (-1,) + (1,) * (features.dim() - 1)
-    return torch.where(rows.view(column), torch.add(prototype, noise, alpha=sigma), features)
-
-
-def batch_mean(features: Tensor, total: Callable[[Tensor], Tensor] | None = None) -> Tensor:
-    """Mean over the rows ``[B, ...]`` that are finite, with the batch axis kept: ``[1, ...]``.
-
-    Args:
-        total: sums a tensor over several batches (the ranks), with gradient.
-    """
-    rows = features.detach().unsqueeze(-1).flatten(1)
-    # The largest value is finite if all are; asking each one takes ten times as long.
-    finite = (rows.abs().amax(1) if rows.shape[1] else rows.sum(1)).isfinite()
-    finite = finite.view((-1,) + (1,) * (features.dim() - 1))
-    sums = features.where(finite, 0).sum(0, keepdim=True, dtype=_accumulator(features))
-    count = finite.sum().to(sums.dtype)
-    if total is not None:
-        sums, count = total(sums), total(count)
-    return (sums / count.clamp_min(1)).to(features.dtype)
-
-
-def _accumulator(features: Tensor) -> torch.dtype:
-    # In float16 the sum of a batch may overflow where its mean does not.
-    return torch.float32 if features.dtype in (torch.float16, torch.bfloat16) else features.dtype

@@ -12,13 +12,18 @@ from hypothesis import strategies as st
 
 from cmiei_hooks import CMIEIError
 from cmiei_hooks.functional import (
-    batch_mean,
     cap,
     counterfactual_influence,
     dominant,
+    gate_of,
+    mean_influence,
+    running_mean,
     select,
+    select_softly,
+    soft_probabilities,
     substitute,
 )
+from cmiei_hooks.mean_plus_noise import batch_mean, batch_std
 from cmiei_hooks.measures import FLOOR, MEASURES, floor_of
 
 
@@ -433,3 +438,151 @@ def test_squared_influences_have_no_floor_because_their_unit_is_not_known():
     ci = torch.tensor([[0.0, 0.0], [1e-9, 1e-10]])
     assert dominant(ci, floor_of("squared")).tolist() == [-1, 0]
     assert dominant(ci, floor_of("kl")).tolist() == [-1, -1]
+
+
+def reference_probabilities(
+    ci: list[list[float]],
+    taus: tuple[float, float],
+    rate: float,
+    floor: float,
+    mean: list[float],
+    usual: list[float],
+) -> list[list[float]]:
+    """The rule row by row: a logistic regression on two centred logarithms."""
+
+    def centred(logs: list[float]) -> list[float]:
+        return [v - math.fsum(logs) / len(logs) for v in logs]
+
+    found = []
+    for row in ci:
+        pairs = zip(row, mean, strict=True)
+        sample = centred([math.log(max(v, floor)) - math.log(max(u, floor)) for v, u in pairs])
+        modality = centred([math.log(max(u, floor)) for u in usual])
+        powers = [
+            rate / (1 - rate) * math.exp(taus[0] * s + taus[1] * g)
+            for s, g in zip(sample, modality, strict=True)
+        ]
+        found.append([power / (1 + power) for power in powers])
+    return found
+
+
+INFLUENCES = st.integers(2, 5).flatmap(
+    lambda m: st.lists(
+        st.lists(st.sampled_from([0.0, 1e-9, 1e-6, 1e-3, 0.2, 3.0, 50.0]), min_size=m, max_size=m),
+        min_size=1,
+        max_size=8,
+    )
+)
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    INFLUENCES,
+    st.tuples(st.sampled_from([0.0, 0.5, 3.0]), st.sampled_from([-1.0, 0.0, 1.0])),
+    st.sampled_from([0.05, 0.38, 0.5, 0.9]),
+    st.sampled_from([FLOOR, 1e-3]),
+    st.booleans(),
+)
+def test_soft_probabilities_follow_the_rule(ci, taus, rate, floor, given_usual):
+    influence = torch.tensor(ci, dtype=torch.float64)
+    mean = influence.mean(0)
+    usual = mean.flip(0) if given_usual else None
+    of_modality = mean if usual is None else usual
+    expected = reference_probabilities(ci, taus, rate, floor, mean.tolist(), of_modality.tolist())
+    for dtype, tolerance in ((torch.float64, 1e-12), (torch.float32, 1e-5)):
+        found = soft_probabilities(
+            influence.to(dtype),
+            tau_samples=taus[0],
+            tau_modalities=taus[1],
+            rate=rate,
+            usual=usual,
+            floor=floor,
+        )
+        exact = torch.tensor(expected, dtype=torch.float64)
+        torch.testing.assert_close(found.double(), exact, rtol=0, atol=tolerance)
+
+
+def test_with_equal_taus_only_the_influences_of_the_sample_matter():
+    """Then the means cancel: it is a sigmoid of the log influence, centred in its sample."""
+    influence = torch.tensor([[0.4, 0.1], [0.3, 0.3], [0.0, 0.0]], dtype=torch.float64)
+    found = soft_probabilities(influence, tau_samples=1.0, tau_modalities=1.0, rate=0.5)
+    expected = [[2 / 3, 1 / 3], [0.5, 0.5], [0.5, 0.5]]
+    torch.testing.assert_close(found, torch.tensor(expected, dtype=torch.float64))
+
+
+BOTH = {"tau_samples": 0.5, "tau_modalities": -1.0}
+
+
+def test_a_rate_of_0_is_never_and_of_1_always_and_nan_is_never():
+    influence = torch.tensor([[0.2, 0.1], [math.nan, 0.1], [math.inf, 0.1]])
+    never, always = (soft_probabilities(influence, **BOTH, rate=rate) for rate in (0, 1))
+    assert never.tolist() == [[0, 0]] * 3
+    assert always.tolist() == [[1, 1], [0, 0], [0, 0]]
+
+
+def test_a_batch_without_finite_influences_leaves_the_running_mean_alone():
+    one, two = torch.tensor([0.5, 0.1]).double(), torch.tensor([0.3, 0.0]).double()
+    nothing = mean_influence(torch.full((4, 2), math.nan))
+    after = running_mean(running_mean(None, one), two)
+    torch.testing.assert_close(after, torch.tensor([0.48, 0.09]).double())
+    assert torch.equal(running_mean(after, nothing), after)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.integers(0, 2**31),
+    st.integers(2, 5),
+    st.sampled_from([0.0, 0.2, 0.7, 1.0]),
+    st.sampled_from([None, 0.0, 0.6, 1.0]),
+)
+def test_several_are_drawn_but_never_all(seed, modalities, rate, gate):
+    generator = torch.Generator().manual_seed(seed)
+    draws = torch.rand(40, 2 * modalities + 1, generator=generator)
+    gates = None if gate is None else torch.full((40,), gate)
+    chosen = select_softly(torch.full((40, modalities), rate), draws, gates)
+    for i in range(40):
+        drawn = [bool(u < rate) for u in draws[i, :modalities]]
+        if all(drawn):
+            ties = draws[i, modalities:-1].tolist()
+            drawn[ties.index(max(ties))] = False
+        if gate is not None and draws[i, -1] >= gate:
+            drawn = [False] * modalities
+        assert chosen[i].tolist() == drawn
+
+
+def test_of_a_sample_that_would_lose_all_each_modality_is_as_likely_to_stay():
+    draws = torch.rand(6000, 7, generator=torch.Generator().manual_seed(0))
+    kept = ~select_softly(torch.ones(6000, 3), draws)
+    assert (kept.sum(1) == 1).all()
+    # 2000 each; five standard deviations of a binomial are 183
+    assert (kept.sum(0) - 2000).abs().max() < 183
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16])
+@pytest.mark.parametrize("start", [0.0, 0.5, 0.9, 1.0])
+def test_the_gate_opens_with_the_probability_of_the_predicted_class(dtype, start):
+    z = [[0.0, 0.0], [3.0, 0.0], [0.0, 9.0], [60.0, -60.0], [-math.inf, 1.0], [math.nan, 1.0]]
+    found = gate_of(torch.tensor(z, dtype=dtype), start)
+    assert found.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+    for row, value in zip(z[:4], found.tolist(), strict=False):
+        sure = max(softmax(row))
+        expected = min(max((sure - start) / (1 - start), 0), 1) if start < 1 else 0.0
+        if start < 1 or sure < 1 - 1e-6:
+            assert value == pytest.approx(expected, abs=1e-6)
+    assert found[5] == 0
+    assert start == 1 or found[4] == 1
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_the_spread_is_that_of_the_finite_rows(dtype):
+    features = (torch.randn(32, 2, 3) * 300 + 1000).to(dtype)
+    features[5] = math.inf
+    found = batch_std(features, batch_mean(features))
+    rows = [i for i in range(32) if i != 5]
+    x = features[rows].double()
+    expected = (x - x.mean(0)).square().mean(0, keepdim=True).sqrt()
+    assert (found.dtype, found.shape) == (dtype, (1, 2, 3))
+    tolerance = {torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 2e-2}[dtype]
+    torch.testing.assert_close(found.double(), expected, rtol=tolerance, atol=0)
+    one = torch.ones(1, 4, dtype=dtype)
+    assert batch_std(one, batch_mean(one)).tolist() == [[0.0] * 4]

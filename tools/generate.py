@@ -32,6 +32,7 @@ from tools.documentation import commands_page, errors_page, report_page  # noqa:
 FIELDS = dataclasses.fields(Config)
 GROUPS = {
     "enabled": "The method",
+    "preset": "Another selection than the published one",
     "drop": "The tool",
     "head": "Where to attach; arguments of attach() win",
 }

@@ -109,6 +109,7 @@ def _acting(args: argparse.Namespace, config: Config) -> Config:
         return config
     if args.warmup_steps is not None:
         config = config.override(warmup_steps=args.warmup_steps)
+    config.refuse_endless()
     in_epochs = config.warmup_steps is None and config.warmup_epochs > 0
     if args.epoch_length is None and (in_epochs or config.end_epoch is not None):
         key = "WARMUP_EPOCHS" if in_epochs else "END_EPOCH"

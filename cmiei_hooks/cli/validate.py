@@ -57,6 +57,7 @@ def _experiment(args: argparse.Namespace, settings: dict[str, Any]) -> Experimen
         [args.first_seed + seed for seed in args.seeds],
         args.lower,
         sensitivity=not args.no_sensitivity,
+        own=dict(args.arm),
         **chosen,
     )
 

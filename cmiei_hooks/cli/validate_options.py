@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import ConfigError
 from .settings import overrides
-from .values import integer, pair, words
+from .values import function, integer, pair, words
 
 __all__ = ["add_arguments", "read"]
 
@@ -58,6 +58,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--full", action="store_true", help="all arms, and those that change one setting at a time"
     )
     how.add_argument(
+        "--arm",
+        type=_own_arm,
+        action="append",
+        default=[],
+        metavar="NAME=MODULE:FUNCTION",
+        help="an arm of your own: a function make(config, noise) that returns what attach takes as "
+        "strategy=; may be repeated",
+    )
+    how.add_argument(
         "--no-sensitivity",
         action="store_true",
         help="with --full: without those that change one setting at a time",
@@ -102,6 +111,15 @@ def read(args: argparse.Namespace) -> dict[str, Any]:
         return overrides(args.opts)
     except ConfigError as error:
         raise argparse.ArgumentError(None, str(error)) from error
+
+
+def _own_arm(text: str) -> tuple[str, str]:
+    name, equals, spec = text.partition("=")
+    if not (name and equals):
+        raise argparse.ArgumentTypeError(
+            f"an arm needs a name: write NAME={text.removeprefix('=')[:80]}"
+        )
+    return name, function(spec)
 
 
 def _seeds(text: str) -> range:

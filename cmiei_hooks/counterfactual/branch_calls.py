@@ -286,7 +286,8 @@ class BranchCalls:
 
         Args:
             captured: the call of the head.
-            chosen: int64 ``[B]``, the index of a modality, -1 for none.
+            chosen: int64 ``[B]``, the index of a modality, -1 for none; for several bool ``[B,
+                M]``.
             replace: substitutes the chosen modalities in a call.
         """
         branches = self.head.branches

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from .._torch import in_autocast, version
 from ..errors import CMIEIError, InputError
+from ..functional import rows_of
 from ..fusion import (
     Branch,
     Call,
@@ -119,14 +120,15 @@ def logits_of_branches(
         calls: of the branches, by their labels.
         captured: the call of the head, with the logits as they are.
         given: the arguments of each branch, or its logits, after the substitution.
-        chosen: int64 ``[B]``, the index of a branch, -1 for none. Rows of other branches stay.
+        chosen: int64 ``[B]``, the index of a branch, -1 for none; bool ``[B, M]`` for several. Rows
+            of other branches stay.
     """
     new: dict[Path, Tensor] = {}
     for m, branch in enumerate(branches):
         logits, value = captured.tensors[branch.label,], given[branch.label]
         if not isinstance(value, Tensor):
             again = run_again(branch, calls[branch.label], value).to(logits.dtype)
-            rows = (chosen == m).reshape(-1, *[1] * (logits.dim() - 1))
+            rows = rows_of(chosen, m).reshape(-1, *[1] * (logits.dim() - 1))
             value = torch.where(rows, again, logits)
         new[branch.label,] = value
     return captured.call_with(new)

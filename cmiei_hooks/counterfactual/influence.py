@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..functional import batch_mean, counterfactual_influence
+from ..functional import counterfactual_influence
 from ..fusion import Captured, Change, Head
+from ..mean_plus_noise import batch_mean
 from .rerun import reruns
 
 __all__ = ["BASELINES", "Counterfactuals", "estimate"]

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from .._torch import in_autocast, without_dispatch_modes
-from ..functional import batch_mean
 from ..fusion import Captured, Head
+from ..mean_plus_noise import batch_mean
 from ..measures import MASKED
 from .isolation import isolated
 from .linear_layers import OF_ROWS, features_of, layers_of

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from .._torch import is_fake, without_dispatch_modes
 from ..errors import InputError
-from ..functional import batch_mean, blend
+from ..mean_plus_noise import batch_mean, blend
 from .arguments import describe
 
 __all__ = ["holds_whole_numbers", "is_dense", "refuse_kind", "refuse_weights"]

@@ -55,11 +55,18 @@ def _start(record: LogRecord) -> str:
     c = record.config
     in_epochs = c.warmup_steps is None
     warmup = f"WARMUP_EPOCHS {c.warmup_epochs}" if in_epochs else f"WARMUP_STEPS {c.warmup_steps}"
-    settings = (
-        f"K {c.k} | SIGMA {c.sigma} | ABS_THR {c.abs_thr} | REL_THR {c.rel_thr} | "
-        f"SAMPLE_LEVEL {c.sample_level} | P_MAX {c.p_max} | {warmup}"
+    unit = "" if c.sigma_unit == "feature" else f" {c.sigma_unit}"
+    rule = (
+        f"TAU_SAMPLES {c.tau_samples} | TAU_MODALITIES {c.tau_modalities} | RATE {c.rate} | "
+        f"GATE {c.gate}" + (" | P_MAX 0" if not c.p_max else "")
+        if c.selection == "soft"
+        else f"ABS_THR {c.abs_thr} | REL_THR {c.rel_thr} | SAMPLE_LEVEL {c.sample_level} | "
+        f"P_MAX {c.p_max}"
     )
+    settings = f"K {c.k} | SIGMA {c.sigma}{unit} | {rule} | {warmup}"
     settings += " | RELATIVE True" if c.relative else ""
+    if c.preset != "published":
+        settings = f"PRESET {c.preset} | {settings}"
     splits = ("rest" if split is None else split for split in record.splits)
     parts = " ".join(f"{n}:{w}" for n, w in zip(record.names, splits, strict=True))
     widths = not any(isinstance(split, list) for split in record.splits)

@@ -5,12 +5,15 @@ Every other room takes a ``Config``; none reads a setting from anywhere else.
 
 from .checks import refuse_both
 from .config import Config, ConfigSource
+from .presets import ENDS, PRESETS
 from .section import SECTION
 from .setting import choices, describe
 from .yacs import add_cmiei_config
 from .yaml import parse_value
 
 __all__ = [
+    "ENDS",
+    "PRESETS",
     "SECTION",
     "Config",
     "ConfigSource",

@@ -68,23 +68,30 @@ def integer(least: int, *, optional: bool = False) -> Allowed:
     return Allowed(f"an integer >= {least}" + (" or null" if optional else ""), convert)
 
 
-def number(most: float = math.inf, *, finite: bool = False) -> Allowed:
-    """A number from 0 to ``most``; infinity is allowed unless ``finite``."""
+def number(
+    most: float = math.inf, *, finite: bool = False, least: float = 0, optional: bool = False
+) -> Allowed:
+    """A number from ``least`` to ``most``; infinity is allowed unless ``finite``; with ``optional``
+    also None.
+    """
 
-    def convert(value: Any) -> float:
+    def convert(value: Any) -> float | None:
+        if value is None and optional:
+            return None
         try:
             real = math.nan if isinstance(value, bool) else float(value)
         except (ArithmeticError, RuntimeError, TypeError, ValueError):  # an array, a huge integer
             real = math.nan
-        if not 0 <= real <= most or (finite and math.isinf(real)):  # NaN fails the comparison
+        if not least <= real <= most or (finite and math.isinf(real)):  # NaN fails the comparison
             raise CheckError
         if isinstance(value, str):
             raise CheckError(_as_number(value, real))
         return real
 
     if most < math.inf:
-        return Allowed(f"a number from 0 to {most:g}", convert)
-    return Allowed("a finite number >= 0" if finite else "a number >= 0", convert)
+        return Allowed(f"a number from 0 to {most:g}" + (" or null" if optional else ""), convert)
+    bound = "" if math.isinf(least) else f" >= {least:g}"
+    return Allowed(("a finite number" if finite else "a number") + bound, convert)
 
 
 def _as_number(text: str, real: float) -> str:

@@ -1,9 +1,9 @@
-"""The settings: one frozen dataclass, and the sources it can be loaded from."""
+"""The settings: one frozen dataclass."""
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,9 +12,9 @@ from typing import Any, TypeAlias
 from ..errors import CMIEIError, ConfigError, SplitsError, did_you_mean, relative_needs_samples
 from ..units import UNITS
 from .checks import BOOLEAN, FILL, MODULE, NAMES, WIDTHS, choice, integer, number
-from .section import find_section
-from .setting import checked, refusal, setting
-from .yaml import LinedDict, read_yaml
+from .presets import ENDS, OF_PRESETS, PRESETS, in_words, refuse_overridden
+from .setting import checked, setting
+from .sources import read_source
 
 __all__ = ["Config", "ConfigSource"]
 
@@ -46,7 +46,8 @@ class Config:
     sigma: float = setting(
         0.05,
         number(finite=True),
-        "Standard deviation of the noise on a substituted modality, in units of the features.",
+        "Standard deviation of the noise on a substituted modality, in units of the features "
+        "(or as `SIGMA_UNIT` says).",
     )
     abs_thr: float = setting(
         0.03,
@@ -68,6 +69,49 @@ class Config:
     )
     warmup_epochs: int = setting(
         5, integer(0), "Epochs at the start in which influence is measured, nothing substituted."
+    )
+    preset: str = setting(
+        "published",
+        choice(*PRESETS),
+        "Settings that belong together, under one name. `published`: the method as published, as "
+        f"the defaults here. `selfpaced`: {in_words('selfpaced')}. Single settings beside it win.",
+    )
+    selection: str = setting(
+        "dominant",
+        choice("dominant", "soft"),
+        "What is substituted. `dominant`: as published, the dominant modality of triggered "
+        "samples. `soft`: each modality of each sample with a probability that depends on its "
+        "influence (`TAU_SAMPLES`, `TAU_MODALITIES`, `RATE`), never all of a sample; `ABS_THR`, "
+        "`REL_THR` and `P_MAX` (unless it is 0) have no effect then.",
+    )
+    tau_samples: float = setting(
+        0.5,
+        number(finite=True, least=-math.inf),
+        "Soft selection: how much more often a modality is substituted in the samples that depend "
+        "on it more than other samples do.",
+    )
+    tau_modalities: float = setting(
+        -1.0,
+        number(finite=True, least=-math.inf),
+        "Soft selection: how much more often the modality is substituted that is strong in all "
+        "samples; below 0, the weak one.",
+    )
+    rate: float = setting(
+        0.5,
+        number(1.0),
+        "Soft selection: the probability of a modality that is as strong as the others.",
+    )
+    gate: float | None = setting(
+        None,
+        number(1.0, optional=True),
+        "Soft selection: only samples whose predicted class has a probability above this are "
+        "substituted, the surer the more often (measures of classes only). `null`: all samples.",
+    )
+    sigma_unit: str = setting(
+        "feature",
+        choice("feature", "std"),
+        "Unit of `SIGMA`: `feature`, that of the features; or `std`, the standard deviation of "
+        "each feature over the batch.",
     )
     drop: str = setting(
         "zero",
@@ -154,14 +198,24 @@ class Config:
         "or substituted, such as its pad id: `{text: 0}`.",
     )
 
+    def __new__(cls, *args: Any, **settings: Any) -> Config:
+        """Note which settings are given: the preset decides about the others."""
+        self = super().__new__(cls)
+        given = {*settings, *_field_names()[: len(args)]}
+        vars(self)["_given"] = given & OF_PRESETS
+        return self
+
     def __post_init__(self) -> None:
         splits: Any = self.splits
         if isinstance(splits, Mapping):
             self._name_splits(splits)
         for field in dataclasses.fields(self):
             object.__setattr__(self, field.name, checked(field, getattr(self, field.name)))
+        self._apply_preset()
         if self.relative and not self.sample_level:
             raise relative_needs_samples()
+        if self.selection == "soft" and (self.relative or not self.sample_level):
+            raise _not_soft("RELATIVE True" if self.relative else "SAMPLE_LEVEL False")
         if self.warmup_steps is not None and self.warmup_epochs != type(self).warmup_epochs:
             raise _both_set("WARMUP_EPOCHS", self.warmup_epochs, "WARMUP_STEPS", self.warmup_steps)
         if self.end_step is not None and self.end_epoch is not None:
@@ -174,6 +228,16 @@ class Config:
                 expected=f"{len(self.splits)} names",
                 remedy="give every modality a name, in the order of the splits",
             )
+
+    def _apply_preset(self) -> None:
+        given: frozenset[str] = vars(self)["_given"]
+        defaults = {field.name: field.default for field in dataclasses.fields(self)}
+        refuse_overridden(self.preset, given, vars(self), defaults)
+        for name, value in PRESETS[self.preset].items():
+            # A warm-up in steps takes the place of one in epochs.
+            in_steps = name == "warmup_epochs" and self.warmup_steps is not None
+            if name not in given and not in_steps:
+                object.__setattr__(self, name, value)
 
     def _name_splits(self, splits: Mapping[Any, Any]) -> None:
         """``splits={"audio": 32, "video": 48}``: the keys are the names."""
@@ -203,27 +267,11 @@ class Config:
         """
         if isinstance(source, cls):
             return source
-        if isinstance(source, (str, os.PathLike)):
-            where = os.fspath(source)
-            return cls._from_section(find_section(read_yaml(where), where), where)
-        if isinstance(source, argparse.Namespace):
-            known = {k: v for k, v in vars(source).items() if k in _field_names()}
-            if not known:
-                raise ConfigError(
-                    "the namespace holds no setting of C-MIEI",
-                    got=", ".join(sorted(vars(source))) or "an empty namespace",
-                    expected="attributes named like the fields of Config: k, sigma, abs_thr, ...",
-                    remedy="add them to the parser, or pass a mapping or a file",
-                )
-            return cls._from_section(known, "namespace")
-        if isinstance(source, Mapping):
-            return cls._from_section(find_section(source, "mapping"), "mapping")
-        raise ConfigError(
-            "no configuration can be read from this",
-            got=type(source).__name__,
-            expected="a path, a mapping, a yacs or OmegaConf node, a namespace or a Config",
-            remedy="pass the settings as keywords of attach()",
-        )
+        read = read_source(source, {f.name: f.default for f in dataclasses.fields(cls)})
+        try:
+            return cls(**read.settings)
+        except CMIEIError as error:  # of one setting, or of two that contradict each other
+            raise error.at(read.found_at.get(error.problem, read.where)) from None
 
     @classmethod
     def resolve(cls, source: ConfigSource, settings: Mapping[str, Any], **where: Any) -> Config:
@@ -240,38 +288,6 @@ class Config:
         base = cls(enabled=True) if source is None else cls.load(source)
         return base.override(**settings, **{k: v for k, v in where.items() if v is not None})
 
-    @classmethod
-    def _from_section(cls, section: Mapping[Any, Any], where: str) -> Config:
-        fields = _field_names()
-        lines = section.lines if isinstance(section, LinedDict) else {}
-        settings: dict[str, Any] = {}
-        found_at: dict[str, str] = {}
-        for key in section:
-            at = f"{where}:{lines[key]}" if key in lines else where
-            field = str(key).lower()
-            if field not in fields or str(key) not in (field, field.upper()):
-                raise ConfigError(
-                    f"{at}: unknown setting {key!r}",
-                    got=repr(key),
-                    expected="one of " + ", ".join(name.upper() for name in fields),
-                    remedy="pass it to attach() as an argument"
-                    if field in ("modalities", "dim", "output", "log")
-                    else did_you_mean(str(key), [name.upper() for name in fields])
-                    or "remove it, or correct its name",
-                )
-            if field in settings:
-                raise ConfigError(
-                    f"{at}: {field.upper()} is set twice",
-                    got=f"{key!r} again",
-                    expected="every setting once",
-                    remedy="remove one of the two",
-                )
-            settings[field], found_at[refusal(field)] = section[key], at
-        try:
-            return cls(**settings)
-        except CMIEIError as error:  # of one setting, or of two that contradict each other
-            raise error.at(found_at.get(error.problem, where)) from None
-
     def override(self, **settings: Any) -> Config:
         """Return a copy with some fields replaced, as the keywords of ``attach`` do.
 
@@ -287,7 +303,26 @@ class Config:
                     expected="a keyword of attach() or one of " + ", ".join(fields),
                     remedy=did_you_mean(key, fields) or "remove it, or correct its name",
                 )
-        return dataclasses.replace(self, **settings)
+        # What a preset decided is decided again: by another preset, perhaps.
+        free = OF_PRESETS - vars(self)["_given"]
+        own = {key: getattr(self, key) for key in fields if key not in free}
+        return type(self)(**own | settings)
+
+    def refuse_endless(self) -> None:
+        """Refuse a preset that needs to know when it ends, without an end.
+
+        Raises:
+            ConfigError: neither ``end_epoch`` nor ``end_step`` is set.
+        """
+        share = ENDS.get(self.preset)
+        if share and self.p_max and self.end_epoch is None and self.end_step is None:
+            raise ConfigError(
+                f"PRESET {self.preset} needs to know when it ends",
+                got="no END_EPOCH and no END_STEP",
+                expected=f"one of them, at about {share:.0%} of the training",
+                remedy=f"END_EPOCH {share * 100:.0f} for epochs 0 to 99, or END_STEP, which counts "
+                "training calls of the head (end_epoch=, end_step= in Python)",
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """The settings under their YAML keys, as plain values."""
@@ -301,6 +336,15 @@ def _both_set(epochs: str, epoch: int, steps: str, step: int) -> ConfigError:
         got=f"{epochs} {epoch}, {steps} {step}",
         expected="one of the two",
         remedy=f"leave {epochs} out to count steps, or {steps} to count epochs",
+    )
+
+
+def _not_soft(setting: str) -> ConfigError:
+    return ConfigError(
+        "SELECTION soft decides for each sample, from its influences and their means",
+        got=setting,
+        expected="SELECTION dominant with it",
+        remedy=f"leave {setting} out, or SELECTION and PRESET",
     )
 
 

@@ -7,7 +7,7 @@ from .attachment import attach, detach
 from .handle import Handle, InertHandle
 from .pre_hook import PreHook, paused
 from .schedule import Schedule
-from .selection import HeadCall, Published, Strategy
+from .selection import HeadCall, Published, Strategy, strategy_of
 from .step import Measurement
 from .substitution import Noise, noise_generator, substituted
 
@@ -25,5 +25,6 @@ __all__ = [
     "detach",
     "noise_generator",
     "paused",
+    "strategy_of",
     "substituted",
 ]

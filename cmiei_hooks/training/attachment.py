@@ -25,7 +25,7 @@ from ..settings import Config, ConfigSource, refuse_both
 from .handle import Handle, InertHandle
 from .pre_hook import active_hooks, strip
 from .schedule import AskEpoch
-from .selection import Published, Strategy
+from .selection import Strategy, strategy_of
 from .step import Step
 from .substitution import Noise
 
@@ -45,7 +45,7 @@ def attach(
     combine: Combine | None = None,
     config: ConfigSource = None,
     log: LogTo = True,
-    strategy: Callable[[Config, Noise], Strategy] = Published,
+    strategy: Callable[[Config, Noise], Strategy] = strategy_of,
     **settings: Any,
 ) -> Handle:
     """Attach C-MIEI to the fusion head of an unmodified model, as a forward pre-hook.
@@ -98,6 +98,8 @@ def attach(
         strategy: makes a ``Strategy``, which decides what is substituted and by what, from the
             settings and the source of the noise. Only comparisons need another than the default.
         **settings: any field of Config by its lower-case name (``k=1, sigma=0.1``); they win.
+            ``preset="selfpaced"`` sets several at once; ``"published"``, the default, is the
+            method as published.
 
     Returns:
         The Handle: tell it the epoch, ask it for the metrics, remove it.
@@ -127,6 +129,7 @@ def attach(
     sinks = sinks_of(log)
     if not resolved.enabled:
         return _disabled(resolved, sinks, modalities)
+    resolved.refuse_endless()
     _refuse_idle(resolved)
     where = locate(model, resolved, modalities=modalities, dim=dim, output=output, combine=combine)
     _refuse_in_place(where, resolved)

@@ -33,7 +33,7 @@ class Done:
 
     step: int
     chosen: Tensor | None
-    """int64 ``[B]``; None: nothing was substituted."""
+    """What the strategy chose; None: nothing was substituted."""
 
 
 @dataclass

@@ -92,6 +92,9 @@ class Journal:
             return ""
         if not totals.acting:
             return schedule.why_never
+        if c.selection == "soft":
+            unsure = f"no prediction was surer than GATE {c.gate}"
+            return unsure if c.rate and c.gate is not None else f"RATE is {c.rate:g}"
         if totals.largest <= c.abs_thr:
             return f"the largest influence was {totals.largest:.2g}, ABS_THR is {c.abs_thr:g}"
         batch = (totals.samples + totals.left_out) / totals.estimates

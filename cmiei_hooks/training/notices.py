@@ -181,6 +181,7 @@ class Notices:
 
     def check_batch(self, batch: int, config: Config) -> None:
         """Warn about batches that are too small for anything to be substituted."""
+        capped = config.sample_level and config.p_max and config.selection == "dominant"
         if batch == 1 and config.drop == "mean":
             problem = "in a batch of one sample the batch mean is the sample itself, so DROP mean "
             problem += "drops nothing, and every influence is 0"
@@ -189,7 +190,7 @@ class Notices:
                 "in a batch of one sample the batch mean is the sample itself, so substitution "
             )
             problem += "only adds noise to it"
-        elif batch and config.sample_level and config.p_max and not cap(config.p_max, batch):
+        elif batch and capped and not cap(config.p_max, batch):
             problem = f"P_MAX {config.p_max:g} of a batch of {batch} is less than one sample: "
             problem += "nothing can be substituted"
         else:

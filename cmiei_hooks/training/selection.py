@@ -1,7 +1,8 @@
 """Which modality of which sample is substituted in a call of the head, and by what.
 
-A ``Strategy`` answers both. ``Published`` is the method; a validation passes others to compare it
-with: ``attach(..., strategy=make)``, where ``make(config, noise)`` returns one.
+A ``Strategy`` answers both. ``Published`` is the method as published, ``Soft`` selects several
+modalities of a sample; a validation passes others to compare them with: ``attach(...,
+strategy=make)``, where ``make(config, noise)`` returns one.
 """
 
 from __future__ import annotations
@@ -9,16 +10,26 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from .. import distributed
-from ..functional import cap, mean_influence, select
-from ..fusion import Captured, Path
-from ..measures import floor_of
+from ..counterfactual import variants_of
+from ..functional import (
+    cap,
+    gate_of,
+    mean_influence,
+    running_mean,
+    select,
+    select_softly,
+    soft_probabilities,
+)
+from ..fusion import Captured, Head, Path
+from ..measures import OF_CLASSES, floor_of
 from ..settings import Config
 from .substitution import Noise, substituted
 
-__all__ = ["HeadCall", "Published", "Strategy"]
+__all__ = ["HeadCall", "Published", "Soft", "Strategy", "strategy_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +42,7 @@ class HeadCall:
     captured: Captured
     influence: Tensor | None
     """``[B, M]`` in an estimation step; None between two."""
+    head: Head
 
 
 class Strategy(Protocol):
@@ -42,7 +54,8 @@ class Strategy(Protocol):
     def choose(self, call: HeadCall) -> Tensor | None:
         """int64 ``[B]``: the modality to substitute in each sample, -1 for none.
 
-        None leaves the call alone: the very same tensors go on to the head.
+        To substitute several modalities of a sample: bool ``[B, M]``, never all of a sample. None
+        leaves the call alone: the very same tensors go on to the head.
         """
 
     def replace(self, captured: Captured, chosen: Tensor, step: int) -> dict[Path, Tensor]:
@@ -88,3 +101,54 @@ class Published:
         """See ``functional.substitute``."""
         generator = self._noise.generator(captured.device, step)
         return substituted(captured, chosen, self._config, generator)
+
+
+class Soft(Published):
+    """In every estimation step each modality of each sample with a probability, never all of them.
+
+    With ``GATE``, only of samples whose prediction is sure. Between two estimation steps nothing is
+    substituted.
+    """
+
+    def __init__(self, config: Config, noise: Noise) -> None:
+        super().__init__(config, noise)
+        self.usual_influence: Tensor | None = None
+        """``[M]``, the running mean of the mean influences; None before the first estimate."""
+
+    def choose(self, call: HeadCall) -> Tensor | None:
+        """See ``functional.soft_probabilities`` and ``functional.select_softly``."""
+        c = self._config
+        if call.influence is None or not c.p_max:
+            return None
+        over_ranks = distributed.sum_over_ranks if c.sync else None
+        mean = mean_influence(call.influence, over_ranks)
+        self.usual_influence = running_mean(self.usual_influence, mean)
+        if not call.acts:
+            return None
+        probabilities = soft_probabilities(
+            call.influence,
+            tau_samples=c.tau_samples,
+            tau_modalities=c.tau_modalities,
+            rate=c.rate,
+            mean=mean,
+            usual=self.usual_influence,
+            floor=floor_of(c.measure),
+        )
+        generator = self._noise.generator(call.captured.device, call.step, "selection")
+        samples, modalities = probabilities.shape
+        draws = torch.empty(samples, 2 * modalities + 1, device=probabilities.device)
+        return select_softly(probabilities, draws.uniform_(generator=generator), self._gate(call))
+
+    def _gate(self, call: HeadCall) -> Tensor | None:
+        """See ``functional.gate_of``; only predictions of classes can be sure."""
+        start = self._config.gate
+        if start is None or self._config.measure not in OF_CLASSES:
+            return None
+        with torch.no_grad(), variants_of(call.head, call.captured) as variants:
+            parts = [variants.part(m) for m in range(len(call.captured.groups))]
+            return gate_of(variants.logits(parts), start)
+
+
+def strategy_of(config: Config, noise: Noise) -> Strategy:
+    """What the settings say (``SELECTION``)."""
+    return Soft(config, noise) if config.selection == "soft" else Published(config, noise)

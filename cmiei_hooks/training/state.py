@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ..errors import StateError
@@ -12,11 +13,14 @@ from .step import Step
 
 __all__ = ["load_state", "save_state"]
 
-_VERSION = 3
+_VERSION = 4
 
 
 def save_state(running: Step) -> dict[str, Any]:
     """Step, epoch, seed and sums: plain tensors, numbers and strings."""
+    modalities = len(running.head.partition.names)
+    usual: Tensor | None = getattr(running.strategy, "usual_influence", None)
+    usual = torch.zeros(modalities) if usual is None else usual
     return {
         "version": _VERSION,
         "head": running.head.name,
@@ -29,6 +33,7 @@ def save_state(running: Step) -> dict[str, Any]:
         "next_log_step": running.journal.reporter.next_step,
         "window_ended": running.journal.window_ended,
         "skipped": running.journal.skipped,
+        "usual_influence": usual.cpu().double(),
         **running.journal.statistics.state_dict(),
     }
 
@@ -73,6 +78,9 @@ def load_state(running: Step, state: Mapping[str, Any]) -> None:
     running.journal.window_ended = state["window_ended"]
     running.journal.skipped = state["skipped"]
     running.journal.statistics.load_state_dict(sums)
+    usual: Tensor = state["usual_influence"]
+    if hasattr(running.strategy, "usual_influence") and bool(usual.any()):
+        running.strategy.usual_influence = usual.clone()
     if running.journal.statistics.totals.estimates:
         running.presence.all_were_there()
 

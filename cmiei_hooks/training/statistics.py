@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..functional import KEPT, dominant
+from ..functional import any_of, dominant
 from ..measures import FLOOR
 
 __all__ = ["Statistics", "Totals", "metric_names"]
@@ -64,7 +64,7 @@ class Statistics:
         self._sums = None
 
     def add(self, influence: Tensor, substituted: Tensor, acts: bool = False) -> None:
-        """Add one estimate: influence ``[B, M]``, substituted int64 ``[B]`` (-1 for kept)."""
+        """Add one estimate: influence ``[B, M]``, and the selection that was substituted."""
         self._kept.append((influence, substituted, acts))
         self._numbers += influence.numel()
         if len(self._kept) >= _MOST_STEPS or self._numbers > _MOST_NUMBERS:
@@ -74,14 +74,14 @@ class Statistics:
         kept, self._kept, self._numbers = self._kept, [], 0
         alike: dict[object, list[tuple[Tensor, Tensor]]] = {}
         for influence, substituted, acts in kept:
-            key = (influence.shape, influence.dtype, influence.device, acts)
+            key = (influence.shape, influence.dtype, influence.device, substituted.dtype, acts)
             alike.setdefault(key, []).append((influence, substituted))
         for (*_, acts), steps in alike.items():  # type: ignore[misc]  # the key above
             influences, substitutions = zip(*steps, strict=True)
             self._add_steps(torch.stack(influences), torch.stack(substitutions), acts)
 
     def _add_steps(self, influence: Tensor, substituted: Tensor, acts: bool) -> None:
-        """Add ``n`` steps of one size: ``[n, B, M]`` and ``[n, B]``."""
+        """Add ``n`` steps of one size: ``[n, B, M]``, and ``[n, B]`` or ``[n, B, M]``."""
         steps, modalities = len(influence), influence.shape[-1]
         # float64, because a run adds up many steps; Apple's mps has none.
         dtype = torch.float32 if influence.device.type == "mps" else torch.float64
@@ -89,7 +89,7 @@ class Statistics:
         known = influence.masked_fill(~finite[..., None], 0)
         first = dominant(influence.flatten(0, 1), self._floor).view(finite.shape)
         samples = finite.sum(1)
-        chosen = (substituted != KEPT).sum(1)
+        chosen = any_of(substituted).sum(1)
         metrics = (
             torch.cat(
                 [

@@ -45,7 +45,7 @@ from .journal import Journal
 from .notices import Notices
 from .presence import Presence
 from .schedule import AskEpoch, Schedule, whole
-from .selection import HeadCall, Published, Strategy
+from .selection import HeadCall, Strategy, strategy_of
 from .substitution import Noise, refuse_in_place, write_in_place
 
 __all__ = ["Measurement", "Step"]
@@ -58,7 +58,9 @@ class Measurement:
     influence: Tensor
     """float32 ``[B, M]``; NaN in the row of a sample whose logits were not finite."""
     substituted: Tensor
-    """int64 ``[B]``: the index of the substituted modality, -1 for a sample that was kept."""
+    """int64 ``[B]``: the index of the substituted modality, -1 for a sample that was kept. With
+    ``SELECTION soft``, which may substitute several modalities of a sample, it is bool ``[B, M]``:
+    whether modality m of sample i was substituted."""
 
 
 _open: weakref.WeakSet[Step] = weakref.WeakSet()
@@ -95,7 +97,7 @@ class Step:
         head: Head,
         config: Config,
         reporter: Reporter,
-        strategy: Callable[[Config, Noise], Strategy] = Published,
+        strategy: Callable[[Config, Noise], Strategy] = strategy_of,
         epoch: AskEpoch | None = None,
     ) -> None:
         load_dynamo()  # the model may be compiled later, and no check is to be traced then
@@ -245,10 +247,10 @@ class Step:
         acts = self.schedule.acts(step)
         chosen = None
         if estimates or self.strategy.every_step:
-            chosen = self.strategy.choose(HeadCall(step, acts, captured, influence))
+            call = HeadCall(step, acts, captured, influence, self.head)
+            chosen = self.strategy.choose(call)
         if influence is not None:
-            kept = torch.full_like(influence[:, 0], KEPT, dtype=torch.int64)
-            substituted = kept if chosen is None else chosen
+            substituted = self._kept(influence) if chosen is None else chosen
             self.notices.check_head()
             if acts or self.config.drop == "mean":
                 self.notices.check_batch(captured.batch, self.config)
@@ -256,6 +258,12 @@ class Step:
             if self.journal.add(step, influence, substituted, acts):
                 self._check_values()
         return chosen
+
+    def _kept(self, influence: Tensor) -> Tensor:
+        """The selection in which every sample keeps all its modalities."""
+        if self.config.selection == "soft":
+            return torch.zeros_like(influence, dtype=torch.bool)
+        return torch.full_like(influence[:, 0], KEPT, dtype=torch.int64)
 
     def _estimate(self, captured: Captured) -> Tensor:
         if self.config.inplace:

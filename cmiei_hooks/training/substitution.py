@@ -13,8 +13,9 @@ from torch import Tensor
 from .. import distributed
 from .._torch import keeps_its_output
 from ..errors import InputError
-from ..functional import batch_mean, blend
+from ..functional import rows_of
 from ..fusion import Captured, Path, Slice
+from ..mean_plus_noise import batch_mean, batch_std, blend
 from ..settings import Config
 
 __all__ = ["Noise", "noise_generator", "refuse_in_place", "substituted", "write_in_place"]
@@ -39,31 +40,37 @@ class Noise:
     seed: int
     head: str
 
-    def generator(self, device: torch.device, step: int) -> torch.Generator:
-        """The generator of one step."""
-        return noise_generator(device, self.seed, distributed.rank(), self.head, step)
+    def generator(self, device: torch.device, step: int, *use: object) -> torch.Generator:
+        """The generator of one step.
+
+        Args:
+            device: where it draws.
+            step: the number of the step.
+            use: names what else than the noise is drawn, and then from other numbers.
+        """
+        return noise_generator(device, self.seed, distributed.rank(), self.head, step, *use)
 
 
 def substituted(
     captured: Captured, chosen: Tensor, config: Config, generator: torch.Generator
 ) -> dict[Path, Tensor]:
-    """The tensors of a call in which the chosen modality of each sample is mean plus noise.
+    """The tensors of a call in which the chosen modalities of each sample are mean plus noise.
 
-    Of a sample at most one modality is replaced, so all modalities use the same random numbers:
-    drawing them takes longer than everything else. Whole numbers become the fill value of their
-    modality.
+    Where at most one modality of a sample is replaced, all modalities use the same random numbers:
+    drawing them takes longer than everything else. Where several may be, each has its own. Whole
+    numbers become the fill value of their modality.
 
     Args:
         captured: the call.
-        chosen: int64 ``[B]``, the index of a modality, -1 for none.
-        config: ``SIGMA`` and ``SYNC``.
+        chosen: int64 ``[B]``, the index of a modality, -1 for none; bool ``[B, M]`` for several.
+        config: ``SIGMA``, ``SIGMA_UNIT`` and ``SYNC``.
         generator: source of the noise.
     """
     over_ranks = distributed.sum_over_ranks_with_grad if config.sync else None
-    noise = _Numbers(captured, generator)
+    noise = _Numbers(captured, generator, shared=chosen.dtype != torch.bool)
     replaced: dict[Slice, Tensor] = {}
     for m, group in enumerate(captured.groups):
-        rows = chosen == m
+        rows = rows_of(chosen, m)
         noise.begin()
         for one, original in zip(group, captured.views(captured.tensors, m), strict=True):
             before = replaced.get(one, original)  # two modalities may share a block
@@ -71,22 +78,32 @@ def substituted(
                 column = rows.view(-1, *[1] * (original.dim() - 1))
                 replaced[one] = captured.filled(before, m).where(column, before)
                 continue
-            prototype = batch_mean(original, over_ranks)
-            replaced[one] = blend(before, rows, prototype, noise.like(original), config.sigma)
+            prototype, numbers = batch_mean(original, over_ranks), noise.like(original)
+            if config.sigma_unit == "std":
+                total = distributed.sum_over_ranks if config.sync else None
+                numbers = numbers * batch_std(original, prototype, total)
+            replaced[one] = blend(before, rows, prototype, numbers, config.sigma)
     return captured.assembled(replaced)
 
 
 class _Numbers:
-    """The random numbers of a call: as many for each sample as the largest modality has values."""
+    """The random numbers of a call.
 
-    def __init__(self, captured: Captured, generator: torch.Generator) -> None:
+    If all modalities share them, as many for each sample as the largest modality has values;
+    otherwise as many as all of them have.
+    """
+
+    def __init__(self, captured: Captured, generator: torch.Generator, *, shared: bool) -> None:
+        self._shared = shared
         most: dict[torch.dtype, int] = {}
         for m in range(len(captured.groups)):
             sizes: dict[torch.dtype, int] = {}
             for view in captured.views(captured.tensors, m):
                 if view.is_floating_point():
                     sizes[view.dtype] = sizes.get(view.dtype, 0) + _width(view)
-            most |= {dtype: max(size, most.get(dtype, 0)) for dtype, size in sizes.items()}
+            for dtype, size in sizes.items():
+                before = most.get(dtype, 0)
+                most[dtype] = max(size, before) if shared else before + size
         shape, device = captured.batch, captured.device
         self._numbers = {
             dtype: torch.empty(shape, size, dtype=dtype, device=device).normal_(generator=generator)
@@ -95,8 +112,9 @@ class _Numbers:
         self._used: dict[torch.dtype, int] = {}
 
     def begin(self) -> None:
-        """Go back to the first numbers, for the next modality."""
-        self._used = {}
+        """Go back to the first numbers for the next modality, if they are shared."""
+        if self._shared:
+            self._used = {}
 
     def like(self, features: Tensor) -> Tensor:
         """The next numbers, in the shape of the features ``[B, ...]``."""

@@ -1,24 +1,32 @@
-"""The arms: what the runs of one seed differ in (nothing attached, C-MIEI, its settings, controls).
+"""The arms: what the runs of one seed differ in (nothing attached, C-MIEI, its settings, controls,
+peers).
 
-To add an arm, put it into ``arms_of``, and what it is compared with into ``COMPARISONS``.
+To add an arm, put it into ``arms_of``, and what it is compared with into ``COMPARISONS``. A peer
+goes into ``PEERS`` and ``_peer``, and is compared with the plain run and the method.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from ..errors import CMIEIError
-from ..settings import Config
+from ..auditing import import_function
+from ..errors import CMIEIError, ValidationError
+from ..fusion import refuse_misfit
+from ..settings import ENDS, PRESETS, Config
 
 __all__ = [
     "COMPARISONS",
     "INERT",
+    "PEERS",
     "PLAIN",
     "Arm",
     "Length",
     "arms_of",
+    "comparisons_of",
+    "own_arms",
     "refuse_settings",
     "sensitivity_of",
 ]
@@ -38,6 +46,15 @@ class Arm:
     follows: str | None = None
     """The arm that a control follows: in every step it substitutes as many samples as that arm did
     with the same seed."""
+    strategy: str = ""
+    """``module:function`` of a ``make(config, noise, **options)`` that returns a ``Strategy``;
+    empty: the settings decide."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def file(self) -> str:
+        """Its name as part of the name of a file."""
+        return "".join(c if c.isalnum() else "-" for c in self.name)
 
 
 PLAIN = Arm("plain", "plain")
@@ -47,7 +64,7 @@ INERT = Arm(
         "warmup_epochs": Config.warmup_epochs,  # its default: it may not be set beside steps
         "warmup_steps": _NEVER,
         "end_epoch": None,
-        "end_step": None,
+        "end_step": _NEVER + 1,  # some presets need one
     },
 )
 
@@ -78,11 +95,27 @@ COMPARISONS = (
     ("relative", "stopped"),
     ("strong", "plain"),
     ("strong", "strong random"),
+    ("selfpaced", "plain"),
+    ("selfpaced", "method"),
+    ("selfpaced", "selfpaced random"),
+    ("selfpaced", "random gated"),
+    ("random gated", "plain"),
 )
-"""The differences in the report: the first arm minus the second."""
+"""The differences in the report: the first arm minus the second. Those of peers come after them."""
 
 
-def arms_of(config: Config, length: Length) -> list[Arm]:
+def comparisons_of(arms: Iterable[Arm]) -> list[tuple[str, str]]:
+    """The differences between these arms."""
+    arms = list(arms)
+    peers = [arm.name for arm in arms if arm.strategy]
+    of_peers = [
+        pair for peer in peers for pair in ((peer, "plain"), ("method", peer), ("selfpaced", peer))
+    ]
+    names = {arm.name for arm in arms}
+    return [pair for pair in (*COMPARISONS, *of_peers) if names.issuperset(pair)]
+
+
+def arms_of(config: Config, length: Length, names: Collection[str] = ()) -> list[Arm]:
     """The arms that run with every seed, without the plain and the inert one.
 
     Args:
@@ -90,38 +123,139 @@ def arms_of(config: Config, length: Length) -> list[Arm]:
             never ends; without one there is an arm that stops after 70 % of the training. Both are
             counted in steps if the user counts in steps, or if nobody tells the epochs.
         length: of a training.
+        names: those of further peers, as ``dropout 45 % until 90 %``.
     """
-    inert = INERT.settings
+    inert, times = INERT.settings, _Times(config, length)
     arms = [
         Arm("method"),
         Arm("random", "random", inert, "method"),
         Arm("dropout", "dropout", inert, "method"),
     ]
-    in_steps = config.warmup_steps is not None or config.end_step is not None or not length.epochs
-    begin, whole = (0, length.steps) if in_steps else (length.first_epoch, length.epochs)
-    stop, soon = (_end(in_steps, begin + round(share * whole)) for share in (0.7, 0.6))
     ends = {"end_epoch": config.end_epoch, "end_step": config.end_step}
-    never = dict.fromkeys(ends)
-    if ends != never:
-        arms.append(Arm("never ending", settings=never))
-        stop = ends
+    ending = any(end is not None for end in ends.values())
+    stop = ends if ending else times.until(0.7)
+    if ending:
+        arms.append(Arm("never ending", settings=times.never))
     if _can_act(config, stop):
-        if ends == never:
+        if not ending:
             arms.append(Arm("stopped", settings=stop))
             arms.append(Arm("stopped random", "random", inert, "stopped"))
-        if config.sample_level:
+        if config.sample_level and config.selection == "dominant":
             arms.append(Arm("relative", settings={**stop, "relative": True}))
-    warmup: dict[str, int | None] = {"warmup_epochs": 0, "warmup_steps": None}
-    if in_steps:
-        warmup = {"warmup_epochs": Config.warmup_epochs, "warmup_steps": 0}
-    if config.sample_level and _can_act(config.override(**warmup, **never), soon):
-        settings = {"relative": True, "k": 1, "p_max": 1.0, "rel_thr": 1.0}
-        arms.append(Arm("strong", settings={**settings, **warmup, **soon}))
+    if config.sample_level and times.can_act(0.6):
+        strong = {"relative": True, "k": 1, "p_max": 1.0, "rel_thr": 1.0, "selection": "dominant"}
+        arms.append(Arm("strong", settings={**strong, **times.at_once, **times.until(0.6)}))
         arms.append(Arm("strong random", "random", inert, "strong"))
+    share = ENDS["selfpaced"]
+    if config.sample_level and times.can_act(share):
+        preset = {"relative": False, **PRESETS["selfpaced"], "preset": "selfpaced"}
+        paced = {**preset, **times.at_once, **times.until(share)}
+        arms.append(Arm("selfpaced", settings=paced))
+        arms.append(Arm("selfpaced random", "random", {**paced, **inert}, "selfpaced"))
+        untargeted = {**paced, "tau_samples": 0.0, "tau_modalities": 0.0}
+        arms.append(Arm("random gated", settings=untargeted))
+    peers = [_peer(name, times) for name in dict.fromkeys([*PEERS, *names])]
+    return [*arms, *(peer for peer in peers if peer is not None)]
+
+
+class _Times:
+    """The settings by which the arms of one training begin and end."""
+
+    def __init__(self, config: Config, length: Length) -> None:
+        steps = config.warmup_steps is not None or config.end_step is not None
+        self._config, self._in_steps = config, steps or not length.epochs
+        self._begin = 0 if self._in_steps else length.first_epoch
+        self._whole = length.steps if self._in_steps else length.epochs
+        self.never = _end(True, _NEVER if config.preset in ENDS else None)
+        self.at_once: dict[str, int | None] = {"warmup_epochs": 0, "warmup_steps": None}
+        if self._in_steps:  # epochs may not be set beside steps
+            self.at_once = {"warmup_epochs": Config.warmup_epochs, "warmup_steps": 0}
+
+    def until(self, share: float) -> dict[str, int | None]:
+        """An end after this share of the training."""
+        return _end(self._in_steps, self._begin + round(share * self._whole))
+
+    def can_act(self, share: float) -> bool:
+        """Whether an arm without a warm-up can act until this share of the training."""
+        return _can_act(self._config.override(**self.at_once, **self.never), self.until(share))
+
+
+PEERS = (
+    "dropout 15 %",
+    "dropout 30 %",
+    "dropout 30 % until 60 %",
+    "random one",
+    "random 50 %",
+    "OGM-GE 0.5",
+)
+"""What a user would pick instead. Other numbers may be named."""
+
+_PEER = re.compile(
+    r"((?P<kind>dropout|random) (?P<rate>\d+) %|random one|OGM-GE (?P<alpha>\d+(\.\d+)?))"
+    r"( until (?P<share>\d+) %)?"
+)
+
+
+def _peer(name: str, times: _Times) -> Arm | None:
+    """The peer of this name; None if there is none, or if it could not act."""
+    found = _PEER.fullmatch(name)
+    share = float(found["share"] or 100) / 100 if found else 0.0
+    rate = float(found["rate"] or 0) / 100 if found else 0.0
+    if found is None or not (0 < share <= 1 and rate <= 1 and times.can_act(share)):
+        return None
+    settings: dict[str, Any] = {
+        **times.at_once,
+        **(times.until(share) if found["share"] else times.never),
+    }
+    options, function = {"rate": rate}, "peers:ModalityDropout"
+    if found["alpha"]:
+        options = {"alpha": float(found["alpha"])}
+        function, settings["inplace"] = "gradient_modulation:GradientModulation", False
+    elif found["kind"] != "dropout":
+        settings |= {"sigma": 1.0, "sigma_unit": "std"}
+        function = "peers:RandomModalities" if found["kind"] else "peers:RandomModality"
+        options = options if found["kind"] else {}
+    return Arm(name, settings=settings, strategy=f"{_HERE}.{function}", options=options)
+
+
+_HERE = __name__.rpartition(".")[0]
+
+
+def own_arms(functions: Mapping[str, str], known: Iterable[str] = ()) -> list[Arm]:
+    """Arms of the user's own: strategies in place of the method, with its settings.
+
+    Args:
+        functions: for each name ``module:function`` of a ``make(config, noise)`` that returns a
+            ``Strategy``, as for ``attach(..., strategy=make)``.
+        known: names of other arms.
+
+    Raises:
+        ValidationError: there is another arm of this name, or the function takes other arguments.
+        CheckpointError: the function cannot be imported.
+    """
+    others, known = [*map(Arm, known)], ", ".join(known)
+    arms = [Arm(name, strategy=function) for name, function in functions.items()]
+    for arm in arms:
+        if arm.file in [other.file for other in (*others, *arms) if other is not arm]:
+            raise ValidationError(
+                "an arm of your own needs a name of its own",
+                got=repr(arm.name),
+                expected=f"another name than {known}" if known else "names that differ in letters",
+                remedy="--arm NAME=MODULE:FUNCTION with another name",
+            )
+        refuse_misfit(
+            import_function(arm.strategy),
+            ((None, None), {}),
+            ValidationError,
+            f"{arm.strategy} cannot be called with the settings and the noise",
+            got=f"the arm {arm.name!r}",
+            remedy="write a function make(config, noise) that returns a Strategy, as for "
+            "attach(..., strategy=make)",
+        )
     return arms
 
 
-def _end(in_steps: bool, end: int) -> dict[str, int | None]:
+def _end(in_steps: bool, end: int | None) -> dict[str, int | None]:
     """The settings that end the method at this step or epoch."""
     return {"end_epoch": None if in_steps else end, "end_step": end if in_steps else None}
 
@@ -139,12 +273,20 @@ def _can_act(config: Config, end: Mapping[str, int | None]) -> bool:
 def sensitivity_of(config: Config) -> list[Arm]:
     """The method with one setting changed at a time."""
     excess = config.rel_thr - 1
-    values = {
+    values: dict[str, tuple[float, ...]] = {
         "sigma": (0.02, 0.05, 0.1),
         "p_max": (0.2, 0.5),
         "abs_thr": (config.abs_thr / 2, config.abs_thr * 2),
         "rel_thr": (1 + excess / 2, max(1 + excess * 2, 0.0)),
     }
+    if config.selection == "soft":
+        values = {
+            "sigma": (config.sigma / 2, config.sigma * 2),
+            "tau_samples": (0.0, config.tau_samples * 2),
+            "tau_modalities": (0.0, config.tau_modalities / 2),
+            "rate": (0.3, 0.5, 0.7),
+        }
+        values |= {} if config.gate is None else {"gate": (0.0,)}
     return [
         Arm(f"{key.upper()} {value:g}", settings={key: value})
         for key, tried in values.items()

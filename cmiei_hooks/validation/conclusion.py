@@ -23,7 +23,6 @@ __all__ = ["cards", "caveats", "conclusion"]
 _CARDS = 6
 _NAMED = 3
 """How many metrics are named in a sentence."""
-_CONTROLS = ("random", "dropout")
 
 
 def conclusion(report: Found) -> str:
@@ -77,9 +76,14 @@ def _few(metrics: Sequence[str], of_all: Sized) -> str:
     return f"{len(metrics)} of {len(of_all)} metrics"
 
 
+def _controls(arm: str) -> tuple[str, ...]:
+    """The controls of an arm, by their names; the first that ran is quoted."""
+    return f"{arm} random", "random gated", "random", "dropout"
+
+
 def _against_control(report: Found, arm: str) -> str:
     """Whether random modalities, in as many samples, do the same."""
-    control = next((control for control in _CONTROLS if compared(report, arm, control)), "")
+    control = next((control for control in _controls(arm) if compared(report, arm, control)), "")
     found = compared(report, arm, control)
     said = [
         f"{verdict} in {_few(metrics, found)}"
@@ -111,7 +115,7 @@ def caveats(report: Found) -> list[str]:
             f"from plain training in {_few(gone, found)} may be chance."
         )
     better = any(one["verdict"] == "better" for one in found.values())
-    if better and not any(compared(report, arm, control) for control in _CONTROLS):
+    if better and not any(compared(report, arm, control) for control in _controls(arm)):
         said.append("no control ran: random modalities in as many samples may do the same.")
     return said
 

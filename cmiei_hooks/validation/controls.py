@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 
 import torch
 from torch import Tensor
@@ -12,12 +11,15 @@ from ..functional import KEPT
 from ..fusion import Captured, Path
 from ..settings import Config
 from ..training import HeadCall, Strategy, noise_generator, substituted
+from .peers import zeroed
 
-__all__ = ["Counting", "Dropout", "Random", "draw"]
+__all__ = ["Counting", "Dropout", "Random", "draw", "draw_several"]
 
 
 class Counting:
-    """Does what another strategy does, and counts how many samples it substitutes in each step.
+    """Does what another strategy does, and counts how much it substitutes in each step.
+
+    It counts samples, or modalities of samples if a sample may have several substituted.
 
     Args:
         strategy: the other strategy; it is asked in the steps in which it wants to be.
@@ -36,18 +38,24 @@ class Counting:
         chosen = self._strategy.choose(call) if asked else None
         # A step without an estimate, since the batch lacked a modality, is not asked about.
         self._counts += [0] * (call.step - len(self._counts))
-        self._counts.append(0 if chosen is None else int((chosen != KEPT).sum()))
+        self._counts.append(0 if chosen is None else _number(chosen))
         return chosen
+
+
+def _number(chosen: Tensor) -> int:
+    return int((chosen if chosen.dtype == torch.bool else chosen != KEPT).sum())
 
 
 class Random:
     """A random modality of random samples, substituted in the way of the method.
 
-    With ``SAMPLE_LEVEL False`` it is the same modality for the whole batch, as with the method.
+    As with the method, it is the same modality for the whole batch with ``SAMPLE_LEVEL False``, and
+    several modalities of a sample, never all, with ``SELECTION soft``.
 
     Args:
         config: the settings in force.
-        counts: how many samples to substitute in each step.
+        counts: how many samples to substitute in each step; with ``SELECTION soft``, how many
+            modalities of samples.
         seed: decides which samples and modalities.
     """
 
@@ -68,9 +76,11 @@ class Random:
     def _draw(self, captured: Captured, step: int) -> tuple[Tensor, torch.Generator]:
         """The choice, and the generator of the noise that is drawn after it."""
         generator = noise_generator(captured.device, "control", self._seed, step)
-        modalities, together = len(captured.groups), not self._config.sample_level
-        chosen = draw(captured.batch, modalities, self._counts[step], generator, together)
-        return chosen, generator
+        batch, modalities, count = captured.batch, len(captured.groups), self._counts[step]
+        if self._config.selection == "soft":
+            return draw_several(batch, modalities, count, generator), generator
+        together = not self._config.sample_level
+        return draw(batch, modalities, count, generator, together), generator
 
 
 class Dropout(Random):
@@ -78,12 +88,7 @@ class Dropout(Random):
 
     def replace(self, captured: Captured, chosen: Tensor, step: int) -> dict[Path, Tensor]:
         """Zeros."""
-        modalities = range(len(captured.groups))
-        return captured.changed({m: partial(_without, rows=chosen == m) for m in modalities})
-
-
-def _without(features: Tensor, rows: Tensor) -> Tensor:
-    return features.masked_fill(rows.view(-1, *(1,) * (features.dim() - 1)), 0)
+        return zeroed(captured, chosen)
 
 
 def draw(
@@ -103,3 +108,21 @@ def draw(
     shape = (1 if together else len(rows),)
     which = torch.randint(modalities, shape, generator=generator, device=device)
     return torch.full((batch,), KEPT, device=device).index_copy(0, rows, which.expand(len(rows)))
+
+
+def draw_several(batch: int, modalities: int, count: int, generator: torch.Generator) -> Tensor:
+    """Bool ``[B, M]``: ``count`` random modalities of random samples, never all of a sample.
+
+    Args:
+        batch: B.
+        modalities: M.
+        count: how many; at most ``B (M - 1)``.
+        generator: source of the choice, on the device of the result.
+    """
+    device = generator.device
+    order = torch.rand(batch, modalities, generator=generator, device=device)
+    stays = torch.randint(modalities, (batch, 1), generator=generator, device=device)
+    order = order.scatter(1, stays, 2.0)  # behind all others
+    first = order.flatten().argsort()[: min(count, batch * (modalities - 1))]
+    chosen = torch.zeros(batch * modalities, dtype=torch.bool, device=device)
+    return chosen.index_fill(0, first, True).view(batch, modalities)

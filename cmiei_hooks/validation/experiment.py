@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,16 @@ from ..errors import ValidationError, did_you_mean
 from ..fusion import refuse_misfit
 from ..reporting import git_state, today, versions
 from ..settings import Config
-from .arms import INERT, PLAIN, Arm, Length, arms_of, refuse_settings, sensitivity_of
+from .arms import (
+    INERT,
+    PLAIN,
+    Arm,
+    Length,
+    arms_of,
+    own_arms,
+    refuse_settings,
+    sensitivity_of,
+)
 from .executors import local_processes
 from .run_queue import Progress, RunQueue
 from .sanity import refuse_idle
@@ -50,6 +59,9 @@ class Experiment:
     the arm that one of these follows."""
     sensitivity: bool = True
     """Whether all arms include those that change one setting at a time."""
+    own: Mapping[str, str] = field(default_factory=dict)
+    """Arms of the user's own, which run in any case: for each name the ``module:function`` of a
+    ``make(config, noise)``, as for ``attach(..., strategy=make)``."""
 
 
 def validate(
@@ -94,7 +106,8 @@ def validate(
     def run(arm: Arm, seed: int, followed: Record | None) -> Run:
         counts = tuple(followed.counts) if followed else ()
         e = experiment
-        return Run(e.train, e.overrides, e.settings, arm, seed, counts, sources, threads)
+        files = sources_of(e.train, e.overrides, arm.strategy) if arm.strategy else sources
+        return Run(e.train, e.overrides, e.settings, arm, seed, counts, files, threads)
 
     with local_processes(jobs) if executor is None else nullcontext(executor) as pool:
         queue = RunQueue(run, runs, pool, jobs if executor is None else None)
@@ -164,9 +177,11 @@ _GUESS = Length(0, 10, 1000)
 """A training that nobody has seen yet."""
 
 
-def _every_arm(config: Config, length: Length, sensitivity: bool = True) -> list[Arm]:
+def _every_arm(
+    config: Config, length: Length, sensitivity: bool = True, names: Collection[str] = ()
+) -> list[Arm]:
     """All arms of a training; those that change one setting are the last."""
-    arms = [PLAIN, _DISABLED, INERT, *arms_of(config, length)]
+    arms = [PLAIN, _DISABLED, INERT, *arms_of(config, length, names)]
     return [*arms, *(sensitivity_of(config) if sensitivity else ())]
 
 
@@ -176,22 +191,25 @@ def _chosen(experiment: Experiment, config: Config, length: Length) -> list[Arm]
     Raises:
         ValidationError: this training has no arm of this name.
     """
+    own = own_arms(experiment.own)
     if experiment.arms is None:
-        return _every_arm(config, length, experiment.sensitivity)
-    every = _every_arm(config, length)
+        return [*_every_arm(config, length, experiment.sensitivity), *own]
+    every = _every_arm(config, length, names=experiment.arms)
     wanted = {PLAIN.name, INERT.name, *experiment.arms}
     wanted |= {arm.follows for arm in every if arm.name in wanted and arm.follows}
     for name in experiment.arms:
         if name not in {arm.name for arm in every}:
             raise _no_arm(name, every, "this training has")
-    return [arm for arm in every if arm.name in wanted]
+    return [*(arm for arm in every if arm.name in wanted), *own]
 
 
 def _refuse_unknown(experiment: Experiment, guess: Config) -> None:
     """Refuse a name that no arm has, whatever the settings of the training function are."""
     ended = guess if guess.end_step is not None else guess.override(end_epoch=10**6)
-    every = [*_every_arm(guess, _GUESS), *_every_arm(ended, _GUESS, sensitivity=False)]
+    names = experiment.arms or ()
+    every = [*_every_arm(guess, _GUESS, names=names), *_every_arm(ended, _GUESS, sensitivity=False)]
     known = {arm.name for arm in every}
+    own_arms(experiment.own, known)
     settings = {arm.name.partition(" ")[0] for arm in sensitivity_of(guess)}
     for name in experiment.arms or ():
         if name not in known and name.partition(" ")[0] not in settings:

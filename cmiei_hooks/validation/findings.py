@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from ..reporting import DASH, Cell, estimate, finite
+from ..settings import Config
 from .intervals import NOT_SEEN
 
 __all__ = [
@@ -39,13 +40,29 @@ _ARMS = {
     "relative": "C-MIEI with RELATIVE and an end",
     "strong": "RELATIVE, K 1, P_MAX 1, REL_THR 1, no warm-up, until 60% of the training",
     "strong random": "a random modality in as many samples as in 'strong'",
+    "selfpaced": "C-MIEI with PRESET selfpaced",
+    "selfpaced random": "as many random modalities as in 'selfpaced'",
+    "random gated": "'selfpaced' without targeting: each modality is as likely as the others",
 }
+_PEERS = {
+    "dropout ": "modality dropout: each modality of each sample set to zero at this rate",
+    "random one": "a random modality of every sample, in every step",
+    "random ": "each modality of each sample as mean plus noise at this rate, in every step",
+    "OGM-GE ": "gradient modulation with noise, with this alpha",
+}
+"""By the beginning of the name."""
 _TONES: Mapping[str, Literal["good", "bad"]] = {"better": "good", "worse": "bad"}
 
 
 def arm_words(name: str) -> str:
     """What an arm is. An arm of the sensitivity is named by its setting."""
-    return _ARMS.get(name, f"C-MIEI with {name}")
+    if name in _ARMS:
+        return _ARMS[name]
+    for beginning, words in _PEERS.items():
+        if name.startswith(beginning):
+            return words
+    changed = hasattr(Config, name.partition(" ")[0].lower())
+    return f"C-MIEI with {name}" if changed else "a strategy of your own"
 
 
 def main_arm(report: Found) -> str | None:

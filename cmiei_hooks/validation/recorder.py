@@ -19,13 +19,14 @@ from ..training import (
     InertHandle,
     Measurement,
     Noise,
-    Published,
     Schedule,
     Strategy,
     attach,
+    strategy_of,
 )
 from .arms import Arm
 from .controls import Counting, Dropout, Random
+from .peers import make_peer
 
 __all__ = ["Recorder"]
 
@@ -78,12 +79,13 @@ class Recorder:
                 expected="one head in one training",
                 remedy="call attach once in each call of the training function",
             )
-        published = arguments.pop("strategy", Published)
+        usual = arguments.pop("strategy", strategy_of)
+        make = make_peer(self.arm.strategy, self.arm.options) if self.arm.strategy else usual
 
         def strategy(config: Config, noise: Noise) -> Strategy:
             if self.arm.kind in _CONTROLS:
                 return _CONTROLS[self.arm.kind](config, self.counts, self.seed)
-            return Counting(published(config, noise), self.counts)
+            return Counting(make(config, noise), self.counts)
 
         given = {"head": head, "splits": splits, **arguments, **self.settings, **self.arm.settings}
         given |= {"log": self._log, "strategy": strategy, "enabled": self.arm.kind != "disabled"}

@@ -42,7 +42,7 @@ from .findings import (
 
 __all__ = ["in_sections"]
 
-_WATCHED = ("inert", "method", "never ending", "stopped", "relative", "strong")
+_WATCHED = ("inert", "method", "never ending", "stopped", "relative", "strong", "selfpaced")
 """The arms whose epochs are plotted: not the controls, which substitute samples at random."""
 
 _COLOURS = {"better": 2, "worse": 1}

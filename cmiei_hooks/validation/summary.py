@@ -11,7 +11,7 @@ from typing import Any
 
 from ..reporting import finite
 from ..settings import Config
-from .arms import COMPARISONS, Arm
+from .arms import Arm, comparisons_of
 from .intervals import ALPHA, NOT_SEEN, holm, paired, verdict
 from .sanity import baseline, sanity
 from .worker import Record
@@ -48,7 +48,7 @@ def summary(
     }
     names = dict.fromkeys(name for of_arm in metrics.values() for name in of_arm)
     better = _better(names, records["plain"][seeds[0]].metrics, lower)
-    pairs = [pair for pair in COMPARISONS if set(pair) <= metrics.keys()]
+    pairs = comparisons_of(arms)
     changed = [a.name for a in arms if a.name == "method" or a in sensitivity]
     silent = [name for name in ("disabled", "inert") if name in records]
     checks = [baseline(name, records["plain"], records[name]) for name in silent]
@@ -61,6 +61,7 @@ def summary(
             arm.name: {
                 "kind": arm.kind,
                 "settings": dict(arm.settings),
+                "strategy": arm.strategy,
                 "seconds": statistics.fmean(r.seconds for r in records[arm.name].values()),
             }
             for arm in arms

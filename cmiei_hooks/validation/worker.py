@@ -44,7 +44,7 @@ class Run:
     arm: Arm
     seed: int
     counts: tuple[int, ...] = ()
-    """For a control, the number of samples to substitute in each step."""
+    """For a control, how much to substitute in each step."""
     sources: tuple[str, ...] = ()
     """Digests of the files that the result depends on (``sources_of``)."""
     threads: int = 1
@@ -60,8 +60,7 @@ class Run:
     @property
     def file(self) -> str:
         """The file name of its record."""
-        name = "".join(c if c.isalnum() else "-" for c in self.arm.name)
-        return f"{name}-seed{self.seed}.json"
+        return f"{self.arm.file}-seed{self.seed}.json"
 
 
 @dataclass(frozen=True)
@@ -77,7 +76,8 @@ class Record:
     under ``step`` and, where something was estimated, the values of ``Handle.metrics``. Where
     nobody tells the epochs: the same for each window of ``LOG_PERIOD`` steps, without ``epoch``."""
     counts: list[int]
-    """The number of samples substituted in each training call of the head."""
+    """The number of samples substituted in each training call of the head; where several modalities
+    of a sample may be, the number of modalities of samples."""
     config: Mapping[str, Any]
     """The settings in force, under their YAML keys."""
     digest: str
@@ -117,9 +117,12 @@ class Record:
         return record
 
 
-def sources_of(train: str, overrides: Mapping[str, Any]) -> tuple[str, ...]:
-    """Digests of the file of the training function and of the files that its arguments name."""
-    files = [inspect.getsourcefile(inspect.unwrap(import_function(train)))]
+def sources_of(train: str, overrides: Mapping[str, Any], strategy: str = "") -> tuple[str, ...]:
+    """Digests of the files of the training function and of the strategy of an arm, if there is one,
+    and of the files that the arguments of the training function name.
+    """
+    functions = [import_function(name) for name in (train, strategy) if name]
+    files = [inspect.getsourcefile(inspect.unwrap(function)) for function in functions]
     files += [str(value) for value in overrides.values() if isinstance(value, (str, Path))]
     return tuple(sha256(file) for file in files if file and Path(file).is_file())
 
@@ -178,14 +181,14 @@ def _in_directory(here: str) -> Iterator[None]:
 
 
 @cache
-def _sources_here(train: str, values: tuple[str, ...]) -> tuple[str, ...]:
-    """The digests of this machine; once in a process, which imports the function only once."""
-    return sources_of(train, {value: value for value in values})
+def _sources_here(train: str, values: tuple[str, ...], strategy: str) -> tuple[str, ...]:
+    """The digests of this machine; once in a process, which imports a function only once."""
+    return sources_of(train, {value: value for value in values}, strategy)
 
 
 def _refuse_other_files(run: Run) -> None:
     values = tuple(str(v) for v in run.overrides.values() if isinstance(v, (str, Path)))
-    if run.sources and _sources_here(run.train, values) != run.sources:
+    if run.sources and _sources_here(run.train, values, run.arm.strategy) != run.sources:
         raise ValidationError(
             f"the files of {run.train} are not those that the validation began with",
             got=f"on {platform.node()}: another file of the function, or other data",

@@ -140,6 +140,14 @@ def test_epochs_are_counted_in_steps(python, tmp_path):
     assert [(p["epoch"], p["C_MIEI_Ratio"]) for p in found["curve"]] == [(0, 0), (1, 0.5), (2, 0.5)]
 
 
+def test_a_preset_acts_without_a_warm_up(python, tmp_path):
+    options = ["--act", "PRESET", "selfpaced", "GATE", "null", "END_STEP", "6"]
+    run_with(python, tmp_path, scripts.PLAIN, options=options)
+    found = report(tmp_path)
+    assert found["settings"]["SELECTION"] == "soft"
+    assert found["totals"]["substituted"] > 6 * 8  # of 16 samples in each of the first six steps
+
+
 def test_settings_that_would_act_only_observe(python, plain, tmp_path):
     file = tmp_path / "acts.yml"
     file.write_text("{WARMUP_EPOCHS: 0, SAMPLE_LEVEL: false, ABS_THR: 0, REL_THR: 0, END_EPOCH: 9}")
@@ -312,6 +320,7 @@ def test_discover_of_a_script_without_training_is_refused(python, tmp_path, gold
         ["run", *HEAD, "--warmup-steps", "5", "--", "train.py"],
         ["run", *HEAD, "--act", "--", "train.py"],
         ["run", *HEAD, "--act", "--warmup-steps", "5", "END_EPOCH", "3", "--", "train.py"],
+        ["run", *HEAD, "--act", "PRESET", "selfpaced", "--", "train.py"],
         ["run", *HEAD, "K", "--", "train.py"],
     ],
     ids=" ".join,

@@ -163,3 +163,19 @@ def test_a_setting_that_is_out_of_range_is_refused(tmp_path, capsys, golden):
     words = ["validate", "--train", "trainings:train", "--output", str(tmp_path), "SIGMA", "-1"]
     assert main(words) == 3
     golden(capsys.readouterr().err)
+
+
+def test_an_arm_of_ones_own_is_named_beside_the_others(monkeypatch, tmp_path):
+    def stop(experiment, *_):
+        assert experiment.own == {"mine": "a:make", "drop first": "b.c:DropFirst"}
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("cmiei_hooks.cli.validate.validate", stop)
+    words = ["validate", "--train", "a:b", "--output", str(tmp_path)]
+    assert main([*words, "--arm", "mine=a:make", "--arm", "drop first=b.c:DropFirst"]) == 130
+
+
+@pytest.mark.parametrize("arm", ["a:make", "mine=make", "=a:make", "mine=a:"])
+def test_an_arm_of_ones_own_has_a_name_and_a_function(arm, capsys, golden):
+    assert main(["validate", "--train", "a:b", "--arm", arm]) == 2
+    golden(capsys.readouterr().err)

@@ -50,6 +50,7 @@ def run(model: Fused, x: torch.Tensor, **settings) -> dict[str, object]:
     model(x).square().sum().backward()
     return {
         "substituted": handle.last.substituted,
+        "influence": handle.last.influence,
         "input": inputs[0],
         "features": model.features(x).detach(),
         "gradients": [p.grad for p in model.parameters()],
@@ -124,6 +125,7 @@ def main(folder: str) -> None:
         "sync relative": run(model, x, sync=True, relative=True, sigma=0.0, p_max=1.0),
         # The cap of rank 0 lets nobody through; it must take part all the same.
         "sync, one sample": run(model, x[: 1 + 7 * rank], sync=True, sigma=0.0, p_max=0.5),
+        "sync soft": run(model, x, sync=True, preset="selfpaced", gate=None, end_step=9),
         "unequal": run_unequal(model, rank),
         "branches": train_wrapped(BRANCH_SHAPES["mean"], rank),
         "the whole model": train_wrapped(SHAPES["the whole model, token ids"], rank),

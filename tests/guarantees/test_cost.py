@@ -35,6 +35,7 @@ SETTINGS = {
     "mean": {"drop": "mean"},
     "relative": {"relative": True},
     "another measure": {"measure": "js"},
+    "soft": {"preset": "selfpaced", "end_step": 9},
 }
 
 
@@ -89,9 +90,10 @@ class TestPeakMemory:
 
 
 class Storages(TorchDispatchMode):
-    """Notes every storage that an operation makes, and counts those that are still alive.
+    """Notes every storage that an operation reads or makes, and counts those that are still alive.
 
-    It sees tensors that Python cannot reach, such as those that a graph keeps for its backward.
+    An estimate is made out of its sight, and read by what comes after it. It sees tensors that
+    Python cannot reach, such as those that a graph keeps for its backward.
     """
 
     def __init__(self) -> None:
@@ -100,7 +102,8 @@ class Storages(TorchDispatchMode):
 
     def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
         result = operation(*args, **(kwargs or {}))
-        tensors = [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
+        leaves = tree_leaves((args, kwargs, result))
+        tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
         made = [StorageWeakRef(tensor.untyped_storage()) for tensor in tensors]
         self._made |= {storage.cdata: storage for storage in made}
         return result

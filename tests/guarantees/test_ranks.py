@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import Fused
+from helpers import WIDTHS, Fused
 from rank import BATCH_LEVEL, batch, run
+
+from cmiei_hooks.functional import select_softly, soft_probabilities
+from cmiei_hooks.training import noise_generator
 
 HERE = Path(__file__).parent
 
@@ -87,6 +90,33 @@ def test_with_sync_the_ranks_do_what_one_process_with_all_batches_does(ranks, to
         parts[0]["gradients"], parts[1]["gradients"], whole["gradients"], strict=True
     ):
         torch.testing.assert_close(one + two, both, rtol=1e-4, atol=1e-5)
+
+
+def test_with_sync_a_soft_selection_has_the_means_and_the_spread_of_all_ranks(ranks):
+    """The ranks draw different numbers; everything else is that of one process."""
+    features = torch.cat([rank["sync soft"]["features"] for rank in ranks])
+    influence = torch.cat([rank["sync soft"]["influence"] for rank in ranks])
+    mean, spread = features.mean(0), features.std(0, correction=0)
+    for number, rank in enumerate(ranks):
+        found = rank["sync soft"]
+        device, (samples, modalities) = torch.device("cpu"), found["influence"].shape
+        words = 3, number, "classifier", 0
+        draws = torch.empty(samples, 2 * modalities + 1)
+        draws.uniform_(generator=noise_generator(device, *words, "selection"))
+        probabilities = soft_probabilities(
+            found["influence"],
+            tau_samples=0.5,
+            tau_modalities=-1.0,
+            rate=0.5,
+            mean=influence.mean(0),
+        )
+        assert torch.equal(found["substituted"], select_softly(probabilities, draws))
+        columns = found["substituted"].repeat_interleave(torch.tensor(WIDTHS), 1)
+        numbers = torch.empty(samples, sum(WIDTHS)).normal_(
+            generator=noise_generator(device, *words)
+        )
+        expected = torch.where(columns, mean + spread * numbers, found["features"])
+        torch.testing.assert_close(found["input"], expected)
 
 
 @pytest.mark.negative_control

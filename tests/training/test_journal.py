@@ -102,6 +102,8 @@ REASONS = {
     "steps": (2, {"warmup_steps": 1000}),
     "ABS_THR": (2, {"warmup_epochs": 0, "abs_thr": 9.0}),
     "REL_THR": (2, {"warmup_epochs": 0, "rel_thr": 1e9}),
+    "RATE": (2, {"preset": "selfpaced", "rate": 0.0, "end_epoch": 9}),
+    "GATE": (2, {"preset": "selfpaced", "end_epoch": 9}),
 }
 
 

@@ -122,3 +122,12 @@ def test_samples_without_influence_have_no_dominant_modality():
     metrics = statistics.metrics()
     assert (metrics["Hist_a"], metrics["Hist_b"]) == (0.25, 0.25)
     assert statistics.totals.left_out == 0
+
+
+def test_a_sample_of_which_several_modalities_are_substituted_counts_once():
+    statistics = Statistics(["a", "b", "c"])
+    chosen = torch.tensor([[True, True, False], [False] * 3, [False, False, True], [False] * 3])
+    statistics.add(torch.rand(4, 3), chosen)
+    statistics.add(torch.rand(4, 3), torch.tensor([2, -1, -1, -1]))
+    assert statistics.metrics()["C_MIEI_Ratio"] == (2 / 4 + 1 / 4) / 2
+    assert statistics.totals.substituted == 3

@@ -106,3 +106,24 @@ def test_gradients_are_those_of_the_formula():
         expected[:, start:stop] += weights[rows, start:stop].sum(0) / 6  # through the mean
     torch.testing.assert_close(features.grad, expected)
     assert torch.autograd.gradcheck(function, features)
+
+
+def test_noise_in_units_of_the_spread_is_scaled_by_each_features_own_standard_deviation():
+    scales = torch.logspace(-3, 4, 10)
+    features = torch.randn(6, 10) * scales + 100 * scales
+    features.requires_grad_()
+    captured = Partition((2, 5, 3), NAMES).read((features,), {})
+    config = Config(sigma=0.3, sigma_unit="std")
+    (new,) = substituted(captured, chosen, config, generator()).values()
+    noise = torch.empty(6, 5).normal_(generator=generator())
+    x = features.detach().double()
+    spread = (x - x.mean(0)).square().mean(0).sqrt()
+    for m, (start, stop) in enumerate([(0, 2), (2, 7), (7, 10)]):
+        own = x[:, start:stop]
+        numbers = 0.3 * spread[start:stop] * noise[:, : stop - start].double()
+        expected = torch.where((chosen == m)[:, None], own.mean(0) + numbers, own)
+        found = new[:, start:stop].double()
+        assert ((found - expected).abs() / spread[start:stop]).max() < 1e-4
+    (gradient,) = torch.autograd.grad(new[chosen >= 0].sum(), features)
+    # The spread is a constant: only the mean has a gradient, and the kept modalities.
+    assert gradient.sum().item() == pytest.approx(40, rel=1e-5)

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import pytest
+import torch
 from helpers import WIDTHS, Fused
 
 import cmiei_hooks
-from cmiei_hooks.errors import ConfigError
+from cmiei_hooks.errors import CMIEIError, ConfigError
 from cmiei_hooks.validation.arms import (
-    COMPARISONS,
     INERT,
+    PLAIN,
     Arm,
     Length,
     arms_of,
+    comparisons_of,
+    own_arms,
     refuse_settings,
     sensitivity_of,
 )
+from cmiei_hooks.validation.peers import make_peer
 
 
 def test_the_arms_depend_on_the_end_the_warm_up_and_the_level():
@@ -34,6 +38,13 @@ def test_the_arms_depend_on_the_end_the_warm_up_and_the_level():
         "dropout": "method",
         "stopped random": "stopped",
         "strong random": "strong",
+        "selfpaced random": "selfpaced",
+    }
+    assert arms["dropout 30 % until 60 %"].settings == {
+        "warmup_epochs": 0,
+        "warmup_steps": None,
+        "end_epoch": 25,
+        "end_step": None,
     }
     ending = {arm.name: arm for arm in arms_of(config.override(end_epoch=20), Length(1, 40, 400))}
     assert ending["never ending"].settings == {"end_epoch": None, "end_step": None}
@@ -42,7 +53,7 @@ def test_the_arms_depend_on_the_end_the_warm_up_and_the_level():
     short = {arm.name for arm in arms_of(config, Length(1, 6, 400))}
     assert "stopped" not in short  # it would never act
     batch_level = config.override(sample_level=False)
-    assert not {"relative", "strong"} & {
+    assert not {"relative", "strong", "selfpaced", "random gated"} & {
         arm.name for arm in arms_of(batch_level, Length(1, 40, 400))
     }
     names = [arm.name for arm in sensitivity_of(config)]
@@ -78,6 +89,7 @@ def test_the_arms_of_a_training_that_counts_in_steps(settings, epochs, stop):
     relative = arms.get("relative")
     assert relative == (None if stop is None else {**stop, "relative": True})
     assert (arms["strong"]["warmup_steps"], arms["strong"]["end_step"]) == (0, 240)
+    assert (arms["selfpaced"]["warmup_steps"], arms["selfpaced"]["end_step"]) == (0, 320)
     for arm in (INERT.settings, *arms.values()):  # none sets what excludes another
         forced = config.override(**arm)
         cmiei_hooks.attach(Fused(), "classifier", WIDTHS, config=forced, log=False).remove()
@@ -86,7 +98,7 @@ def test_the_arms_of_a_training_that_counts_in_steps(settings, epochs, stop):
 @pytest.mark.parametrize("ending", [None, 20])
 def test_every_arm_is_compared_with_another(ending):
     arms = arms_of(cmiei_hooks.Config(end_epoch=ending), Length(0, 40, 400))
-    compared = {name for pair in COMPARISONS for name in pair}
+    compared = {name for pair in comparisons_of([PLAIN, *arms]) for name in pair}
     assert {arm.name for arm in arms} <= compared
 
 
@@ -102,3 +114,94 @@ def test_an_arm_that_cannot_run_is_refused_by_its_name(golden):
     with pytest.raises(ConfigError) as refusal:
         refuse_settings(config, [Arm("relative", settings={"relative": True})])
     golden(refusal.value)
+
+
+@pytest.mark.parametrize("settings", [{}, {"k": 5, "sigma": 0.3, "relative": True}])
+def test_the_soft_arm_is_the_preset_whatever_the_users_settings_are(settings):
+    config = cmiei_hooks.Config(enabled=True, **settings)
+    arms = {arm.name: arm for arm in arms_of(config, Length(0, 40, 400))}
+    assert config.override(**arms["selfpaced"].settings) == cmiei_hooks.Config(
+        enabled=True, preset="selfpaced", end_epoch=32
+    )
+
+
+def test_peers_are_compared_with_plain_training_and_with_the_method():
+    own = own_arms({"mine": "peers_of_a_user:every_first"})
+    assert comparisons_of([PLAIN, Arm("method"), *own]) == [
+        ("method", "plain"),
+        ("mine", "plain"),
+        ("method", "mine"),
+    ]
+
+
+@pytest.mark.negative_control
+@pytest.mark.parametrize(
+    "functions",
+    [
+        {"method": "peers_of_a_user:every_first"},
+        {"mine": "peers_of_a_user:takes_nothing"},
+        {"mine": "peers_of_a_user:missing"},
+    ],
+    ids=["a name that is taken", "other arguments", "no such function"],
+)
+def test_an_arm_that_cannot_be_made_is_refused_before_anything_runs(functions, golden):
+    with pytest.raises(CMIEIError) as refusal:
+        own_arms(functions, ["plain", "method"])
+    golden(refusal.value)
+
+
+def test_the_arms_of_a_preset_that_ends_can_all_be_attached():
+    config = cmiei_hooks.Config(enabled=True, preset="selfpaced", end_epoch=32)
+    arms = arms_of(config, Length(0, 40, 400))
+    assert "relative" not in {arm.name for arm in arms}
+    assert [arm.name for arm in sensitivity_of(config)] == [
+        "SIGMA 0.5",
+        "SIGMA 2",
+        "TAU_SAMPLES 0",
+        "TAU_SAMPLES 1",
+        "TAU_MODALITIES 0",
+        "TAU_MODALITIES -0.5",
+        "RATE 0.3",
+        "RATE 0.7",
+        "GATE 0",
+    ]
+    for arm in (INERT, *arms, *sensitivity_of(config)):
+        forced = config.override(**arm.settings)
+        cmiei_hooks.attach(Fused(), "classifier", WIDTHS, config=forced, log=False).remove()
+
+
+@pytest.mark.parametrize(
+    ("name", "strategy", "options", "end", "noise"),
+    [
+        ("dropout 45 % until 80 %", "peers:ModalityDropout", {"rate": 0.45}, 33, None),
+        ("random 30 %", "peers:RandomModalities", {"rate": 0.3}, None, 1.0),
+        ("random one until 60 %", "peers:RandomModality", {}, 25, 1.0),
+        ("OGM-GE 0.8", "gradient_modulation:GradientModulation", {"alpha": 0.8}, None, None),
+    ],
+)
+def test_a_peer_may_be_named_with_other_numbers(name, strategy, options, end, noise):
+    config = cmiei_hooks.Config(enabled=True, first_epoch=1)
+    (arm,) = [one for one in arms_of(config, Length(1, 40, 400), [name]) if one.name == name]
+    assert arm.strategy == f"cmiei_hooks.validation.{strategy}"
+    assert arm.options == options
+    assert arm.settings["end_epoch"] == end
+    assert arm.settings.get("sigma") == noise
+    make = make_peer(arm.strategy, arm.options)
+    model = Fused()
+    handle = cmiei_hooks.attach(
+        model,
+        "classifier",
+        WIDTHS,
+        config=config.override(**arm.settings),
+        log=False,
+        strategy=make,
+    )
+    handle.set_epoch(1)
+    model(torch.randn(16, 6)).square().sum().backward()
+
+
+@pytest.mark.negative_control
+@pytest.mark.parametrize("name", ["dropout 130 %", "dropout 30 % until 0 %", "random two", "OGM 1"])
+def test_a_peer_that_makes_no_sense_is_no_arm(name):
+    arms = arms_of(cmiei_hooks.Config(enabled=True), Length(0, 40, 400), [name])
+    assert name not in {arm.name for arm in arms}

@@ -9,9 +9,10 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 from trainings import train
 
+from cmiei_hooks.settings import PRESETS
 from cmiei_hooks.validation.arms import INERT as INERT_ARM
 from cmiei_hooks.validation.arms import Arm
-from cmiei_hooks.validation.controls import draw
+from cmiei_hooks.validation.controls import draw, draw_several
 from cmiei_hooks.validation.recorder import Recorder
 
 INERT = INERT_ARM.settings
@@ -34,6 +35,29 @@ def test_as_many_distinct_samples_are_drawn_and_every_modality():
     share = (chosen >= 0).float().mean(0)
     assert share.min() > 0.2  # of 5/16 = 0.31: every row has its turn
     assert (draw(4, 2, 9, generator) >= 0).all()  # never more than there are
+
+
+def test_as_many_modalities_of_samples_are_drawn_but_never_all_of_a_sample():
+    generator = torch.Generator().manual_seed(0)
+    chosen = torch.stack([draw_several(16, 3, 20, generator) for _ in range(300)])
+    assert (chosen.sum((1, 2)) == 20).all()
+    assert not chosen.all(-1).any()
+    # Of 300 steps each modality of each sample has its turn in 20/48; six deviations are 0.17.
+    assert (chosen.double().mean(0) - 20 / 48).abs().max() < 0.17
+    assert (chosen.double().mean((0, 1)) - 20 / 48).abs().max() < 0.03
+    most = draw_several(16, 3, 99, generator)
+    assert (most.sum(1) == 2).all()
+
+
+def test_a_control_of_a_soft_selection_follows_it_step_by_step():
+    soft = Recorder(Arm("selfpaced", settings={"preset": "selfpaced", "end_epoch": 4}), {})
+    train(soft, 0, **{"warmup_epochs": 0})
+    follower = Arm("selfpaced random", "random", {**PRESETS["selfpaced"], **INERT}, "selfpaced")
+    random = Recorder(follower, {}, soft.counts)
+    train(random, 0)
+    assert random.counts == soft.counts
+    assert max(soft.counts) > 16  # of 16 samples with three modalities each
+    assert random.digest() != soft.digest()
 
 
 @pytest.mark.parametrize("kind", ["random", "dropout"])

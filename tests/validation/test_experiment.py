@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
@@ -19,6 +20,9 @@ from cmiei_hooks.validation.experiment import USUAL
 TRAIN = "trainings:train"
 ALL = {"plain", "disabled", "inert", "method", "stopped", "random", "dropout"}
 ALL |= {"relative", "strong", "strong random", "stopped random"}
+ALL |= {"selfpaced", "selfpaced random", "random gated"}
+ALL |= {"dropout 15 %", "dropout 30 %", "dropout 30 % until 60 %"}
+ALL |= {"random one", "random 50 %", "OGM-GE 0.5"}
 TWO = ["method", "stopped"]
 
 
@@ -100,7 +104,7 @@ def test_a_training_that_cannot_be_repeated_fails_the_first_ones(tmp_path):
 
 def test_runs_that_are_there_are_not_run_again(report, directory, monkeypatch):
     files = {path: path.stat().st_mtime_ns for path in (directory / "runs").iterdir()}
-    assert len(files) == 10 * 3 + 1
+    assert len(files) == (len(ALL) - 1) * 3 + 1
     again, said = run(directory, lower=["loss"])
     assert (said[0].run, said[0].done, said[0].total) == (None, len(files), len(files))
     assert {path: path.stat().st_mtime_ns for path in files} == files
@@ -193,9 +197,44 @@ def test_without_the_refusal_the_method_would_train_in_vain(tmp_path, monkeypatc
 def test_a_control_follows_the_arm_it_is_for(report, directory):
     counts = {
         name: json.loads((directory / "runs" / f"{name}-seed0.json").read_text())["counts"]
-        for name in ("method", "strong", "random", "strong-random")
+        for name in ("method", "strong", "random", "strong-random", "selfpaced", "selfpaced-random")
     }
     assert counts["random"] == counts["method"] != counts["strong"] == counts["strong-random"]
+    assert counts["selfpaced"] == counts["selfpaced-random"] != counts["method"]
+
+
+def test_an_arm_of_the_users_own_runs_beside_the_others_and_is_compared(tmp_path):
+    own = {"mine": "peers_of_a_user:every_first"}
+    report, _ = run(tmp_path, arms=["method"], own=own, seeds=(0, 1))
+    report["environment"]["command"] = "cmiei validate"
+    assert [*report["arms"]] == ["plain", "inert", "method", "mine"]
+    assert report["arms"]["mine"]["strategy"] == own["mine"]
+    compared = {(c["first"], c["second"]) for c in report["comparisons"]}
+    assert compared == {("method", "plain"), ("mine", "plain"), ("method", "mine")}
+    assert "a strategy of your own" in to_html(in_sections(report))
+
+
+def test_an_arm_of_the_users_own_runs_again_when_its_file_has_changed(tmp_path, monkeypatch):
+    def seconds() -> dict[str, int]:
+        monkeypatch.delitem(sys.modules, "a_strategy", raising=False)
+        run(tmp_path / "out", arms=["method"], own={"mine": "a_strategy:make"}, seeds=(0, 1))
+        files = (tmp_path / "out" / "runs").iterdir()
+        return {path.name: path.stat().st_mtime_ns for path in files}
+
+    code = tmp_path / "a_strategy.py"
+    code.write_text(
+        "from peers_of_a_user import every_first as first\nmake = lambda *a: first(*a)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    before = seconds()
+    assert seconds() == before
+    code.write_text(code.read_text() + "# edited\n")
+    cmiei_hooks.validation.worker._sources_here.cache_clear()
+    after = seconds()
+    assert {name for name in after if after[name] != before[name]} == {
+        "mine-seed0.json",
+        "mine-seed1.json",
+    }
 
 
 def test_what_was_seen_in_training_is_that_of_each_arm(report):

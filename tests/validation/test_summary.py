@@ -120,7 +120,12 @@ def test_the_checks_have_the_keys_of_the_report(found):
 
 
 def test_arms_are_listed_with_their_mean_time(found):
-    assert found["arms"]["K 1"] == {"kind": "attached", "settings": {"k": 1}, "seconds": 10.8}
+    assert found["arms"]["K 1"] == {
+        "kind": "attached",
+        "settings": {"k": 1},
+        "strategy": "",
+        "seconds": 10.8,
+    }
     assert found["metrics"].keys() == {"plain", "inert", "method", "K 1"}
 
 

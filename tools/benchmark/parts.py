@@ -26,7 +26,7 @@ def parts(shape: Shape, device: torch.device) -> Functions:
     influence = _known(influence_of_linear(head, captured))
     config: Config = shape.settings
     strategy, presence = Published(config, Noise(0, "classifier")), Presence(head.partition)
-    chosen = strategy.choose(HeadCall(0, True, captured, influence))
+    chosen = strategy.choose(HeadCall(0, True, captured, influence, head))
     if chosen is None:
         raise RuntimeError("nothing is chosen")
 
@@ -43,7 +43,7 @@ def parts(shape: Shape, device: torch.device) -> Functions:
         "one head forward": forward,
         "reading the input": lambda: presence.read((features,), {}),
         "estimate": lambda: influence_of_linear(head, captured),
-        "selection": lambda: strategy.choose(HeadCall(0, True, captured, influence)),
+        "selection": lambda: strategy.choose(HeadCall(0, True, captured, influence, head)),
         "substitution": lambda: captured.call_with(strategy.replace(captured, chosen, 0)),
         f"statistics of {_STEPS} steps": statistics,
     }
