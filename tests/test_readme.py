@@ -1,4 +1,4 @@
-"""The README may not say what is not so: its examples run, in their order, in an empty directory."""
+"""What the README says is so: its examples run, in their order, in an empty directory."""
 
 from __future__ import annotations
 
