@@ -72,6 +72,22 @@ def test_the_five_examples_run_one_after_the_other(monkeypatch, tmp_path, capsys
     assert known["train"](cmiei_hooks.attach, 0) == {"accuracy": 0.5}
 
 
+def test_the_caption_says_what_the_picture_shows():
+    picture = (ROOT / "docs" / "images" / "demo.svg").read_text(encoding="utf-8")
+    rows = re.findall(r"(all|without \w+)[ \w]* (0\.\d+) plain, (0\.\d+) with C-MIEI", picture)
+    complete, *without = (100 * (float(new) - float(old)) for _, old, new in rows)
+    assert len(without) == 3
+    caption = re.search(r"^\*The demo.*?\*$", README, re.M | re.S)[0].replace("\n", " ")
+    assert f"{min(without):.1f} to {max(without):.1f} points better" in caption
+    assert f"with all views it is {-complete:.1f} points worse" in caption
+
+
+def test_the_influences_of_the_first_screen_are_those_of_the_log():
+    printed = re.findall(r"CI_\w (\d\.\d+)", re.search(r"^C-MIEI .* 951 .*$", README, re.M)[0])
+    first = re.search(r"`(CI_r .*)`\)", README)[1]
+    assert re.findall(r"\d\.\d+", first) == [f"{float(value):.2f}" for value in printed]
+
+
 def test_the_two_commands_are_single_lines_that_make_their_own_environment():
     commands = re.findall(r"^python3 -m venv .*$", README, re.M)
     assert [command.split(" && ")[-1] for command in commands] == [
