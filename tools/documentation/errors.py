@@ -50,7 +50,7 @@ Constants = dict[str, list[str]]
 Message = tuple[str, str]
 """First line and remedy of an error."""
 GAP = "…"
-EDGES = r"^…|(; …)+$"
+EDGES = r"^…(; )?|(; …)+$"
 """Gaps that say nothing: what is put in front of a remedy, or added to it."""
 VARYING = {
     r"^(\S+: )?[A-Z_]+ cannot take": "… cannot take",
