@@ -45,7 +45,7 @@ class CMIEICallback(TrainerCallback, ExportableState):
     """
 
     def __new__(cls, *_: Any, again: str | None = None, **__: Any) -> CMIEICallback:
-        """Make a callback, or return the one that a Trainer restores (it alone passes ``again``)."""
+        """Make a callback, or return the one that a Trainer restores (only it passes `again`)."""
         made: CMIEICallback = super().__new__(cls) if again is None else _asked[again]
         return made
 
