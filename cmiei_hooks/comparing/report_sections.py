@@ -53,7 +53,7 @@ def in_sections(report: Results) -> Report:
         [section for section in made if section.parts],
         conclusion=" ".join(conclusion(report)),
         subtitle=_facts(report),
-        caveats=report.notes,
+        warnings=report.notes,
         cards=() if several else cards(report),
         note=_note(report),
     )
@@ -84,6 +84,12 @@ def _note(report: Results) -> str:
             f"95% interval of the difference (BCa bootstrap over {over}). It says what other "
             "samples of the same kind would show, not what other trainings would."
         )
+    unknown = (
+        " 'Not known' means that there is no interval: there is only one of what is compared, all "
+        "differ by the same, or a value is missing."
+        if any(line.unknown for one in report.comparisons for line in one.lines)
+        else ""
+    )
     left_out = (
         f" {count(report.left_out)} samples were left out, since their logits were NaN or infinite."
         if report.left_out
@@ -92,7 +98,7 @@ def _note(report: Results) -> str:
     return (
         f"{how} 'No difference seen' means that the interval contains zero, not that there is no "
         f"difference. 'Perhaps by chance': the interval excludes zero, but of {count(lines)} lines "
-        f"some do so by chance; after Holm's correction no difference is left.{left_out}"
+        f"some do so by chance; after Holm's correction no difference is left.{unknown}{left_out}"
     )
 
 
