@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ..reporting import Card, count, finite, in_points, number, p_value, percent
+from ..reporting import Card, count, counted, finite, in_points, number, p_value, percent
 from ..units import UNITS
 from .bootstrap import Interval
 from .result_sections import NONE
@@ -33,12 +33,12 @@ def warnings(report: Results) -> list[str]:
     if report.partial:
         found.append(
             "This report is partial: the audit ended before all data was read. The values are "
-            f"those of the {count(report.n_samples)} samples measured until then."
+            f"those of the {counted(report.n_samples, 'sample')} measured until then."
         )
     if report.non_finite:
         found.append(
-            f"{count(report.non_finite)} samples were left out because their logits were NaN or "
-            "infinite."
+            f"{counted(report.non_finite, 'sample')} {'was' if report.non_finite == 1 else 'were'} "
+            "left out because of logits that were NaN or infinite."
         )
     return [*found, *report.notes]
 
@@ -49,7 +49,7 @@ def conclusion(report: Results) -> str:
         return "No sample could be measured."
     if report.no_influence.mean == 1:
         return (
-            f"No modality dominates any of {count(report.n_samples)} samples: no influence is "
+            f"No modality dominates any of {counted(report.n_samples, 'sample')}: no influence is "
             "above the rounding of float32."
         )
     if report.accuracy and report.accuracy_loss and report.accuracy_without:
@@ -126,8 +126,12 @@ def _of_rights(
         said = f"Leans on no single modality: without {first}, which costs most, {fall}."
     else:
         said = f"Leans on no single modality: {what} does not fall without any one of them."
-    rest = [name for name in names if name not in leading] if leading else []
+    rest = [n for n in names if n not in leading and (leading or _certainly_rises(loss[n]))]
     return [said, *_of_the_rest({name: loss[name] for name in rest})]
+
+
+def _certainly_rises(lost: Interval) -> bool:
+    return lost.mean <= -_HARDLY and _certain(lost)
 
 
 def _of_the_rest(loss: Mapping[str, Interval]) -> list[str]:
@@ -231,7 +235,8 @@ def caveats(report: Results) -> list[str]:
             "modality dropped."
         )
     if report.n_samples < _FEW:
-        found.append(f"there are only {count(report.n_samples)} samples.")
+        verb = "is" if report.n_samples == 1 else "are"
+        found.append(f"there {verb} only {counted(report.n_samples, 'sample')}.")
     loaded = report.checkpoint
     if loaded is not None and (lacking := len(loaded.missing) + len(loaded.mismatched)):
         found.append(

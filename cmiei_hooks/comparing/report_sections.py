@@ -17,6 +17,7 @@ from ..reporting import (
     Section,
     Table,
     count,
+    counted,
     day,
     estimate,
     finite,
@@ -62,7 +63,7 @@ def in_sections(report: Results) -> Report:
 def _facts(report: Results) -> str:
     date = report.environment.get("date")
     facts = [day(date)] if date else []
-    facts += [f"{count(report.n_samples)} samples", f"modalities {', '.join(report.names)}"]
+    facts += [counted(report.n_samples, "sample"), f"modalities {', '.join(report.names)}"]
     return " \N{MIDDLE DOT} ".join(facts)
 
 
@@ -71,12 +72,13 @@ def _note(report: Results) -> str:
     units = report.comparisons[0].lines[0].difference.n
     if report.over == "runs":
         how = (
-            f"Runs are compared pair by pair, in their order, over {count(report.n_samples)} "
-            f"samples. In brackets: the 95% interval of the mean difference (Student's t over "
-            f"{count(units)} pairs of runs), which says what other trainings would show."
+            "Runs are compared pair by pair, in their order, over "
+            f"{counted(report.n_samples, 'sample')}. In brackets: the 95% interval of the mean "
+            f"difference (Student's t over {count(units)} pairs of runs), which says what other "
+            "trainings would show."
         )
     else:
-        over = f"{count(units)} {report.over}"
+        over = counted(units, {"identities": "identity"}.get(report.over, "sample"))
         if report.over != "samples":
             over += f" with {count(report.n_samples)} samples"
         how = (
@@ -91,7 +93,8 @@ def _note(report: Results) -> str:
         else ""
     )
     left_out = (
-        f" {count(report.left_out)} samples were left out, since their logits were NaN or infinite."
+        f" {counted(report.left_out, 'sample')} {'was' if report.left_out == 1 else 'were'} left "
+        "out because of logits that were NaN or infinite."
         if report.left_out
         else ""
     )
