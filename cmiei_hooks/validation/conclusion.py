@@ -46,7 +46,8 @@ def _answer(found: Mapping[str, Found]) -> str:
     if better and worse:
         answer = f"In part: {better}, but {worse}"
     elif better or worse:
-        answer = f"Yes: {better}" if better else f"No: {worse}"
+        certain = not all(is_lost(found[metric]) for metric in of["better"])
+        answer = f"{'Yes' if certain else 'Perhaps'}: {better}" if better else f"No: {worse}"
     elif unseen:
         answer, unseen = f"No difference was seen in {unseen}", ""
     else:
