@@ -243,3 +243,14 @@ def test_the_answer_is_yes_only_where_a_difference_is_left_after_holm():
     for holm, answer in (("better", "Yes: "), ("no difference seen", "Perhaps: ")):
         given["comparisons"] = [difference("accuracy", 0.01, 0.005, "better", holm=holm)]
         assert in_sections(given).conclusion.startswith(answer)
+
+
+def test_a_peer_does_not_answer_whether_c_miei_helps(golden):
+    given = report()
+    given["arms"]["dropout 45 %"] = {
+        "kind": "attached",
+        "strategy": "peers:Dropout",
+        "seconds": 1.0,
+    }
+    given["comparisons"] = [difference("accuracy", 0.01, 0.005, "better", first="dropout 45 %")]
+    golden(in_sections(given).conclusion)
