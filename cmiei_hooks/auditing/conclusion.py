@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from ..reporting import Card, count, counted, finite, in_points, number, p_value, percent
 from ..units import UNITS
 from .bootstrap import Interval
-from .result_sections import NONE
+from .result_sections import NONE, shown
 from .results import Results
 from .samples import P_FLOOR
 
@@ -17,6 +17,8 @@ LEVEL = 0.95
 """Of the intervals."""
 _HARDLY = 0.01
 """What changes less than this share of the samples is said to change hardly."""
+_WIDE = 0.05
+"""Nor is that said of what may, by its interval, change more than this share of them."""
 _AGREED = 0.8
 """Baselines that agree for a smaller share of the samples are a caveat."""
 _FEW = 100
@@ -135,14 +137,19 @@ def _certainly_rises(lost: Interval) -> bool:
 
 
 def _of_the_rest(loss: Mapping[str, Interval]) -> list[str]:
-    hardly = [name for name, lost in loss.items() if abs(lost.mean) < _HARDLY]
+    small = [name for name, lost in loss.items() if abs(lost.mean) < _HARDLY]
+    unsure = [name for name in small if max(abs(loss[name].low), abs(loss[name].high)) > _WIDE]
+    hardly = [name for name in small if name not in unsure]
     moved = [
         f"without {name} it {'falls' if lost.mean > 0 else 'rises'} by "
         f"{in_points(abs(lost.mean))} points{'' if _certain(lost) else ' (may be chance)'}"
         for name, lost in loss.items()
-        if name not in hardly
+        if name not in small
     ]
     said = [f"{_capital(_listed(moved))}."] if moved else []
+    if unsure:
+        each = [f"without {n} ({shown(loss[n], in_points)} points)" for n in unsure]
+        said.append(f"No difference is seen {_listed(_few(each))}.")
     if len(hardly) > _NAMED:
         most = max(abs(loss[name].mean) for name in hardly)
         said.append(f"The other {len(hardly)} hardly matter (at most {in_points(most)} points).")

@@ -114,6 +114,7 @@ CASES = {
     "not one that falls": losing(r=-0.4, n=-0.6),
     "by chance": losing(r=(2.0, -1.0, 5.0), n=(1.5, -2.0, 5.0)),
     "some by chance": losing(r=20.0, n=(2.0, -1.0, 5.0), t=(-3.0, -5.0, -1.0)),
+    "few samples": losing(r=29.0, n=(0.3, -12.0, 10.0), t=(0.0, -0.5, 0.5)),
     "one that harms": losing(r=0.4, n=(-12.0, -16.0, -8.0), t=(-3.0, -7.0, 1.0)),
     "many": losing(video=29.0, **{f"m{i}": 0.1 * i for i in range(6)}),
 }
