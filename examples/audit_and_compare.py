@@ -1,5 +1,6 @@
-"""``python examples/audit_and_compare.py``: train plainly and with C-MIEI, audit both."""
+"""``python examples/audit_and_compare.py``: train plainly and with C-MIEI, audit and compare."""
 
+import rich
 import torch
 from torch.nn.functional import cross_entropy
 from two_views import SPLITS, TwoViews, arguments, loader
@@ -25,16 +26,14 @@ def trained(epochs, **settings):
 
 def main():
     args = arguments("runs/audit_and_compare")
-    reports = {}
     for name, settings in {"plain": {"p_max": 0.0}, "equalised": {}}.items():
         model = trained(args.epochs, **settings)
         torch.save(model.state_dict(), args.output / f"{name}.pt")
         report = cmiei_hooks.audit(model, loader(), head="classifier", splits=SPLITS)
         report.save(args.output / name)
-        reports[name] = report
-    for view in SPLITS:
-        plain, equalised = (report.influence[view].mean for report in reports.values())
-        print(f"influence of {view}: {plain:.3f} nats plain, {equalised:.3f} equalised")
+    comparison = cmiei_hooks.compare(args.output / "plain", args.output / "equalised")
+    comparison.save(args.output / "comparison")
+    rich.print(comparison.table())
 
 
 if __name__ == "__main__":

@@ -49,7 +49,7 @@ def test_every_link_leads_to_a_file_or_a_heading(page):
 
 @pytest.mark.negative_control
 def test_a_link_to_nothing_would_be_seen():
-    good = "[a](README.md#audit-a-checkpoint) [b](docs/heads.md) [c](https://example.org/x)"
+    good = "[a](README.md#does-it-help) [b](docs/heads.md) [c](https://example.org/x)"
     bad = ["docs/gone.md", "README.md#gone", "#gone", "docs/gone.svg"]
     text = good + "".join(f"[x]({link})" for link in bad[:-1]) + f'<img src="{bad[-1]}">'
     assert broken(text, ROOT / "README.md") == bad

@@ -1,9 +1,9 @@
 """Write what the documentation repeats: ``python tools/generate.py [--check]``.
 
 ``configs/default.yml`` and the pages of commands, of errors and of ``report.json`` are written as a
-whole; in ``docs/configuration.md`` and ``README.md`` the tables of settings between the two markers
-are replaced, and in ``docs/frameworks.md`` the lines of ``examples/``. ``--check`` writes nothing
-and exits with 1 if a file is stale.
+whole; in ``docs/configuration.md`` the table of settings between its two markers is replaced, and
+in ``docs/frameworks.md`` the lines of ``examples/``. ``--check`` writes nothing and exits with 1 if
+a file is stale.
 """
 
 from __future__ import annotations
@@ -72,16 +72,6 @@ def full_table() -> str:
     return "\n".join(rows) + "\n"
 
 
-def method_table() -> str:
-    """Key, default and meaning of the eight settings of the method."""
-    rows = ["| key | default | meaning |", "|---|---|---|"]
-    for field in FIELDS:
-        if GROUPS.get(field.name, "The method") != "The method":
-            break
-        rows.append(f"| `{field.name.upper()}` | `{plain(field.default)}` | {describe(field)[1]} |")
-    return "\n".join(rows) + "\n"
-
-
 def plain(value: object) -> str:
     """A default as it is written in YAML, with Python's capitals for truth values."""
     if isinstance(value, bool):
@@ -125,13 +115,12 @@ def troubleshooting() -> str:
 
 def generate(root: Path) -> dict[Path, str]:
     """The content of each file that repeats what is written elsewhere."""
-    readme, docs = root / "README.md", root / "docs" / "configuration.md"
+    docs = root / "docs" / "configuration.md"
     frameworks, reference = root / "docs" / "frameworks.md", root / "docs" / "reference"
     schema = (reference / "report.schema.json").read_text(encoding="utf-8")
     exit_codes = (cmiei.__doc__ or "").split("\n\n")[1]
     return {
         root / "configs" / "default.yml": default_yml(),
-        readme: between_markers(readme.read_text(encoding="utf-8"), method_table()),
         docs: between_markers(docs.read_text(encoding="utf-8"), full_table()),
         frameworks: with_examples(frameworks.read_text(encoding="utf-8"), root),
         reference / "commands.md": commands_page(build_parser(), exit_codes),

@@ -101,5 +101,5 @@ def test_the_page_of_the_report_goes_into_objects_and_lists():
     schema = {"properties": {"by": {"type": "object", "additionalProperties": inner}}}
     page = report_page({**schema, "required": ["by"]})
     assert page.endswith(
-        "| `by` | list of objects by name |  |\n| `by.*[].n` | integer |  *May be missing.* |\n"
+        "| `by` | *list of objects by name.* |\n| `by.*[].n` | *integer.* *May be missing.* |\n"
     )

@@ -8,7 +8,7 @@ import pytest
 
 from tools.generate import ROOT, main
 
-FILES = ["configs/default.yml", "docs/configuration.md", "README.md"]
+FILES = ["configs/default.yml", "docs/configuration.md"]
 PAGE = "docs/frameworks.md"
 
 
@@ -16,7 +16,6 @@ PAGE = "docs/frameworks.md"
 def checkout(tmp_path):
     for folder in ("configs", "docs", "examples"):
         shutil.copytree(ROOT / folder, tmp_path / folder)
-    shutil.copy(ROOT / "README.md", tmp_path)
     return tmp_path
 
 
@@ -40,7 +39,7 @@ def test_a_stale_file_is_reported_and_renewed(checkout, name, capsys):
 
 
 def test_a_file_without_its_markers_is_refused(checkout):
-    (checkout / "README.md").write_text("no table\n", encoding="utf-8")
+    (checkout / "docs" / "configuration.md").write_text("no table\n", encoding="utf-8")
     with pytest.raises(SystemExit):
         main([], checkout)
 
