@@ -34,7 +34,6 @@ class CMIEICallback(TrainerCallback, ExportableState):
         head: the name of the head in the model; for a chain, a list of names.
         splits: as for ``attach``.
         prefix: is put in front of the names of the metrics, if there are several callbacks.
-        again: for the Trainer, which makes callbacks anew if it restores them.
         **options: of ``attach``, except ``epoch``.
 
     Raises:
@@ -46,7 +45,7 @@ class CMIEICallback(TrainerCallback, ExportableState):
     """
 
     def __new__(cls, *_: Any, again: str | None = None, **__: Any) -> CMIEICallback:
-        """Make a callback; or again the one that a Trainer has, and restores."""
+        """Make a callback, or return the one that a Trainer restores (only it passes `again`)."""
         made: CMIEICallback = super().__new__(cls) if again is None else _asked[again]
         return made
 

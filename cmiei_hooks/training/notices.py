@@ -90,6 +90,8 @@ class Notices:
         """Warn about a warm-up that never ends because nobody announces the epochs."""
         if schedule.epochs or schedule.ask is not None or not schedule.needs_epochs:
             return
+        if schedule.config.p_max == 0 and schedule.config.sample_level:
+            return  # it only measures: there is nothing that a warm-up could hold back
         ends = schedule.config.end_epoch is not None and not schedule.in_warmup(schedule.step)
         never = "END_EPOCH will never come" if ends else "the warm-up will never end"
         self._warn(

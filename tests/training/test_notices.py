@@ -152,6 +152,14 @@ def test_small_batches_are_fine_where_nothing_is_meant_to_be_substituted(setting
     assert warned(lambda: model(x[:2])) == []
 
 
+@pytest.mark.parametrize(("p_max", "messages"), [(0.0, 0), (0.5, 1)])
+def test_a_warm_up_that_nobody_ends_matters_only_if_something_is_meant_to_be_substituted(
+    p_max, messages, model, x
+):
+    attach(model, warmup_epochs=1, log_period=2, p_max=p_max)
+    assert len(warned(lambda: [model(x) for _ in range(8)])) == messages
+
+
 def test_calls_without_gradient_are_no_training(model, x, golden):
     handle = attach(model)
     handle.set_epoch(0)

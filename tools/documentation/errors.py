@@ -50,7 +50,7 @@ Constants = dict[str, list[str]]
 Message = tuple[str, str]
 """First line and remedy of an error."""
 GAP = "…"
-EDGES = r"^…|(; …)+$"
+EDGES = r"^…(; )?|(; …)+$"
 """Gaps that say nothing: what is put in front of a remedy, or added to it."""
 VARYING = {
     r"^(\S+: )?[A-Z_]+ cannot take": "… cannot take",
@@ -86,6 +86,7 @@ def errors_page(package: Path, golden: Path) -> str:
     constants: Constants = {}
     for tree in modules.values():
         constants |= _assigned([n for n in tree.body if isinstance(n, ast.Assign)], {})
+        constants |= _returned(tree)
     names = {"error", *_error_classes(modules[package / "errors.py"])}
     said = {
         room: [one for path in paths for one in _errors(modules[path], names, constants)]
@@ -177,9 +178,11 @@ def _functions(tree: ast.AST) -> Iterator[ast.FunctionDef]:
 
 
 def _warnings(tree: ast.Module, constants: Constants) -> Iterator[str]:
-    for call in (call for function in _functions(tree) for call in _calls(function)):
-        if call.args and _name(call) in ("_warn", "warn"):
-            yield from _texts(call.args[-1 if _name(call) == "_warn" else 0], constants)
+    for function in _functions(tree):
+        for call in _calls(function):
+            if call.args and _name(call) in ("_warn", "warn"):
+                known = constants | _assigned(function.body, constants)
+                yield from _texts(call.args[-1 if _name(call) == "_warn" else 0], known)
 
 
 @cache
@@ -212,6 +215,8 @@ def _texts(node: ast.expr, constants: Constants) -> list[str]:
             found = ["".join(pair) for pair in both]
         case ast.Call(func=ast.Name(id="did_you_mean")):
             found = ["did you mean …?"]
+        case ast.Call(func=ast.Name(id=name)):
+            found = constants.get(f"{name}()", [GAP])
         case _:
             found = [GAP]
     return found
@@ -224,6 +229,17 @@ def _assigned(body: list[ast.stmt], constants: Constants) -> Constants:
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
             found.setdefault(node.targets[0].id, []).extend(_texts(node.value, constants))
     return {name: texts for name, texts in found.items() if texts != [GAP]}
+
+
+def _returned(tree: ast.Module) -> Constants:
+    """The texts that the functions named ``why_...`` return, under ``name()``."""
+    found: Constants = {}
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef) and node.name.startswith("why_"):
+            known = _assigned(node.body, {})
+            values = [n.value for n in ast.walk(node) if isinstance(n, ast.Return) and n.value]
+            found[f"{node.name}()"] = [text for value in values for text in _texts(value, known)]
+    return found
 
 
 def _error_classes(tree: ast.Module) -> list[str]:
