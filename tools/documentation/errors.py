@@ -52,12 +52,16 @@ Message = tuple[str, str]
 GAP = "…"
 EDGES = r"^…(; )?|(; …)+$"
 """Gaps that say nothing: what is put in front of a remedy, or added to it."""
+FRAGMENT = r"^ |[,;] ?$"
+"""A piece that the program puts together with others."""
 VARYING = {
     r"^(\S+: )?[A-Z_]+ cannot take": "… cannot take",
     r"(the default is|without quotes:|did you mean) [^?]+": r"\1 …",
     r"YAML reads \S+ as text: write .+": "YAML reads … as text: write …",
     r"^\S+\.yml: ": "…: ",
     r"^.+ is not a location": "… is not a location",
+    r"^[\w.]+:\w+ cannot be called": "… cannot be called",
+    r"^\w+:\S+ needs": "… needs",
 }
 """What kept messages have in the place of gaps, besides names in quotes."""
 MESSAGE = re.compile(
@@ -102,7 +106,7 @@ def errors_page(package: Path, golden: Path) -> str:
     for title, rooms in SECTIONS.items():
         kept = [m for room in rooms for m in _kept(golden, room, messages)]
         rows = [row for room in rooms for one in said.get(room, ()) for row in _row(one, kept)]
-        unknown = [m for m in kept if not known.fullmatch(m[0])]
+        unknown = [m for m in kept if not (known.fullmatch(m[0]) or _vague(m[0]))]
         unknown = [m for m in unknown if _code(_without_names(m[0])) not in "".join(parts)]
         rows += _rows_of_messages(unknown)
         rows = [row for row in dict.fromkeys(rows) if row not in "".join(parts)]
@@ -163,7 +167,8 @@ def _errors(tree: ast.Module, names: set[str], constants: Constants) -> Iterator
         for call in calls:
             remedy = next((word.value for word in call.keywords if word.arg == "remedy"), None)
             remedies = _texts(remedy, known) if remedy is not None else []
-            trimmed = dict.fromkeys(re.sub(EDGES, "", one) for one in remedies)
+            edged = (re.sub(EDGES, "", one) for one in remedies)
+            trimmed = dict.fromkeys(one for one in edged if not re.search(FRAGMENT, one))
             for text in _texts(call.args[0], known):
                 yield Said(text, tuple(filter(None, trimmed)))
 
