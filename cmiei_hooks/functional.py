@@ -374,7 +374,7 @@ def mean_influence(influence: Tensor, total: Callable[[Tensor], Tensor] | None =
 def running_mean(before: Tensor | None, mean: Tensor, weight: float = 0.9) -> Tensor:
     """The next value of an exponential running mean of mean influences ``[M]``.
 
-    A mean of zeros (a batch without finite influences) changes nothing.
+    A mean of zeros (of a batch without finite influences) changes nothing, and counts as none.
 
     Args:
         before: the value before; None: there is none.
@@ -384,7 +384,8 @@ def running_mean(before: Tensor | None, mean: Tensor, weight: float = 0.9) -> Te
     if before is None:
         return mean
     before = before.to(mean)
-    return torch.where(mean.any(), before.lerp(mean, 1 - weight), before)
+    begun = torch.where(before.any(), before.lerp(mean, 1 - weight), mean)
+    return torch.where(mean.any(), begun, before)
 
 
 def finite_sums(influence: Tensor) -> Tensor:

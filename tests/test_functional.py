@@ -526,6 +526,8 @@ def test_a_batch_without_finite_influences_leaves_the_running_mean_alone():
     after = running_mean(running_mean(None, one), two)
     torch.testing.assert_close(after, torch.tensor([0.48, 0.09]).double())
     assert torch.equal(running_mean(after, nothing), after)
+    # As if there had been none before: a state does not tell the two apart.
+    assert torch.equal(running_mean(running_mean(None, nothing), one), one)
 
 
 @settings(deadline=None, max_examples=60)

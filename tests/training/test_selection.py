@@ -204,6 +204,34 @@ def test_a_resumed_run_selects_what_the_run_in_one_go_did():
     assert not torch.equal(handle.last.substituted, seen[4])
 
 
+def test_a_state_from_before_the_first_estimate_takes_the_running_mean_back():
+    model = Fused()
+    handle = cmiei_hooks.attach(model, "classifier", WIDTHS, **SOFT)
+    before = handle.state_dict()
+    model(torch.randn(16, 6))
+    handle.load_state_dict(before)
+    assert torch.equal(handle.state_dict()["usual_influence"], before["usual_influence"])
+
+
+@pytest.mark.filterwarnings("ignore:16 samples had NaN")
+def test_a_run_whose_first_batch_is_broken_resumes_to_the_bit():
+    ends = []
+    for resumed in (False, True):
+        torch.manual_seed(0)
+        model = Fused()
+        handle = cmiei_hooks.attach(model, "classifier", WIDTHS, **SOFT)
+        model(torch.full((16, 6), torch.nan))
+        if resumed:
+            state = handle.state_dict()
+            handle.remove()
+            handle = cmiei_hooks.attach(model, "classifier", WIDTHS, **SOFT)
+            handle.load_state_dict(state)
+        for _ in range(3):
+            model(torch.randn(16, 6))
+        ends.append(handle.state_dict()["usual_influence"])
+    assert torch.equal(*ends)
+
+
 def test_a_sample_without_finite_logits_keeps_all_its_modalities():
     model = Fused()
     handle = cmiei_hooks.attach(model, "classifier", WIDTHS, **SOFT, rate=0.9)
