@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 import cmiei_hooks
+from cmiei_hooks.errors import InputError
 from cmiei_hooks.training.substitution import noise_generator
 
 # An untrained model is not sure of any sample: without the gate all may be substituted.
@@ -46,6 +47,20 @@ def some(batch: int = 16) -> Tensor:
     """Every subset of three modalities but the full one, several times."""
     subsets = [[bool(code & 1), bool(code & 2), bool(code & 4)] for code in range(7)]
     return torch.tensor([subsets[i % 7] for i in range(batch)])
+
+
+@pytest.mark.negative_control
+@pytest.mark.parametrize(
+    "chosen",
+    [torch.zeros(3), torch.zeros(16, 3), torch.ones(16, 2, dtype=torch.bool), [0] * 16],
+    ids=["floats", "a float for each", "two of three modalities", "a list"],
+)
+def test_what_is_not_a_choice_of_modalities_is_refused(chosen, golden):
+    model = Fused()
+    attached(model, chosen)
+    with pytest.raises(InputError) as refusal:
+        model(torch.randn(16, 6))
+    golden(refusal.value)
 
 
 def test_each_modality_of_a_sample_gets_its_own_mean_and_its_own_noise():
