@@ -17,12 +17,12 @@ from cmiei_hooks.functional import (
     dominant,
     gate_of,
     mean_influence,
-    running_mean,
     select,
     select_softly,
     soft_probabilities,
     substitute,
 )
+from cmiei_hooks.mean_influence import running_mean
 from cmiei_hooks.mean_plus_noise import batch_mean, batch_std
 from cmiei_hooks.measures import FLOOR, MEASURES, floor_of
 

@@ -20,12 +20,12 @@ from ..functional import (
     cap,
     gate_of,
     mean_influence,
-    running_mean,
     select,
     select_softly,
     soft_probabilities,
 )
 from ..fusion import Captured, Head, Path
+from ..mean_influence import running_mean
 from ..measures import OF_CLASSES, floor_of
 from ..settings import Config
 from .substitution import Noise, substituted
