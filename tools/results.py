@@ -1,6 +1,6 @@
 """Write the tables and the plot of ``docs/results.md`` from validations.
 
-``python -m tools.results --tasks NAME=DIR ... --apart NAME=DIR ... --tuning NAME=DIR ...``, where
+``python -m tools.results --tasks NAME=DIR ... --further NAME=DIR ... --tuning NAME=DIR ...``, where
 each ``DIR`` is the output directory of a ``cmiei validate``; the page has the commands. Needs
 matplotlib.
 """
@@ -46,16 +46,16 @@ Reports = Mapping[str, Report]
 def main(arguments: Sequence[str] | None = None) -> None:
     """Read the reports, and replace what is between the markers of the page."""
     parser = argparse.ArgumentParser(description=__doc__)
-    for group in ("tasks", "apart", "tuning"):
+    for group in ("tasks", "further", "tuning"):
         parser.add_argument(f"--{group}", nargs="*", default=[], metavar="NAME=DIR")
     args = parser.parse_args(arguments)
-    tasks, apart, tuning = (_reports(given) for given in (args.tasks, args.apart, args.tuning))
+    tasks, further, tuning = (_reports(given) for given in (args.tasks, args.further, args.tuning))
     tables: dict[str, Callable[[], str]] = {
         "plain": lambda: plain_table(tasks),
-        "means": lambda: means_table(tasks, apart),
-        "against": lambda: against_table({**tasks, **apart}, "selfpaced"),
+        "means": lambda: means_table(tasks, further),
+        "against": lambda: against_table({**tasks, **further}, "selfpaced"),
         "tasks": lambda: sets_tables(tasks),
-        "apart": lambda: sets_tables(apart),
+        "further": lambda: sets_tables(further),
         "inequality": lambda: inequality_table(tasks),
         "sensitivity": lambda: sensitivity_table(tasks),
         "tuning": lambda: sets_tables(tuning),
@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     text = page.read_text(encoding="utf-8")
     new = BLOCK.sub(lambda block: f"{block[1]}\n{tables[block[2]]()}\n{block[3]}", text)
     page.write_text(new, encoding="utf-8")
-    plot({**tasks, **apart}, DOCS / "images" / "results.svg")
+    plot({**tasks, **further}, DOCS / "images" / "results.svg")
 
 
 def _reports(given: Sequence[str]) -> dict[str, Report]:
@@ -142,18 +142,18 @@ def plain_table(reports: Reports) -> str:
     return _table(["set", "complete", "worst missing", "CI", "Hist"], rows)
 
 
-def means_table(tasks: Reports, apart: Reports) -> str:
+def means_table(tasks: Reports, further: Reports) -> str:
     """Each arm minus plain, in the mean over the sets of both groups."""
     rows: list[tuple[str, list[Difference | str]]] = []
-    for arm in arms_in({**tasks, **apart}):
+    for arm in arms_in({**tasks, **further}):
         row: list[Difference | str] = []
-        for reports in (tasks, apart):
+        for reports in (tasks, further):
             row += [difference(reports, arm, "plain", which) for which in (0, 1)]
             each = [difference({n: r}, arm, "plain", 0).mean for n, r in reports.items()]
             row.append(f"{min(each):+.1f} ({sum(mean < SAFE for mean in each)})")
         rows.append((arm, row))
     heads = [
-        f"{len(reports)} {kind}" for reports, kind in ((tasks, "tasks"), (apart, "sets apart"))
+        f"{len(reports)} {kind}" for reports, kind in ((tasks, "tasks"), (further, "further sets"))
     ]
     kinds = ("complete", "worst missing", "smallest complete (sets harmed)")
     return _table(["arm", *(f"{h}: {k}" for h in heads for k in kinds)], _rows(rows))

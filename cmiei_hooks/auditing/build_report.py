@@ -295,6 +295,7 @@ def _null(names: Sequence[str], influence: Tensor, null: Tensor) -> dict[str, di
         means = null[drawn, m].double().mean(0)
         reached = int((means >= observed).sum())
         found[name] = {
+            "influence": observed.item(),
             "mean": means.mean().item(),
             "low": means.min().item(),
             "high": means.max().item(),

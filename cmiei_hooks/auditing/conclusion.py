@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ..reporting import Card, count, finite, in_points, number, p_value, percent
+from ..reporting import Card, count, counted, finite, in_points, number, p_value, percent
 from ..units import UNITS
 from .bootstrap import Interval
-from .result_sections import NONE
+from .result_sections import NONE, shown
 from .results import Results
 from .samples import P_FLOOR
 
@@ -17,6 +17,8 @@ LEVEL = 0.95
 """Of the intervals."""
 _HARDLY = 0.01
 """What changes less than this share of the samples is said to change hardly."""
+_WIDE = 0.05
+"""Nor is that said of what may, by its interval, change more than this share of them."""
 _AGREED = 0.8
 """Baselines that agree for a smaller share of the samples are a caveat."""
 _FEW = 100
@@ -33,12 +35,12 @@ def warnings(report: Results) -> list[str]:
     if report.partial:
         found.append(
             "This report is partial: the audit ended before all data was read. The values are "
-            f"those of the {count(report.n_samples)} samples measured until then."
+            f"those of the {counted(report.n_samples, 'sample')} measured until then."
         )
     if report.non_finite:
         found.append(
-            f"{count(report.non_finite)} samples were left out because their logits were NaN or "
-            "infinite."
+            f"{counted(report.non_finite, 'sample')} {'was' if report.non_finite == 1 else 'were'} "
+            "left out because of logits that were NaN or infinite."
         )
     return [*found, *report.notes]
 
@@ -49,7 +51,7 @@ def conclusion(report: Results) -> str:
         return "No sample could be measured."
     if report.no_influence.mean == 1:
         return (
-            f"No modality dominates any of {count(report.n_samples)} samples: no influence is "
+            f"No modality dominates any of {counted(report.n_samples, 'sample')}: no influence is "
             "above the rounding of float32."
         )
     if report.accuracy and report.accuracy_loss and report.accuracy_without:
@@ -126,19 +128,28 @@ def _of_rights(
         said = f"Leans on no single modality: without {first}, which costs most, {fall}."
     else:
         said = f"Leans on no single modality: {what} does not fall without any one of them."
-    rest = [name for name in names if name not in leading] if leading else []
+    rest = [n for n in names if n not in leading and (leading or _certainly_rises(loss[n]))]
     return [said, *_of_the_rest({name: loss[name] for name in rest})]
 
 
+def _certainly_rises(lost: Interval) -> bool:
+    return lost.mean <= -_HARDLY and _certain(lost)
+
+
 def _of_the_rest(loss: Mapping[str, Interval]) -> list[str]:
-    hardly = [name for name, lost in loss.items() if abs(lost.mean) < _HARDLY]
+    small = [name for name, lost in loss.items() if abs(lost.mean) < _HARDLY]
+    unsure = [name for name in small if max(abs(loss[name].low), abs(loss[name].high)) > _WIDE]
+    hardly = [name for name in small if name not in unsure]
     moved = [
         f"without {name} it {'falls' if lost.mean > 0 else 'rises'} by "
         f"{in_points(abs(lost.mean))} points{'' if _certain(lost) else ' (may be chance)'}"
         for name, lost in loss.items()
-        if name not in hardly
+        if name not in small
     ]
     said = [f"{_capital(_listed(moved))}."] if moved else []
+    if unsure:
+        each = [f"without {n} ({shown(loss[n], in_points)} points)" for n in unsure]
+        said.append(f"No difference is seen {_listed(_few(each))}.")
     if len(hardly) > _NAMED:
         most = max(abs(loss[name].mean) for name in hardly)
         said.append(f"The other {len(hardly)} hardly matter (at most {in_points(most)} points).")
@@ -231,7 +242,8 @@ def caveats(report: Results) -> list[str]:
             "modality dropped."
         )
     if report.n_samples < _FEW:
-        found.append(f"there are only {count(report.n_samples)} samples.")
+        verb = "is" if report.n_samples == 1 else "are"
+        found.append(f"there {verb} only {counted(report.n_samples, 'sample')}.")
     loaded = report.checkpoint
     if loaded is not None and (lacking := len(loaded.missing) + len(loaded.mismatched)):
         found.append(

@@ -14,6 +14,7 @@ from ..reporting import (
     Section,
     Table,
     count,
+    counted,
     day,
     finite,
     number,
@@ -48,7 +49,7 @@ def in_sections(report: Results) -> Report:
     facts = [
         *filter(None, [last]),
         f"head {report.head}",
-        f"{count(report.n_samples)} samples",
+        counted(report.n_samples, "sample"),
         f"modalities {', '.join(report.names)}",
         f"{LEVEL:.0%} intervals in brackets (percentile bootstrap, 1000 draws over "
         f"{report.interval_over})",

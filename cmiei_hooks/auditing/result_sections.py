@@ -18,6 +18,7 @@ from ..reporting import (
     Medium,
     Section,
     Table,
+    count,
     estimate,
     finite,
     number,
@@ -118,17 +119,23 @@ def influence(report: Results) -> Section:
     """The mean influence of each modality beside chance, and how often it is the dominant one."""
     unit = UNITS[report.measure]
     chance = {n: Interval(v["mean"], v["low"], v["high"]) for n, v in report.null.items()}
-    columns: Columns = {
-        f"influence ({unit})": texts(report.influence),
+    first = max(int(v["n"]) if finite(v["n"]) else 0 for v in report.null.values())
+    some = 0 < first < report.n_samples
+    there = {name: number(null["influence"]) for name, null in report.null.items()}
+    whole: Columns = {f"influence ({unit})": texts(report.influence)}
+    beside: Columns = {
         f"chance ({unit})": texts(chance),
         "p": {name: _p(null["p"]) for name, null in report.null.items()},
     }
-    words = f"Mean influence ({unit})"
+    written: Columns = {**whole, f"of the first {count(first)}": there if some else {}, **beside}
+    words, caption = f"Mean influence ({unit})", "Influence beside chance"
     note = (
         "Influence: how far the prediction moves without the modality; 0: not at all. Chance: the "
         f"same with shuffled weights, mean and range of {NULL_DRAWS} shuffles. p: how often chance "
         f"is as large, at least {P_FLOOR:.2f}."
     )
+    if some:
+        note += f" Chance and p are of the first {count(first)} samples."
     shares = _shares(report)
     colours = {name: k for k, name in enumerate(report.names)} | {NONE: NEUTRAL}
     often = "Dominant modality, share of the samples"
@@ -141,7 +148,8 @@ def influence(report: Results) -> Section:
                     dots(often, shares, percent, caption=often, colours=colours, share=True),
                 ]
             ),
-            table("Influence beside chance", "modality", columns, note, folded=True),
+            table(caption, "modality", {**whole, **beside}, note, media=("terminal",)),
+            table(caption, "modality", written, note, folded=True, media=WRITTEN),
             table(
                 "Dominant modality",
                 "modality",
@@ -154,8 +162,8 @@ def influence(report: Results) -> Section:
         ],
         f"How far the prediction moves ({report.measure}) when the head runs without the modality "
         f"(baseline: {report.drop}), and for how many samples it moves most. Grey band: chance, "
-        "the same with shuffled weights. A dot inside its band is no evidence that the head uses "
-        "the modality.",
+        f"the same with shuffled weights{f', over the first {count(first)} samples' * some}. A dot "
+        "inside its band is no evidence that the head uses the modality.",
     )
 
 

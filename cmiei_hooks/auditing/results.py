@@ -103,7 +103,7 @@ class Results:
     null: dict[str, dict[str, float]]
     """Chance: ``mean``, ``low`` and ``high`` of the influence when the modality's features are
     shuffled over its columns, as if the head had learned nothing about them; ``p``: how often
-    chance reaches the measured influence; ``n``: the number of samples it was measured on. With 19
+    chance reaches ``influence``, that of the same samples, which are the first ``n``. With 19
     shuffles p is at least 0.05: such a p says that no shuffle reached the influence, not how far
     above chance it is. The range is that of the shuffles, not an interval."""
     baselines: dict[str, Values]

@@ -55,7 +55,9 @@ def import_function(spec: str) -> Callable[..., Any]:
         raise CheckpointError(
             f"{module_name} has no function {function_name!r}",
             got=repr(function_name),
-            expected=f"one of its functions, such as {', '.join(listed) or '(it has none)'}",
+            expected=f"one of its functions, such as {', '.join(listed)}"
+            if listed
+            else "a function",
             remedy=did_you_mean(function_name, known) or "write one",
         )
     return function  # type: ignore[no-any-return]  # callable() does not narrow Any

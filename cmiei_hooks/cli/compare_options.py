@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..comparing import is_saved_audit, refuse_sizes
+from ..comparing import audit_of, is_saved_audit, is_without_runs, refuse_sizes
 from ..errors import UsageError, did_you_mean
 from ..settings import Config, refuse_both
 from .diagnose_options import add_run_arguments
@@ -88,4 +89,19 @@ def _refuse_nothing(runs: Sequence[str]) -> None:
                 got=str(path),
                 expected="the directory of a saved audit, or a checkpoint",
                 remedy=did_you_mean(str(path), beside) or "check the path",
+            )
+        if (audit := audit_of(path)) is not None and not is_saved_audit(path):
+            raise UsageError(
+                f"{path} is one file of a saved audit",
+                got=str(path),
+                expected="its directory",
+                remedy=f"write {audit}",
+            )
+        if is_without_runs(path):
+            raise UsageError(
+                f"{path} holds neither a saved audit nor a checkpoint",
+                got="a directory without report.json",
+                expected="the directory of a saved audit, or a checkpoint",
+                remedy="check the path, or audit into it: cmiei diagnose ... --output "
+                f"{shlex.quote(str(path))}",
             )

@@ -14,7 +14,15 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
 
-from ..reporting import to_html, to_json, to_markdown, to_terminal, visible, write_files
+from ..reporting import (
+    counted,
+    to_html,
+    to_json,
+    to_markdown,
+    to_terminal,
+    visible,
+    write_files,
+)
 from ..validation import Experiment, Progress, executor_of, in_sections, validate, visible_gpus
 from .options import make_directory
 
@@ -112,7 +120,7 @@ class _Shown:
 def _budget(progress: Progress) -> str:
     """What lies ahead, before it starts."""
     arms = ", ".join(progress.arms)
-    line = f"{progress.total} runs ({arms}; {progress.seeds} seeds)"
+    line = f"{counted(progress.total, 'run')} ({arms}; {counted(progress.seeds, 'seed')})"
     if progress.done == progress.total:
         return f"{line}, all recorded"
     of_these = f", {progress.done} of them are done" if progress.done > 1 else ""

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from .api import compare
     from .report import ComparisonReport
     from .results import Comparison, Line
-    from .runs import is_saved_audit, refuse_sizes
+    from .runs import audit_of, is_saved_audit, is_without_runs, refuse_sizes
 else:  # for the options of the command line, which need no torch
     __getattr__, __dir__ = lazy(
         __name__,
@@ -20,8 +20,10 @@ else:  # for the options of the command line, which need no torch
             "Comparison": "results",
             "ComparisonReport": "report",
             "Line": "results",
+            "audit_of": "runs",
             "compare": "api",
             "is_saved_audit": "runs",
+            "is_without_runs": "runs",
             "refuse_sizes": "runs",
         },
     )
@@ -30,7 +32,9 @@ __all__ = [
     "Comparison",
     "ComparisonReport",
     "Line",
+    "audit_of",
     "compare",
     "is_saved_audit",
+    "is_without_runs",
     "refuse_sizes",
 ]

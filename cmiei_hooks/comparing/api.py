@@ -14,7 +14,7 @@ from ..auditing import AuditReport, audit
 from ..errors import ConfigError, InputError
 from ..reporting import git_state, today, versions
 from ..validation import Difference, holm, paired, verdict
-from .bca import bca
+from .bca import bca, draws_for
 from .labels import labels_of
 from .report import ComparisonReport
 from .results import METRICS, Comparison, Line
@@ -117,14 +117,16 @@ def _compared(groups: Sequence[Sequence[Audited]], seed: int) -> ComparisonRepor
     titles, notes = labels_of(groups), _checked(audits, labels_of([[one] for one in audits]))
     first, names = audits[0], audits[0].names
     labelled = all(map(has_accuracy, audits))
-    values, kept = _of_kept([values_of(one, names, labelled=labelled) for one in audits])
+    values = [values_of(one, names, labelled=labelled) for one in audits]
+    notes += _missing_metrics(values, labels_of([[one] for one in audits]))
+    values, kept = _of_kept(values)
     size, over = len(groups[0]), str(first.facts["interval"]["over"])
     split = [values[i : i + size] for i in range(0, len(values), size)]
     clusters = first.columns["label"][kept].long() if over == "identities" else None
     found = [
         _over_runs(split[0], others)
         if size > 1
-        else _over_samples(split[0][0], others[0], clusters, seed)
+        else _over_samples(split[0][0], others[0], clusters, seed, len(split) - 1)
         for others in split[1:]
     ]
     return ComparisonReport(
@@ -154,7 +156,29 @@ def _checked(audits: Sequence[Audited], labels: Sequence[str]) -> list[str]:
     known = list(map(has_accuracy, audits))
     if any(known) and not all(known):
         notes.append(f"Accuracy is left out: the audit {labels[known.index(False)]} has none.")
+    if all(audit.facts.get("retrieval") for audit in audits):
+        notes.append("Rank-1 is not compared: audits save it of all samples, not of each.")
     return notes
+
+
+_WORDS = {
+    "accuracy_without": "accuracy without each modality",
+    "accuracy_alone": "accuracy with each modality alone",
+    "shapley": "Shapley values",
+}
+"""The metrics that an audit may lack although others have them."""
+
+
+def _missing_metrics(values: Sequence[Metrics], labels: Sequence[str]) -> list[str]:
+    """What is left out because some audits do not have it."""
+    known = [metric for metric in _WORDS if any(metric in one for one in values)]
+    lacking = [[_WORDS[m] for m in known if m not in one] for one in values]
+    return [
+        f"Not compared: {', '.join(words)}. The audit {label} does not have them; it may be of an "
+        "earlier version."
+        for words, label in zip(lacking, labels, strict=True)
+        if words
+    ]
 
 
 def _of_kept(values: Sequence[Metrics]) -> tuple[list[Metrics], Tensor]:
@@ -176,11 +200,12 @@ def _of_kept(values: Sequence[Metrics]) -> tuple[list[Metrics], Tensor]:
 
 
 def _over_samples(
-    reference: Metrics, other: Metrics, clusters: Tensor | None, seed: int
+    reference: Metrics, other: Metrics, clusters: Tensor | None, seed: int, comparisons: int
 ) -> list[Difference]:
     """One for each column of each metric, sample by sample."""
-    columns = [other[metric] - values for metric, values in reference.items()]
-    return bca(torch.cat(columns, dim=1), clusters=clusters, seed=seed)
+    differences = torch.cat([other[m] - values for m, values in reference.items()], dim=1)
+    draws = draws_for(comparisons * differences.shape[1])
+    return bca(differences, clusters=clusters, seed=seed, draws=draws)
 
 
 def _over_runs(reference: Sequence[Metrics], others: Sequence[Metrics]) -> list[Difference]:

@@ -10,14 +10,22 @@ from torch import Tensor
 from ..auditing import resampled_sums
 from ..validation import ALPHA, Difference
 
-__all__ = ["DRAWS", "bca"]
+__all__ = ["DRAWS", "bca", "draws_for"]
 
 DRAWS = 10_000
-"""Resamples. No p-value is below ``2 / (DRAWS + 1)``; Holm's correction multiplies the smallest by
-the number of lines."""
+"""Resamples. No p-value is below ``2 / (DRAWS + 1)``."""
 _MOST_UNITS = 10_000
 """More units are put together at random into so many: drawing each of a million takes minutes. The
 width of the interval then varies with the seed by less than one per cent."""
+
+
+def draws_for(lines: int) -> int:
+    """So many resamples that Holm's correction of this many lines can leave a difference.
+
+    It multiplies the smallest p-value by the number of lines; what is below half of ``ALPHA`` then
+    leaves room for those that are not at the floor.
+    """
+    return max(DRAWS, math.ceil(4 * lines / ALPHA))
 
 
 def bca(

@@ -22,10 +22,16 @@ def signed_points(value: object) -> str:
 def conclusion(report: Results) -> list[str]:
     """The outcome, consequences first; of several comparisons a sentence each."""
     if len(report.comparisons) > 1:
-        return [_consequences(report.reference, one) for one in report.comparisons]
+        return [" ".join(_in_short(report.reference, one)) for one in report.comparisons]
     (one,) = report.comparisons
     complete = [_of_complete(line) for line in one.of("accuracy")]
     return [_consequences(report.reference, one), *complete, *_of_dominance(one)]
+
+
+def _in_short(reference: str, one: Comparison) -> list[str]:
+    """Without what is not seen."""
+    complete = [_of_complete(line) for line in one.of("accuracy") if line.seen]
+    return [_consequences(reference, one), *complete]
 
 
 def _consequences(reference: str, one: Comparison) -> str:
@@ -37,6 +43,11 @@ def _consequences(reference: str, one: Comparison) -> str:
     of = "without" if accuracy else "for"
     if not changed:
         each = "without any one modality" if accuracy else "for any modality"
+        if lines and all(x.unknown for x in lines):
+            return (
+                f"Compared with {reference}, nothing can be said of the {what} of {one.name} "
+                f"{each}: there is no interval."
+            )
         return (
             f"Compared with {reference}, no difference is seen in the {what} of {one.name} {each}."
         )
@@ -68,10 +79,16 @@ def _values(line: Line) -> str:
     return f"{percent(line.value)} instead of {percent(line.reference)}, {change}{chance}"
 
 
+_UNKNOWN = "whether that is chance is not known"
+
+
 def _of_complete(line: Line) -> str:
     if line.seen:
         word = "higher" if line.difference.mean > 0 else "lower"
         return f"With all modalities accuracy is {word} ({_values(line)})."
+    if line.unknown:
+        values = f"{percent(line.value)} instead of {percent(line.reference)}"
+        return f"With all modalities accuracy is {values}; {_UNKNOWN}."
     return (
         f"With all modalities no difference in accuracy is seen ({percent(line.value)} instead of "
         f"{percent(line.reference)})."
@@ -85,6 +102,8 @@ def _of_dominance(one: Comparison) -> list[str]:
     if line.seen:
         chance = "" if line.certain else ", perhaps by chance"
         return [f"Modality {line.modality} dominates {shares}{chance}."]
+    if line.unknown:
+        return [f"Modality {line.modality} dominates {shares}; {_UNKNOWN}."]
     return [f"No difference is seen in how often {line.modality} dominates ({shares})."]
 
 

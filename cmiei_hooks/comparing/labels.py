@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import PurePath
 
+from .runs import WEIGHTS
 from .saved_audit import Audited
 
 __all__ = ["labels_of"]
@@ -30,13 +31,9 @@ def labels_of(groups: Sequence[Sequence[Audited]]) -> list[str]:
     return names or [f"{kind} {number}" for number in range(1, len(groups) + 1)]
 
 
-_WEIGHTS = (".pth", ".pt", ".safetensors")
-"""Extensions that say nothing."""
-
-
 def _parts(path: str) -> tuple[str, ...]:
     found = PurePath(path)
-    return (found.with_suffix("") if found.suffix in _WEIGHTS else found).parts
+    return (found.with_suffix("") if found.suffix in WEIGHTS else found).parts
 
 
 def _ends(paths: Sequence[tuple[str, ...]]) -> list[str]:

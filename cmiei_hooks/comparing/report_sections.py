@@ -17,6 +17,7 @@ from ..reporting import (
     Section,
     Table,
     count,
+    counted,
     day,
     estimate,
     finite,
@@ -53,7 +54,7 @@ def in_sections(report: Results) -> Report:
         [section for section in made if section.parts],
         conclusion=" ".join(conclusion(report)),
         subtitle=_facts(report),
-        caveats=report.notes,
+        warnings=report.notes,
         cards=() if several else cards(report),
         note=_note(report),
     )
@@ -62,7 +63,7 @@ def in_sections(report: Results) -> Report:
 def _facts(report: Results) -> str:
     date = report.environment.get("date")
     facts = [day(date)] if date else []
-    facts += [f"{count(report.n_samples)} samples", f"modalities {', '.join(report.names)}"]
+    facts += [counted(report.n_samples, "sample"), f"modalities {', '.join(report.names)}"]
     return " \N{MIDDLE DOT} ".join(facts)
 
 
@@ -71,28 +72,37 @@ def _note(report: Results) -> str:
     units = report.comparisons[0].lines[0].difference.n
     if report.over == "runs":
         how = (
-            f"Runs are compared pair by pair, in their order, over {count(report.n_samples)} "
-            f"samples. In brackets: the 95% interval of the mean difference (Student's t over "
-            f"{count(units)} pairs of runs), which says what other trainings would show."
+            "Runs are compared pair by pair, in their order, over "
+            f"{counted(report.n_samples, 'sample')}. In brackets: the 95% interval of the mean "
+            f"difference (Student's t over {count(units)} pairs of runs), which says what other "
+            "trainings would show."
         )
     else:
-        over = f"{count(units)} {report.over}"
+        over = counted(units, {"identities": "identity"}.get(report.over, "sample"))
         if report.over != "samples":
             over += f" with {count(report.n_samples)} samples"
+        models = "Both models" if len(report.comparisons) == 1 else "All models"
         how = (
-            f"Both models saw the same samples, which are compared one by one. In brackets: the "
+            f"{models} saw the same samples, which are compared one by one. In brackets: the "
             f"95% interval of the difference (BCa bootstrap over {over}). It says what other "
             "samples of the same kind would show, not what other trainings would."
         )
+    unknown = (
+        " 'Not known' means that there is no interval: there is only one of what is compared, all "
+        "differ by the same, or a value is missing."
+        if any(line.unknown for one in report.comparisons for line in one.lines)
+        else ""
+    )
     left_out = (
-        f" {count(report.left_out)} samples were left out, since their logits were NaN or infinite."
+        f" {counted(report.left_out, 'sample')} {'was' if report.left_out == 1 else 'were'} left "
+        "out because of logits that were NaN or infinite."
         if report.left_out
         else ""
     )
     return (
         f"{how} 'No difference seen' means that the interval contains zero, not that there is no "
         f"difference. 'Perhaps by chance': the interval excludes zero, but of {count(lines)} lines "
-        f"some do so by chance; after Holm's correction no difference is left.{left_out}"
+        f"some do so by chance; after Holm's correction no difference is left.{unknown}{left_out}"
     )
 
 

@@ -47,7 +47,12 @@ class Line:
     @property
     def seen(self) -> bool:
         """Whether the interval excludes zero."""
-        return self.verdict not in (NOT_SEEN, "not known")
+        return self.verdict != NOT_SEEN and not self.unknown
+
+    @property
+    def unknown(self) -> bool:
+        """Whether there is no interval."""
+        return self.verdict == "not known"
 
     @property
     def certain(self) -> bool:

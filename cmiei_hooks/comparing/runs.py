@@ -11,16 +11,44 @@ from pathlib import Path
 
 from ..errors import ConfigError
 
-__all__ = ["REPORT", "SAMPLES", "is_saved_audit", "refuse_sizes"]
+__all__ = [
+    "REPORT",
+    "SAMPLES",
+    "WEIGHTS",
+    "audit_of",
+    "is_saved_audit",
+    "is_without_runs",
+    "refuse_sizes",
+]
 
 REPORT, SAMPLES = "report.json", "samples.csv"
 """The files of an audit that a comparison reads."""
+WEIGHTS = (".pth", ".pt", ".safetensors")
+"""How the names of checkpoints end."""
+_WRITTEN = (".csv", ".html", ".md", ".json")
 
 
 def is_saved_audit(path: str | os.PathLike[str]) -> bool:
     """Whether it is a report.json, or a directory with one; else it may be a checkpoint."""
     found = Path(path)
     return found.name == REPORT or (found / REPORT).is_file()
+
+
+def audit_of(path: str | os.PathLike[str]) -> Path | None:
+    """The saved audit that a file such as its samples.csv or report.html belongs to."""
+    found = Path(path)
+    known = found.suffix in _WRITTEN and found.is_file() and is_saved_audit(found.parent)
+    return found.parent if known else None
+
+
+def is_without_runs(path: str | os.PathLike[str]) -> bool:
+    """Whether it is a directory that holds neither an audit nor checkpoints."""
+    found = Path(path)
+    return (
+        found.is_dir()
+        and not is_saved_audit(found)
+        and not any(inner.suffix in WEIGHTS for inner in found.iterdir())
+    )
 
 
 def refuse_sizes(groups: Sequence[Sequence[object]]) -> None:

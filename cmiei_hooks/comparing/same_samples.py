@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from ..reporting import count
+from ..reporting import count, counted
 from .saved_audit import Audited
 
 __all__ = ["refuse_other_measure", "refuse_other_samples"]
@@ -69,7 +69,7 @@ def _refuse_number(first: Audited, audit: Audited, known: str, label: str) -> No
     if len(audit) != len(first):
         raise InputError(
             "the audits are not of the same samples",
-            got=f"{count(len(audit))} samples in {label}",
+            got=f"{counted(len(audit), 'sample')} in {label}",
             expected=f"{count(len(first))}, as in {known}",
             remedy=_SAME_DATA,
         )

@@ -95,12 +95,32 @@ def _audited(path: str, facts: Mapping[str, Any], rows: Iterable[str]) -> Audite
     columns = {header[i]: _tensor(values) for i, values in numbers.items()}
     named = {header[i]: cells for i, cells in words.items()}
     found = Audited(path, facts, columns, named.get("group"))
+    _check_facts(found)
     if found.of_each("CI", found.names) is None:
         raise LookupError(f"no column CI_{found.names[0]}")
     samples = facts["n_samples"] + facts["non_finite"]
     if len(found) != samples:
         raise ValueError(f"{len(found)} rows for {samples} samples: the files are of two audits")
     return found
+
+
+def _check_facts(audit: Audited) -> None:
+    """Look at all that is read of report.json later.
+
+    Raises:
+        LookupError, TypeError, ValueError: something is missing, or of another type.
+    """
+    facts = audit.facts
+    kinds = {"names": list, "measure": str, "drop": str, "partial": bool, "interval": dict}
+    for key, kind in kinds.items():
+        if not isinstance(facts[key], kind):
+            raise TypeError(f"{key} is {facts[key]!r}")
+    if not isinstance(facts.get("accuracy", {}), dict):
+        raise TypeError(f"accuracy is {facts['accuracy']!r}")
+    if not facts["names"]:
+        raise ValueError("there are no names of modalities")
+    if facts["interval"]["over"] == "identities" and "label" not in audit.columns:
+        raise LookupError("no column label, although the intervals are over identities")
 
 
 def _tensor(values: array[float]) -> Tensor:

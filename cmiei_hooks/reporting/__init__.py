@@ -8,6 +8,7 @@ from .files import plain, to_csv, to_json, whole_file, write_files
 from .formatting import (
     DASH,
     count,
+    counted,
     estimate,
     finite,
     in_points,
@@ -66,6 +67,7 @@ __all__ = [
     "Table",
     "axis_of",
     "count",
+    "counted",
     "day",
     "estimate",
     "finite",

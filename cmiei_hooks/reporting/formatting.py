@@ -9,6 +9,7 @@ from collections.abc import Callable
 __all__ = [
     "DASH",
     "count",
+    "counted",
     "estimate",
     "finite",
     "in_points",
@@ -52,6 +53,12 @@ def finite(value: object) -> float | None:
 def count(value: int) -> str:
     """A number of things, with separators: ``3,000``."""
     return f"{value:,}"
+
+
+def counted(value: int, what: str) -> str:
+    """A number of things and their name: ``1 sample``, ``3,000 samples``."""
+    several = what.removesuffix("y") + "ies" if what.endswith("y") else f"{what}s"
+    return f"{count(value)} {what if value == 1 else several}"
 
 
 def number(value: object) -> str:

@@ -33,6 +33,11 @@ def conclusion(report: Found) -> str:
     if not all(check["passed"] for check in report["checks"]):
         return "Not known: a check failed, so the runs say little."
     found = compared(report, arm, "plain")
+    if report["arms"].get(arm, {}).get("strategy"):  # a peer: the title does not ask about it
+        said = ", ".join(_by_verdict(found)) or "nothing can be said"
+        return (
+            f"Not known: no arm with C-MIEI ran. Against plain, {arm!r} ({arm_words(arm)}): {said}."
+        )
     answer = _answer(found)
     if arm != "method":
         answer = f"{answer.removesuffix('.')} (arm {arm!r}: {arm_words(arm)})."
@@ -46,7 +51,8 @@ def _answer(found: Mapping[str, Found]) -> str:
     if better and worse:
         answer = f"In part: {better}, but {worse}"
     elif better or worse:
-        answer = f"Yes: {better}" if better else f"No: {worse}"
+        certain = not all(is_lost(found[metric]) for metric in of["better"])
+        answer = f"{'Yes' if certain else 'Perhaps'}: {better}" if better else f"No: {worse}"
     elif unseen:
         answer, unseen = f"No difference was seen in {unseen}", ""
     else:
@@ -84,13 +90,16 @@ def _controls(arm: str) -> tuple[str, ...]:
 def _against_control(report: Found, arm: str) -> str:
     """Whether random modalities, in as many samples, do the same."""
     control = next((control for control in _controls(arm) if compared(report, arm, control)), "")
-    found = compared(report, arm, control)
-    said = [
+    said = _by_verdict(compared(report, arm, control))
+    return f" Against {arm_words(control)}: {', '.join(said)}." if said else ""
+
+
+def _by_verdict(found: Mapping[str, Found]) -> list[str]:
+    return [
         f"{verdict} in {_few(metrics, found)}"
         for verdict in ("better", "worse", NOT_SEEN)
         if (metrics := _those(found, verdict))
     ]
-    return f" Against {arm_words(control)}: {', '.join(said)}." if said else ""
 
 
 def caveats(report: Found) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
-from ..reporting import DASH, Cell, estimate, finite
+from ..reporting import DASH, Cell, counted, estimate, finite, number
 from ..settings import Config
 from .intervals import NOT_SEEN
 
@@ -14,6 +14,7 @@ __all__ = [
     "arm_words",
     "compared",
     "corrected",
+    "detectable",
     "difference",
     "is_lost",
     "judged",
@@ -104,11 +105,18 @@ def difference(found: Found) -> str:
     return estimate(found["mean"], found["low"], found["high"], signed)
 
 
+def detectable(found: Found) -> str:
+    """The least mean difference that would have been seen; seeds that do not vary show none."""
+    return number(found["detectable"] or None)
+
+
 def verdict_cell(report: Found, found: Found) -> Cell:
-    """The verdict, with the seeds that gave no number."""
+    """The verdict, with the reason where it is not known."""
     seeds, verdict = len(report["seeds"]), found["verdict"]
     missing = seeds - found["n"]
-    note = f"{missing} of {seeds} seeds gave no number" if missing else ""
+    note = f"{missing} of {counted(seeds, 'seed')} gave no number" if missing else ""
+    if verdict == "not known" and not missing:
+        note = "all seeds differ by the same" if seeds > 1 else "one seed alone has no interval"
     return Cell(verdict, note, tone=_TONES.get(verdict, ""))
 
 

@@ -20,6 +20,7 @@ from ..reporting import (
     Section,
     Table,
     axis_of,
+    counted,
     day,
     finite,
     number,
@@ -32,6 +33,7 @@ from .findings import (
     arm_words,
     compared,
     corrected,
+    detectable,
     difference,
     judged,
     main_arm,
@@ -88,7 +90,9 @@ def in_sections(report: Found) -> Report:
 def _subtitle(report: Found) -> str:
     seeds, date = report["seeds"], report["environment"].get("date")
     said = [day(date)] if date else []
-    return " \N{MIDDLE DOT} ".join([*said, f"{len(seeds)} seeds ({', '.join(map(str, seeds))})"])
+    return " \N{MIDDLE DOT} ".join(
+        [*said, f"{counted(len(seeds), 'seed')} ({', '.join(map(str, seeds))})"]
+    )
 
 
 _VERDICTS = (
@@ -115,7 +119,7 @@ def _verdicts(report: Found) -> list[Part]:
                     verdict_cell(report, one),
                     corrected(one),
                     difference(one),
-                    number(one["detectable"]),
+                    detectable(one),
                 )
                 for metric, one in found.items()
             ],

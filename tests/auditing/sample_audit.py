@@ -40,6 +40,7 @@ def sample(names: tuple[str, ...] = ("r", "n", "t"), **changes: Any) -> AuditRep
         "thresholds": {"ABS_THR": 0.03, "REL_THR": 1.25, "P_MAX": 0.5},
         "null": {
             n: {
+                "influence": means[n] * 0.91,
                 "mean": 0.0815 + 0.01 * k,
                 "low": 0.0571 + 0.01 * k,
                 "high": 0.1061 + 0.01 * k,

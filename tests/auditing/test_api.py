@@ -139,7 +139,14 @@ def test_a_zeroed_block_has_influence_exactly_zero_and_is_never_dominant():
     assert report.influence["n"] == Interval(0, 0, 0)
     assert report.dominance["n"].mean == 0
     assert report.shapley["n"].mean == pytest.approx(0, abs=1e-12)
-    assert report.null["n"] == {"mean": 0, "low": 0, "high": 0, "p": 1, "n": 33}
+    assert report.null["n"] == {
+        "influence": 0,
+        "mean": 0,
+        "low": 0,
+        "high": 0,
+        "p": 1,
+        "n": 33,
+    }
     assert all(baseline["n"].mean == 0 for baseline in report.baselines.values())
 
 

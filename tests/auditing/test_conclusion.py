@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from cmiei_hooks import AuditReport, audit
 from cmiei_hooks.auditing import Interval, violations
-from cmiei_hooks.auditing.conclusion import cards, caveats, conclusion
+from cmiei_hooks.auditing.conclusion import cards, caveats, conclusion, warnings
 from cmiei_hooks.auditing.report_sections import in_sections
 from cmiei_hooks.auditing.results import Retrieval
 
@@ -114,6 +114,8 @@ CASES = {
     "not one that falls": losing(r=-0.4, n=-0.6),
     "by chance": losing(r=(2.0, -1.0, 5.0), n=(1.5, -2.0, 5.0)),
     "some by chance": losing(r=20.0, n=(2.0, -1.0, 5.0), t=(-3.0, -5.0, -1.0)),
+    "few samples": losing(r=29.0, n=(0.3, -12.0, 10.0), t=(0.0, -0.5, 0.5)),
+    "one that harms": losing(r=0.4, n=(-12.0, -16.0, -8.0), t=(-3.0, -7.0, 1.0)),
     "many": losing(video=29.0, **{f"m{i}": 0.1 * i for i in range(6)}),
 }
 
@@ -167,6 +169,13 @@ def test_another_modality_that_dominates_more_often_is_named(golden):
     changes = {"dominance": dominance, "no_influence": Interval(0.03, 0.02, 0.04)}
     report = dataclasses.replace(CASES["one"], names=("r", "n", "t"), **changes)
     golden(conclusion(report))
+
+
+@pytest.mark.parametrize("many", [1, 2])
+def test_one_sample_is_not_several(many, golden):
+    report = sample(n_samples=many, non_finite=many, partial=True)
+    said = [*warnings(report), *caveats(report), in_sections(report).subtitle]
+    golden("\n".join(line for line in said if "sample" in line))
 
 
 @pytest.mark.parametrize("p", [0.05, 1 / 20])

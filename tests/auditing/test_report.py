@@ -63,7 +63,7 @@ def test_report_json(tmp_path):
             got, expected = content[figures][name], getattr(report, figures)[name]
             assert got == {"mean": expected.mean, "low": expected.low, "high": expected.high}
             assert got["low"] <= got["mean"] <= got["high"]
-        assert set(content["null"][name]) == {"mean", "low", "high", "p", "n"}
+        assert set(content["null"][name]) == {"influence", "mean", "low", "high", "p", "n"}
     assert content["triggered"]["mean"] == report.triggered.mean
     assert content["thresholds"] == {"ABS_THR": 0.01, "REL_THR": 1.25, "P_MAX": 0.5}
     assert [pair["pair"] for pair in content["interactions"]] == [

@@ -125,8 +125,10 @@ def test_the_values_stand_where_they_belong():
         n: exactly(Interval(v["mean"], v["low"], v["high"]), ".4f") for n, v in report.null.items()
     }
     influence = rows_of(page, "modality", "influence (nats)")
-    assert influence["r"] == [exactly(report.influence["r"], ".4f"), null["r"], "\u2264 0.050"]
-    assert influence["t"] == [exactly(report.influence["t"], ".4f"), null["t"], "0.850"]
+    same = {name: f"{v['influence']:.4f}" for name, v in report.null.items()}
+    for name, p in (("r", "\u2264 0.050"), ("t", "0.850")):
+        whole = exactly(report.influence[name], ".4f")
+        assert influence[name] == [whole, same[name], null[name], p]
     assert rows_of(page, "modality", "dominant for") == {
         n: [exactly(f, ".1%")] for n, f in report.dominance.items()
     }
@@ -279,7 +281,9 @@ def test_nothing_is_said_where_they_do():
 def test_unknown_values_are_dashes():
     nothing = Interval(math.nan, math.nan, math.nan)
     unknown = dict.fromkeys("rnt", nothing)
-    null = {n: dict.fromkeys(("mean", "low", "high", "p", "n"), math.nan) for n in "rnt"}
+    null = {
+        n: dict.fromkeys(("influence", "mean", "low", "high", "p", "n"), math.nan) for n in "rnt"
+    }
     report = sample(influence=unknown, dominance=unknown, null=null, n_samples=0)
     page = page_of(report)
     assert rows_of(page, "modality", "influence (nats)")["r"] == [DASH, DASH, DASH]

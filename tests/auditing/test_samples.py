@@ -159,6 +159,9 @@ def test_the_null_is_that_of_the_first_samples():
     assert report.null == first.null
     assert report.null["r"]["n"] == 300
     assert report.n_samples == 600
+    for name, null in report.null.items():
+        assert null["influence"] == pytest.approx(first.influence[name].mean)
+        assert null["influence"] != pytest.approx(report.influence[name].mean, rel=1e-4)
 
 
 def test_maps_are_shuffled_over_their_channels_and_one_column_is_not_shuffled():

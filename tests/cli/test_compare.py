@@ -59,6 +59,7 @@ def folder(tmp_path_factory):
         for seed in range(2):
             words = ["diagnose", *MODEL, "--checkpoint", f"{seed}.pth", "--output", f"audit{seed}"]
             assert main(words) == 0
+    (folder / "empty").mkdir()
     return folder
 
 
@@ -122,6 +123,8 @@ def test_other_samples_are_refused(tmp_path, capsys, golden):
         ["audit0"],
         ["audit0", "audit2"],
         ["audit0", "1.pth"],
+        ["audit0", "audit1/samples.csv"],
+        ["empty", "audit1"],
         ["audit0", "audit1", "--with", "audit0"],
         ["audit0", "audit1", "--wiht", "audit0"],
         ["audit0", "audit1", "--checkpoint", "0.pth"],

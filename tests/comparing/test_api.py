@@ -12,7 +12,7 @@ from scipy import stats
 
 import cmiei_hooks
 from cmiei_hooks import audit, compare
-from cmiei_hooks.errors import ConfigError, InputError
+from cmiei_hooks.errors import CMIEIWarning, ConfigError, InputError
 
 METRICS = ("accuracy", "accuracy_without", "accuracy_alone", "influence", "dominance", "shapley")
 
@@ -195,6 +195,43 @@ def test_accuracy_is_left_out_where_an_audit_has_none(golden):
     }
     golden("\n".join(report.notes))
     assert not compare(audited(0, unlabelled), audited(1, unlabelled)).notes
+
+
+def test_what_an_audit_of_an_earlier_version_lacks_is_noted(golden):
+    known = audited(1)
+    early = [
+        {k: v for k, v in row.items() if not k.startswith(("without_", "alone_", "shapley_"))}
+        for row in known.rows
+    ]
+    report = compare(audited(0), dataclasses.replace(known, rows=early))
+    assert {line.metric for line in report.comparisons[0].lines} == {
+        "accuracy",
+        "influence",
+        "dominance",
+    }
+    golden("\n".join(report.notes))
+    both = compare(*[dataclasses.replace(known, rows=early)] * 2)
+    assert not both.notes
+
+
+def test_that_rank_1_is_not_compared_is_noted(golden):
+    identities = [(x, 100 + torch.arange(len(x)) // 2) for x, _ in batches()]
+    with pytest.warns(CMIEIWarning, match="rank-1"):
+        audits = [audited(seed, identities) for seed in (0, 1)]
+    assert all(audit.retrieval for audit in audits)
+    golden("\n".join(compare(*audits).notes))
+
+
+def test_a_difference_may_stay_certain_however_many_lines_there_are(monkeypatch):
+    """The smallest p-value of 100 draws, times 18 lines, is above 0.05; as of 10,000, times 300."""
+    monkeypatch.setattr("cmiei_hooks.comparing.bca.DRAWS", 100)
+    x = torch.randn(200, 6, generator=torch.Generator().manual_seed(0))
+    reports = [audited(0, [(x,)]), *[audited(1, [(x,)])] * 2]
+    whole = compare(*reports)
+    assert sum(len(one.lines) for one in whole.comparisons) == 18
+    assert any(line.certain for line in whole.comparisons[-1].lines)
+    monkeypatch.setattr("cmiei_hooks.comparing.api.draws_for", lambda lines: 100)
+    assert not any(line.certain for line in compare(*reports).comparisons[-1].lines)
 
 
 def test_a_partial_audit_is_noted(golden):

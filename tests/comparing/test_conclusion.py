@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from sample_comparison import line, sample
+from sample_comparison import line, sample, unknown
 
 from cmiei_hooks.comparing import Comparison
 from cmiei_hooks.comparing.conclusion import cards, conclusion, signed_points
@@ -44,6 +44,23 @@ def test_sentences(lines, golden):
     golden("\n".join(told(*lines)))
 
 
+UNKNOWN = {
+    "all": [
+        line("accuracy", None, 0.0, 1.0, 0.1, 0.5),
+        line("accuracy_without", "r", 0.0, 0.0, 0.1, 0.5),
+    ],
+    "influence": [line("influence", "r", 0.1, 0.2, 0.1, 0.5)],
+}
+
+
+@pytest.mark.parametrize("kind", UNKNOWN)
+def test_of_what_has_no_interval_nothing_is_said_to_be_seen(kind, golden):
+    found = tuple(map(unknown, (*UNKNOWN[kind], *DOMINANCE)))
+    said = "\n".join(conclusion(sample(comparisons=(Comparison("B", found),))))
+    assert "no difference is seen" not in said.lower()
+    golden(said)
+
+
 def test_what_is_certain_is_named_before_what_is_larger():
     said = told(
         line("accuracy_without", "r", 0.5, 0.9, 0.1, 0.2),
@@ -58,6 +75,17 @@ def test_several_comparisons_get_a_sentence_each():
     first, second = conclusion(both)
     assert "accuracy of equalised" in first
     assert "accuracy of other" in second
+
+
+def test_of_several_the_complete_accuracy_is_told_where_it_changes():
+    worse = (
+        line("accuracy", None, 0.32, 0.207, 0.05, 0.01),
+        line("accuracy_without", "r", 0.3, 0.3, 0.05, 0.9),
+    )
+    (one,) = sample().comparisons
+    first, second = conclusion(sample(comparisons=(one, Comparison("other", (*worse, *DOMINANCE)))))
+    assert "With all modalities" not in first
+    assert "With all modalities accuracy is lower (20.7% instead of 32.0%" in second
 
 
 def test_the_cards_are_of_the_worst_case():

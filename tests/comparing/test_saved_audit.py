@@ -63,6 +63,34 @@ def other_version(folder):
     (folder / "report.json").write_text(json.dumps(content | {"schema_version": 99}))
 
 
+def changed(folder, **facts):
+    content = json.loads((folder / "report.json").read_text())
+    kept = {key: value for key, value in (content | facts).items() if value is not None}
+    (folder / "report.json").write_text(json.dumps(kept))
+
+
+def no_interval(folder):
+    changed(folder, interval=None)
+
+
+def no_measure(folder):
+    changed(folder, measure=None)
+
+
+def no_names(folder):
+    changed(folder, names=[])
+
+
+def a_word_for_the_accuracy(folder):
+    changed(folder, accuracy="high")
+
+
+def identities_without_labels(folder):
+    changed(folder, interval={"over": "identities"})
+    file = folder / "samples.csv"
+    file.write_text(file.read_text().replace(",label,", ",lable,", 1))
+
+
 def a_list(folder):
     (folder / "report.json").write_text("[]")
 
@@ -95,6 +123,11 @@ def a_word(folder):
     [
         broken_json,
         other_version,
+        no_interval,
+        no_measure,
+        no_names,
+        a_word_for_the_accuracy,
+        identities_without_labels,
         a_list,
         no_samples,
         empty_samples,

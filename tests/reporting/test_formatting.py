@@ -7,7 +7,16 @@ import os
 
 import pytest
 
-from cmiei_hooks.reporting import DASH, estimate, finite, number, p_value, percent, visible
+from cmiei_hooks.reporting import (
+    DASH,
+    counted,
+    estimate,
+    finite,
+    number,
+    p_value,
+    percent,
+    visible,
+)
 
 
 @pytest.mark.parametrize(
@@ -25,6 +34,13 @@ from cmiei_hooks.reporting import DASH, estimate, finite, number, p_value, perce
 def test_hidden_characters_are_visible(text, shown):
     assert visible(text) == shown
     shown.encode("utf-8")
+
+
+def test_things_are_counted():
+    assert counted(0, "sample") == "0 samples"
+    assert counted(1, "sample") == "1 sample"
+    assert counted(1, "identity") == "1 identity"
+    assert counted(3000, "identity") == "3,000 identities"
 
 
 def test_numbers():

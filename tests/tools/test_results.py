@@ -68,7 +68,7 @@ def test_only_what_is_between_the_markers_of_the_page_changes(tmp_path, monkeypa
     (tmp_path / "results.md").write_text(page)
     monkeypatch.setattr(results, "DOCS", tmp_path)
     monkeypatch.setattr(results, "PLOTTED", {"method": "D", "selfpaced": "o"})
-    results.main(["--tasks", f"one={tmp_path}/run", "--apart", f"two={tmp_path}/run"])
+    results.main(["--tasks", f"one={tmp_path}/run", "--further", f"two={tmp_path}/run"])
     written = (tmp_path / "results.md").read_text()
     assert "old" not in written
     assert written.startswith("# Results\n<!-- results: means -->\n\n| arm |")

