@@ -17,12 +17,12 @@ from cmiei_hooks.functional import (
     dominant,
     gate_of,
     mean_influence,
-    running_mean,
     select,
     select_softly,
     soft_probabilities,
     substitute,
 )
+from cmiei_hooks.mean_influence import running_mean
 from cmiei_hooks.mean_plus_noise import batch_mean, batch_std
 from cmiei_hooks.measures import FLOOR, MEASURES, floor_of
 
@@ -526,6 +526,8 @@ def test_a_batch_without_finite_influences_leaves_the_running_mean_alone():
     after = running_mean(running_mean(None, one), two)
     torch.testing.assert_close(after, torch.tensor([0.48, 0.09]).double())
     assert torch.equal(running_mean(after, nothing), after)
+    # As if there had been none before: a state does not tell the two apart.
+    assert torch.equal(running_mean(running_mean(None, nothing), one), one)
 
 
 @settings(deadline=None, max_examples=60)

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..functional import cap, lead, refuse_one_modality
+from ..functional import cap, lead
+from ..mean_influence import refuse_one_modality
 from ..measures import FLOOR
 
 __all__ = [

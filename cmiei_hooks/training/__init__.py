@@ -4,6 +4,7 @@ This is the only room with hooks and state that outlive one call.
 """
 
 from .attachment import attach, detach
+from .checkpoint_replay import without_backward
 from .handle import Handle, InertHandle
 from .pre_hook import PreHook, paused
 from .schedule import Schedule
@@ -27,4 +28,5 @@ __all__ = [
     "paused",
     "strategy_of",
     "substituted",
+    "without_backward",
 ]

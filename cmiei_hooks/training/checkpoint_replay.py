@@ -20,11 +20,18 @@ from .._torch import (
     Region,
     checkpointed_regions,
     current_backward,
+    in_backward,
     saved_tensors_are_hooked,
 )
 from ..errors import InputError
 
-__all__ = ["Done", "Replays", "in_checkpointed_region", "may_be_recomputed"]
+__all__ = [
+    "Done",
+    "Replays",
+    "in_checkpointed_region",
+    "may_be_recomputed",
+    "without_backward",
+]
 
 
 @dataclass(slots=True)  # not frozen: one is made in every call, and that would take longer
@@ -126,6 +133,18 @@ def in_checkpointed_region() -> bool:
         return any(region.needs_gradient for region in checkpointed_regions())
     except MissingNameError:  # the region is there, and cannot be identified
         return True
+
+
+def without_backward() -> bool:
+    """Whether the call being made is a recompute through whose graph no gradient will flow.
+
+    The non-reentrant kind only takes the saved tensors from its recompute, which it may break off
+    as soon as it has them; gradient flows through the graph of the first pass.
+    """
+    if not in_backward():
+        return False
+    regions = checkpointed_regions()
+    return any(region.recomputing and not region.needs_gradient for region in regions)
 
 
 def may_be_recomputed() -> bool:

@@ -94,12 +94,13 @@ class Notices:
             return  # it only measures: there is nothing that a warm-up could hold back
         ends = schedule.config.end_epoch is not None and not schedule.in_warmup(schedule.step)
         never = "END_EPOCH will never come" if ends else "the warm-up will never end"
+        in_steps = "the end in steps: attach(..., end_step=1000)"
+        in_steps = in_steps if ends else "the warm-up in steps: attach(..., warmup_steps=1000)"
         self._warn(
             "epoch",
             f"head {self._head.name!r}: handle.set_epoch(epoch) has not been called yet, and "
             f"without it {never}. Call it at the start of every epoch, or pass "
-            "attach(..., epoch=lambda: <the epoch>), or count the warm-up in steps: "
-            "attach(..., warmup_steps=1000)",
+            f"attach(..., epoch=lambda: <the epoch>), or count {in_steps}",
         )
 
     def check_finite(self, statistics: Statistics) -> None:
@@ -188,10 +189,13 @@ class Notices:
             problem = "in a batch of one sample the batch mean is the sample itself, so DROP mean "
             problem += "drops nothing, and every influence is 0"
         elif batch == 1:
-            problem = (
-                "in a batch of one sample the batch mean is the sample itself, so substitution "
+            problem = "in a batch of one sample the batch mean is the sample itself, and "
+            in_features = config.sigma_unit == "feature"
+            problem += (
+                "substitution only adds noise to it"
+                if in_features
+                else "its standard deviation is 0, so substitution changes nothing (SIGMA_UNIT std)"
             )
-            problem += "only adds noise to it"
         elif batch and capped and not cap(config.p_max, batch):
             problem = f"P_MAX {config.p_max:g} of a batch of {batch} is less than one sample: "
             problem += "nothing can be substituted"

@@ -15,16 +15,17 @@ from torch import Tensor
 
 from .. import distributed
 from ..counterfactual import variants_of
+from ..errors import InputError
 from ..functional import (
     cap,
     gate_of,
     mean_influence,
-    running_mean,
     select,
     select_softly,
     soft_probabilities,
 )
 from ..fusion import Captured, Head, Path
+from ..mean_influence import running_mean
 from ..measures import OF_CLASSES, floor_of
 from ..settings import Config
 from .substitution import Noise, substituted
@@ -147,6 +148,27 @@ class Soft(Published):
         with torch.no_grad(), variants_of(call.head, call.captured) as variants:
             parts = [variants.part(m) for m in range(len(call.captured.groups))]
             return gate_of(variants.logits(parts), start)
+
+
+def refuse_misfit_choice(chosen: Tensor, captured: Captured) -> None:
+    """Refuse what is not a choice of modalities for these samples, as a user's strategy may give.
+
+    It does not look at values, which would wait for the device.
+
+    Raises:
+        InputError: it is neither int64 ``[B]`` nor bool ``[B, M]``.
+    """
+    batch, modalities = captured.batch, len(captured.groups)
+    shapes = {torch.int64: (batch,), torch.bool: (batch, modalities)}
+    if not isinstance(chosen, Tensor) or chosen.shape != shapes.get(chosen.dtype):
+        is_tensor = isinstance(chosen, Tensor)
+        raise InputError(
+            "the strategy does not return a choice of modalities",
+            got=f"{chosen.dtype} {list(chosen.shape)}" if is_tensor else type(chosen).__name__,
+            expected=f"torch.int64 [{batch}], torch.bool [{batch}, {modalities}] or None",
+            remedy="return from choose() the index of a modality for each sample, -1 for none; or "
+            "for each sample and modality whether it is substituted",
+        )
 
 
 def strategy_of(config: Config, noise: Noise) -> Strategy:

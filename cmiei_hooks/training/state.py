@@ -79,8 +79,8 @@ def load_state(running: Step, state: Mapping[str, Any]) -> None:
     running.journal.skipped = state["skipped"]
     running.journal.statistics.load_state_dict(sums)
     usual: Tensor = state["usual_influence"]
-    if hasattr(running.strategy, "usual_influence") and bool(usual.any()):
-        running.strategy.usual_influence = usual.clone()
+    if hasattr(running.strategy, "usual_influence"):
+        running.strategy.usual_influence = usual.clone() if bool(usual.any()) else None
     if running.journal.statistics.totals.estimates:
         running.presence.all_were_there()
 

@@ -45,7 +45,7 @@ from .journal import Journal
 from .notices import Notices
 from .presence import Presence
 from .schedule import AskEpoch, Schedule, whole
-from .selection import HeadCall, Strategy, strategy_of
+from .selection import HeadCall, Strategy, refuse_misfit_choice, strategy_of
 from .substitution import Noise, refuse_in_place, write_in_place
 
 __all__ = ["Measurement", "Step"]
@@ -249,6 +249,8 @@ class Step:
         if estimates or self.strategy.every_step:
             call = HeadCall(step, acts, captured, influence, self.head)
             chosen = self.strategy.choose(call)
+            if chosen is not None:
+                refuse_misfit_choice(chosen, captured)
         if influence is not None:
             substituted = self._kept(influence) if chosen is None else chosen
             self.notices.check_head()

@@ -145,7 +145,8 @@ def arms_of(config: Config, length: Length, names: Collection[str] = ()) -> list
     if config.sample_level and times.can_act(0.6):
         strong = {"relative": True, "k": 1, "p_max": 1.0, "rel_thr": 1.0, "selection": "dominant"}
         arms.append(Arm("strong", settings={**strong, **times.at_once, **times.until(0.6)}))
-        arms.append(Arm("strong random", "random", inert, "strong"))
+        alike = {} if config.selection == "dominant" else {"selection": "dominant"}
+        arms.append(Arm("strong random", "random", {**inert, **alike}, "strong"))
     share = ENDS["selfpaced"]
     if config.sample_level and times.can_act(share):
         preset = {"relative": False, **PRESETS["selfpaced"], "preset": "selfpaced"}

@@ -18,7 +18,7 @@ from ..counterfactual import variants_of
 from ..errors import ConfigError, ValidationError
 from ..fusion import Captured, Head, Path, read_logits
 from ..settings import Config
-from ..training import HeadCall, Noise
+from ..training import HeadCall, Noise, without_backward
 
 __all__ = ["GradientModulation", "coefficients", "logits_alone"]
 
@@ -69,7 +69,9 @@ class GradientModulation:
     def replace(self, captured: Captured, chosen: Tensor, step: int) -> dict[Path, Tensor]:
         """The same features, whose gradient will be scaled in backward."""
         head = self._head
-        if head is None or not torch.is_grad_enabled():  # the recompute of a checkpoint has it
+        # A reentrant checkpoint has its gradients in the recompute, the other kind in the first
+        # pass. What the recompute of that kind computes is thrown away, and it may stop early.
+        if head is None or not torch.is_grad_enabled() or without_backward():
             return captured.tensors
         alone = logits_alone(head, captured)
         wide = torch.promote_types(alone.dtype, torch.float32)
@@ -111,7 +113,7 @@ class GradientModulation:
             for one, part in zip(group, captured.views(tensors, m), strict=True):
                 if one.path != path:
                     continue
-                spread = part.std()
+                spread = part.std(correction=min(part.numel() - 1, 1))  # of one number: 0
                 part.mul_(scales[m])
                 if self._enhance:
                     noise = torch.empty_like(part).normal_(generator=generator)

@@ -9,6 +9,7 @@ import json
 import math
 import os
 import platform
+import sys
 import threading
 import time
 import traceback
@@ -23,6 +24,7 @@ import torch
 
 from ..auditing import import_function
 from ..errors import CMIEIError, ValidationError
+from ..function_name import parse_function
 from ..reporting import sha256, versions, write_files
 from ..settings import Config
 from .arms import Arm, Length
@@ -121,10 +123,18 @@ def sources_of(train: str, overrides: Mapping[str, Any], strategy: str = "") -> 
     """Digests of the files of the training function and of the strategy of an arm, if there is one,
     and of the files that the arguments of the training function name.
     """
-    functions = [import_function(name) for name in (train, strategy) if name]
-    files = [inspect.getsourcefile(inspect.unwrap(function)) for function in functions]
+    files = [_file_of(name) for name in (train, strategy) if name]
     files += [str(value) for value in overrides.values() if isinstance(value, (str, Path))]
     return tuple(sha256(file) for file in files if file and Path(file).is_file())
+
+
+def _file_of(name: str) -> str | None:
+    """The file of a function or class; of another callable, that of the module that holds it."""
+    function = inspect.unwrap(import_function(name))
+    if inspect.isroutine(function) or inspect.isclass(function):
+        with contextlib.suppress(TypeError):  # it is not written in Python
+            return inspect.getsourcefile(function)
+    return getattr(sys.modules[parse_function(name)[0]], "__file__", None)
 
 
 def execute(run: Run, directory: Path, here: str) -> Record:

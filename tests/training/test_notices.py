@@ -57,6 +57,11 @@ def removed(model: Fused) -> None:
     del model.classifier
 
 
+def test_a_batch_of_one_has_no_standard_deviation(model, x, golden):
+    attach(model, sigma_unit="std")
+    golden("\n".join(warned(lambda: model(x[:1]))))
+
+
 @pytest.mark.parametrize("change", [wrapped, wrapped_in_a_module_named_module])
 def test_a_head_that_was_wrapped_is_noticed_in_the_next_call(change, model, x, golden):
     attach(model)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 import cmiei_hooks
+from cmiei_hooks.errors import InputError
 from cmiei_hooks.training.substitution import noise_generator
 
 # An untrained model is not sure of any sample: without the gate all may be substituted.
@@ -46,6 +47,20 @@ def some(batch: int = 16) -> Tensor:
     """Every subset of three modalities but the full one, several times."""
     subsets = [[bool(code & 1), bool(code & 2), bool(code & 4)] for code in range(7)]
     return torch.tensor([subsets[i % 7] for i in range(batch)])
+
+
+@pytest.mark.negative_control
+@pytest.mark.parametrize(
+    "chosen",
+    [torch.zeros(3), torch.zeros(16, 3), torch.ones(16, 2, dtype=torch.bool), [0] * 16],
+    ids=["floats", "a float for each", "two of three modalities", "a list"],
+)
+def test_what_is_not_a_choice_of_modalities_is_refused(chosen, golden):
+    model = Fused()
+    attached(model, chosen)
+    with pytest.raises(InputError) as refusal:
+        model(torch.randn(16, 6))
+    golden(refusal.value)
 
 
 def test_each_modality_of_a_sample_gets_its_own_mean_and_its_own_noise():
@@ -202,6 +217,34 @@ def test_a_resumed_run_selects_what_the_run_in_one_go_did():
     )
     resumed(x[4])
     assert not torch.equal(handle.last.substituted, seen[4])
+
+
+def test_a_state_from_before_the_first_estimate_takes_the_running_mean_back():
+    model = Fused()
+    handle = cmiei_hooks.attach(model, "classifier", WIDTHS, **SOFT)
+    before = handle.state_dict()
+    model(torch.randn(16, 6))
+    handle.load_state_dict(before)
+    assert torch.equal(handle.state_dict()["usual_influence"], before["usual_influence"])
+
+
+@pytest.mark.filterwarnings("ignore:16 samples had NaN")
+def test_a_run_whose_first_batch_is_broken_resumes_to_the_bit():
+    ends = []
+    for resumed in (False, True):
+        torch.manual_seed(0)
+        model = Fused()
+        handle = cmiei_hooks.attach(model, "classifier", WIDTHS, **SOFT)
+        model(torch.full((16, 6), torch.nan))
+        if resumed:
+            state = handle.state_dict()
+            handle.remove()
+            handle = cmiei_hooks.attach(model, "classifier", WIDTHS, **SOFT)
+            handle.load_state_dict(state)
+        for _ in range(3):
+            model(torch.randn(16, 6))
+        ends.append(handle.state_dict()["usual_influence"])
+    assert torch.equal(*ends)
 
 
 def test_a_sample_without_finite_logits_keeps_all_its_modalities():

@@ -125,6 +125,17 @@ def test_the_soft_arm_is_the_preset_whatever_the_users_settings_are(settings):
     )
 
 
+@pytest.mark.parametrize("preset", ["published", "selfpaced"])
+def test_a_control_selects_one_or_several_modalities_as_the_arm_that_it_follows(preset):
+    config = cmiei_hooks.Config(enabled=True, preset=preset, end_epoch=20)
+    arms = {arm.name: arm for arm in arms_of(config, Length(0, 40, 400))}
+    for arm in arms.values():
+        if arm.follows:
+            own, followed = (config.override(**a.settings) for a in (arm, arms[arm.follows]))
+            assert (arm.name, own.selection) == (arm.name, followed.selection)
+            assert (own.sigma, own.sigma_unit) == (followed.sigma, followed.sigma_unit)
+
+
 def test_peers_are_compared_with_plain_training_and_with_the_method():
     own = own_arms({"mine": "peers_of_a_user:every_first"})
     assert comparisons_of([PLAIN, Arm("method"), *own]) == [

@@ -166,6 +166,44 @@ def test_a_head_that_is_not_one_linear_is_run_without_the_others(head, recompute
         )
 
 
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_a_checkpoint_around_the_head_changes_nothing_in_batches_of_any_size(reentrant):
+    """A recompute may be broken off inside the head, as soon as it has the saved tensors."""
+    grads = []
+    for recompute in (False, True):
+        model, *_ = model_and_batch()
+        head = model.classifier
+        model.forward = lambda x, model=model, head=head, recompute=recompute: (
+            checkpoint(head, model.features(x), use_reentrant=reentrant)
+            if recompute
+            else head(model.features(x))
+        )
+        attached(model, enhance=True)
+        for size in (8, 12, 5):
+            x, y = torch.randn(size, 6, dtype=torch.float64), torch.arange(size) % 5
+            cross_entropy(model(x), y).backward()
+        model.eval()
+        assert model(torch.randn(3, 6, dtype=torch.float64)).shape == (3, 5)
+        grads.append(gradients(model))
+    assert all(torch.equal(a, b) for a, b in zip(*grads, strict=True))
+
+
+@pytest.mark.filterwarnings("ignore:.*in a batch of one sample")
+def test_one_sample_of_modalities_of_one_value_gets_no_noise():
+    torch.manual_seed(0)
+    model = Fused(nn.Linear(2, 5), [1, 1]).double()
+    x, y = torch.randn(1, 6, dtype=torch.float64), torch.tensor([2])
+    found = []
+    for enhance in (False, True):
+        model.zero_grad()
+        handle = attached(model, [1, 1], enhance)
+        cross_entropy(model(x), y).backward()
+        handle.remove()
+        found.append(gradients(model))
+    assert all(a.isfinite().all() for a in found[0])
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+
+
 class TwoInputs(nn.Module):
     """A Linear on two tensors that nobody has concatenated."""
 

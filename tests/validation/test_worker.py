@@ -19,6 +19,24 @@ from cmiei_hooks.validation.worker import Record, Run, sources_of
 TRAIN = "trainings:train"
 
 
+@pytest.mark.parametrize("name", ["function", "Class", "bound", "instance", "unwritten"])
+def test_whatever_can_be_called_is_known_by_the_file_that_names_it(name, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    written = """import functools
+def function(attach, seed): ...
+class Class:
+    def __init__(self, attach, seed): ...
+    def __call__(self, attach, seed): ...
+bound, instance, unwritten = functools.partial(function), Class(0, 0), max
+"""
+    module = f"callables_{name}"
+    (tmp_path / f"{module}.py").write_text(written, encoding="utf-8")
+    before = sources_of(f"{module}:{name}", {})
+    (tmp_path / f"{module}.py").write_text(written + "# edited", encoding="utf-8")
+    assert len(before) == 1
+    assert sources_of(f"{module}:{name}", {}) != before
+
+
 def test_an_edited_training_is_known_by_its_file(tmp_path, monkeypatch):
     source = Path(trainings.__file__).read_text()
     edited = tmp_path / "edited_training.py"

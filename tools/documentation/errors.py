@@ -19,7 +19,15 @@ __all__ = ["errors_page"]
 SECTIONS = {
     "The settings": ("settings", "errors.py"),
     "The head and its modalities": ("fusion",),
-    "In training": ("training", "counterfactual", "functional.py", "mean_plus_noise.py", "logs"),
+    "In training": (
+        "training",
+        "counterfactual",
+        "functional.py",
+        "mean_influence.py",
+        "soft_selection.py",
+        "mean_plus_noise.py",
+        "logs",
+    ),
     "In a framework": ("integrations",),
     "The audit": ("auditing", "reporting"),
     "Comparing": ("comparing",),
