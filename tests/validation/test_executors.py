@@ -65,14 +65,9 @@ def experiment(tmp_path, monkeypatch, request):
 
 @pytest.fixture
 def cluster():
-    """Two workers of one thread, forked: they need not import torch again."""
-    dask, distributed = map(importlib.import_module, ("dask", "distributed"))
-    importlib.import_module("torch._dynamo")  # attach does, and it takes seconds
-    forked = {"distributed.worker.multiprocessing-method": "fork"}
-    with (
-        dask.config.set(forked),
-        distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as two,
-    ):
+    """Two workers of one thread. They are spawned: a fork of a process with threads may hang."""
+    distributed = importlib.import_module("distributed")
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as two:
         yield f"dask:{two.scheduler_address}"
 
 
