@@ -51,10 +51,10 @@ _OPTIONS: dict[str, ModuleType] = {
 
 
 def run_command(argv: Sequence[str] | None = None) -> int:
-    """``main``, but for Ctrl-C while a message is printed.
+    """Run one command, as ``main`` does, which also handles Ctrl-C.
 
     Raises:
-        KeyboardInterrupt: then.
+        KeyboardInterrupt: Ctrl-C was pressed while a message was printed.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     own, program = run_options.split_program(words)

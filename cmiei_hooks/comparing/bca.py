@@ -20,10 +20,10 @@ width of the interval then varies with the seed by less than one per cent."""
 
 
 def draws_for(lines: int) -> int:
-    """So many resamples that Holm's correction of this many lines can leave a difference.
+    """The number of resamples with which a difference can survive Holm's correction of the lines.
 
-    It multiplies the smallest p-value by the number of lines; what is below half of ``ALPHA`` then
-    leaves room for those that are not at the floor.
+    The correction multiplies the smallest p-value by the number of lines. With these resamples the
+    floor of the p-values, times the lines, is half of ``ALPHA``.
     """
     return max(DRAWS, math.ceil(4 * lines / ALPHA))
 
