@@ -225,8 +225,10 @@ def _trigger(
 
 def lead(influence: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The modality with the largest influence ``[B]``, that influence, and over the second one."""
-    largest, first = influence.max(-1)
-    second = influence.scatter(-1, first[:, None], -math.inf).amax(-1)
+    # A stable sort: of equal influences the first modality is taken on every device.
+    (largest, second, *_), (first, *_) = (
+        found.unbind(-1) for found in influence.sort(dim=-1, descending=True, stable=True)
+    )
     return first, largest, largest / (second + _TINY)
 
 

@@ -61,30 +61,45 @@ def substitute(
 
 
 def blend(features: Tensor, rows: Tensor, prototype: Tensor, noise: Tensor, sigma: float) -> Tensor:
-    """``substitute`` with a given prototype ``[1, ...]`` in place of the batch mean, and noise."""
-    column = (-1,) + (1,) * (features.dim() - 1)
-    return torch.where(rows.view(column), torch.add(prototype, noise, alpha=sigma), features)
+    """``substitute`` with a given prototype ``[1, ...]`` in place of the batch mean, and noise.
+
+    With rows ``[B, M]``, the features are M blocks ``[B, M, ...]``.
+    """
+    return torch.where(_aligned(rows, features), prototype.add(noise, alpha=sigma), features)
 
 
-def batch_mean(features: Tensor, total: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+def batch_mean(
+    features: Tensor, total: Callable[[Tensor], Tensor] | None = None, *, blocks: bool = False
+) -> Tensor:
     """Mean over the rows ``[B, ...]`` that are finite, with the batch axis kept: ``[1, ...]``.
 
     Args:
+        features: ``[B, ...]``.
         total: sums a tensor over several batches (the ranks), with gradient.
+        blocks: the features are M blocks ``[B, M, ...]``, and each has its own finite rows.
     """
-    rows = features.detach().unsqueeze(-1).flatten(1)
+    rows = features.detach().unsqueeze(-1).flatten(2 if blocks else 1)
     # The largest value is finite if all are; asking each one takes ten times as long.
-    finite = (rows.abs().amax(1) if rows.shape[1] else rows.sum(1)).isfinite()
-    finite = finite.view((-1,) + (1,) * (features.dim() - 1))
+    finite = (rows.abs().amax(-1) if rows.shape[-1] else rows.sum(-1)).isfinite()
+    finite = _aligned(finite, features)
     sums = features.where(finite, 0).sum(0, keepdim=True, dtype=_accumulator(features))
-    count = finite.sum().to(sums.dtype)
+    count = finite.sum(0, keepdim=True).to(sums.dtype)
     if total is not None:
         sums, count = total(sums), total(count)
     return (sums / count.clamp_min(1)).to(features.dtype)
 
 
+def _aligned(rows: Tensor, features: Tensor) -> Tensor:
+    """Values of samples, or of samples and blocks, with as many axes as the features."""
+    return rows.view(rows.shape + (1,) * (features.dim() - rows.dim()))
+
+
 def batch_std(
-    features: Tensor, mean: Tensor, total: Callable[[Tensor], Tensor] | None = None
+    features: Tensor,
+    mean: Tensor,
+    total: Callable[[Tensor], Tensor] | None = None,
+    *,
+    blocks: bool = False,
 ) -> Tensor:
     """Standard deviation over the finite rows of ``[B, ...]``: ``[1, ...]``, without gradient.
 
@@ -94,10 +109,11 @@ def batch_std(
         features: ``[B, ...]``.
         mean: ``batch_mean`` of them.
         total: sums a tensor over several batches (the ranks).
+        blocks: as in ``batch_mean``.
     """
     wide = _accumulator(features)
     squares = (features.detach().to(wide) - mean.detach().to(wide)).square()
-    return batch_mean(squares, total).sqrt().to(features.dtype)
+    return batch_mean(squares, total, blocks=blocks).sqrt().to(features.dtype)
 
 
 def _accumulator(features: Tensor) -> torch.dtype:

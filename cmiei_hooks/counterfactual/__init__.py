@@ -22,6 +22,7 @@ from .output_check import (
 from .recursion import refuse_recursion
 from .rerun import reruns, run_links
 from .variants import Variants, variants_of
+from .workspace import Workspace
 
 __all__ = [
     "BASELINES",
@@ -32,6 +33,7 @@ __all__ = [
     "OutputCheck",
     "OutputComparison",
     "Variants",
+    "Workspace",
     "batch_axis_error",
     "compare_output",
     "estimate",

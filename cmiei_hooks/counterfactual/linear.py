@@ -20,14 +20,20 @@ from ..mean_plus_noise import batch_mean
 from ..measures import MASKED
 from .isolation import isolated
 from .linear_layers import OF_ROWS, features_of, layers_of
+from .workspace import Workspace
 
 __all__ = ["influence_of_linear"]
 
 _CHUNK = 2**20
 """The numbers that are held at once: a few megabytes, for any number of classes."""
 
+_SMALL = 2**24
+"""Products of at most so many multiplications are faster in one batched call than one by one."""
 
-def influence_of_linear(head: Head, captured: Captured) -> Tensor | None:
+
+def influence_of_linear(
+    head: Head, captured: Captured, workspace: Workspace | None = None
+) -> Tensor | None:
     """Influence ``[B, M]`` of a Linear or an MLP; None for any other head.
 
     The head is a chain or Sequential of any number of BatchNorm1d, a Linear and, in an MLP, further
@@ -35,7 +41,13 @@ def influence_of_linear(head: Head, captured: Captured) -> Tensor | None:
     ``[B, D]`` in which the modalities are neighbouring columns, in float32 or float64 without
     autocast, and ``MEASURE`` is ``kl``. It has no subclass, parametrization, hook of the user's or
     replaced ``forward``. For use inside a pre-hook of the first link.
+
+    Args:
+        head: where the influence is measured.
+        captured: one call of it.
+        workspace: memory from earlier calls.
     """
+    workspace = workspace or Workspace()
     layers, features = layers_of(head), features_of(captured)
     if layers is None or features is None or head.partition.widths is None or head.measure != "kl":
         return None
@@ -50,10 +62,10 @@ def influence_of_linear(head: Head, captured: Captured) -> Tensor | None:
             features, baseline = _normalised(head, layers.norms, features, baseline)
         first, *others = layers.linears
         if not others:
-            logits = _decomposed(features, baseline, first, widths)
+            logits = _decomposed(features, baseline, first, widths, workspace)
         else:
             hidden = _hidden(features, baseline, first, widths)
-            logits = _products(_through(head, layers.between, hidden), others[0])
+            logits = _products(_through(head, layers.between, hidden), others[0], workspace)
         return _influence(logits, len(layers.linears[-1].weight), len(widths), features)
 
 
@@ -77,7 +89,7 @@ def _normalised(
 
 _Variants = Callable[[slice], tuple[Tensor, Tensor]]
 """Outputs of a Linear, complete and without each modality: ``[1 + M, C', B]`` for C' of its C; and
-memory of the same size that may be written over, since allocating more takes longer.
+memory of the same size that may be written over. The next call writes over both.
 
 Samples are on the last axis: the products are faster that way, and the softmax is as fast.
 """
@@ -88,18 +100,29 @@ def _columns(of: Tensor, widths: Sequence[int]) -> Sequence[Tensor]:
 
 
 def _decomposed(
-    features: Tensor, baseline: Tensor | None, linear: nn.Linear, widths: Sequence[int]
+    features: Tensor,
+    baseline: Tensor | None,
+    linear: nn.Linear,
+    widths: Sequence[int],
+    workspace: Workspace,
 ) -> _Variants:
     """The variants of a single Linear; ``baseline`` is one row ``[1, D]``, None for zeros."""
     columns = [f.T for f in _columns(features, widths)]
 
     def variants(chosen: slice) -> tuple[Tensor, Tensor]:
-        weights = _columns(linear.weight[chosen], widths)
-        shape = (2, 1 + len(widths), weights[0].shape[0], features.shape[0])
-        memory, z = features.new_empty(shape).unbind()
-        terms = memory.unbind()[: len(widths)]
-        for out, f, w in zip(terms, columns, weights, strict=True):
-            torch.mm(w, f, out=out)
+        weight = linear.weight[chosen]
+        weights = _columns(weight, widths)
+        shape = (2, 1 + len(widths), len(weight), features.shape[0])
+        memory, z = workspace.empty(shape, features).unbind()
+        terms = memory[: len(widths)]
+        if len(set(widths)) == 1 and weight.numel() * len(features) <= _SMALL * len(widths):
+            per_modality = (len(widths), widths[0])
+            of_classes = weight.view(len(weight), *per_modality).transpose(0, 1)
+            of_samples = features.view(len(features), *per_modality).permute(1, 2, 0)
+            torch.bmm(of_classes, of_samples, out=terms)
+        else:
+            for out, f, w in zip(terms, columns, weights, strict=True):
+                torch.mm(w, f, out=out)
         bias = linear.bias
         # -inf masks a class
         last = None if bias is None else bias[chosen, None].clamp_min(MASKED)
@@ -107,7 +130,7 @@ def _decomposed(
         if baseline is not None:
             rows = _columns(baseline, widths)
             instead = [w @ f.T for f, w in zip(rows, weights, strict=True)]
-        _sums_without_each(terms, instead, last, z.unbind())
+        _sums_without_each(terms.unbind(), instead, last, z.unbind())
         return z, memory
 
     return variants
@@ -193,15 +216,16 @@ def _independent(layer: nn.Module) -> bool:
     return isinstance(layer, OF_ROWS) or not layer.training
 
 
-def _products(hidden: Tensor, linear: nn.Linear) -> _Variants:
+def _products(hidden: Tensor, linear: nn.Linear, workspace: Workspace) -> _Variants:
     def variants(chosen: slice) -> tuple[Tensor, Tensor]:
         weight = linear.weight[chosen]
-        z = hidden.new_empty(len(hidden), len(weight), hidden.shape[1])
+        shape = (2, len(hidden), len(weight), hidden.shape[1])
+        memory, z = workspace.empty(shape, hidden).unbind()
         for out, h in zip(z, hidden, strict=True):
             torch.mm(weight, h.T, out=out)
         if linear.bias is not None:
             z += linear.bias[chosen, None].clamp_min(MASKED)
-        return z, torch.empty_like(z)
+        return z, memory
 
     return variants
 

@@ -56,6 +56,31 @@ class Captured:
         """The width of each modality, where each is one block."""
         return [(one.stop or 0) - (one.start or 0) for (one,) in self.groups]
 
+    @property
+    def blocks(self) -> Tensor | None:
+        """All modalities at once, ``[B, M, w]``.
+
+        None unless they are equally wide neighbours that fill one floating-point tensor ``[B, D]``.
+        """
+        (first, *others), slices = (
+            self.tensors.values(),
+            [s for group in self.groups for s in group],
+        )
+        count = len(self.groups)
+        if others or first.dim() != 2 or self.dim not in (-1, 1) or len(slices) != count:
+            return None
+        width = first.shape[1] // count
+        neighbours = [(m * width, (m + 1) * width) for m in range(count)]
+        fits = width * count == first.shape[1] and first.is_floating_point()
+        if not fits or [(one.start, one.stop) for one in slices] != neighbours:
+            return None
+        return first.view(len(first), count, width)
+
+    def assembled_blocks(self, blocks: Tensor) -> dict[Path, Tensor]:
+        """The new tensor for new ``blocks``; with gradient."""
+        ((path, tensor),) = self.tensors.items()
+        return {path: _laid_out_like(tensor, blocks.flatten(1))}
+
     def copies(self) -> dict[Path, Tensor]:
         """Clones of the tensors, with gradient, to be written into through ``views``."""
         return {path: tensor.clone() for path, tensor in self.tensors.items()}

@@ -20,6 +20,7 @@ from ..counterfactual import (
     BranchCalls,
     ChainCheck,
     OutputCheck,
+    Workspace,
     batch_axis_error,
     estimate,
     expectation,
@@ -121,6 +122,7 @@ class Step:
             self.branches = BranchCalls(head, model, training=True, acts=acts)
         self._probabilities: Tensor | None = None
         self._axis_known = False
+        self._workspace = Workspace()
         self.last: Measurement | None = None
         self.suspended = False
         _open.add(self)
@@ -270,7 +272,7 @@ class Step:
     def _estimate(self, captured: Captured) -> Tensor:
         if self.config.inplace:
             refuse_in_place(captured)
-        influence = influence_of_linear(self.head, captured)
+        influence = influence_of_linear(self.head, captured, self._workspace)
         if influence is not None:  # of a Linear: logits
             return influence
         found = estimate(self.head, captured)

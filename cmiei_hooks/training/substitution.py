@@ -66,8 +66,10 @@ def substituted(
         config: ``SIGMA``, ``SIGMA_UNIT`` and ``SYNC``.
         generator: source of the noise.
     """
-    over_ranks = distributed.sum_over_ranks_with_grad if config.sync else None
     noise = _Numbers(captured, generator, shared=chosen.dtype != torch.bool)
+    if (blocks := captured.blocks) is not None:
+        rows = torch.stack([rows_of(chosen, m) for m in range(blocks.shape[1])], 1)
+        return captured.assembled_blocks(_blended(blocks, blocks, rows, noise.of(blocks), config))
     replaced: dict[Slice, Tensor] = {}
     for m, group in enumerate(captured.groups):
         rows = rows_of(chosen, m)
@@ -78,12 +80,21 @@ def substituted(
                 column = rows.view(-1, *[1] * (original.dim() - 1))
                 replaced[one] = captured.filled(before, m).where(column, before)
                 continue
-            prototype, numbers = batch_mean(original, over_ranks), noise.like(original)
-            if config.sigma_unit == "std":
-                total = distributed.sum_over_ranks if config.sync else None
-                numbers = numbers * batch_std(original, prototype, total)
-            replaced[one] = blend(before, rows, prototype, numbers, config.sigma)
+            replaced[one] = _blended(before, original, rows, noise.like(original), config)
     return captured.assembled(replaced)
+
+
+def _blended(
+    before: Tensor, original: Tensor, rows: Tensor, noise: Tensor, config: Config
+) -> Tensor:
+    """Features with these rows replaced: ``[B, ...]`` by rows ``[B]``, blocks by ``[B, M]``."""
+    blocks, sync = rows.dim() == 2, config.sync
+    over_ranks = distributed.sum_over_ranks_with_grad if sync else None
+    prototype = batch_mean(original, over_ranks, blocks=blocks)
+    if config.sigma_unit == "std":
+        total = distributed.sum_over_ranks if sync else None
+        noise = noise * batch_std(original, prototype, total, blocks=blocks)
+    return blend(before, rows, prototype, noise, config.sigma)
 
 
 class _Numbers:
@@ -110,6 +121,11 @@ class _Numbers:
             for dtype, size in most.items()
         }
         self._used: dict[torch.dtype, int] = {}
+
+    def of(self, blocks: Tensor) -> Tensor:
+        """The numbers of blocks ``[B, M, w]``; ``[B, 1, w]`` if they are shared."""
+        numbers, (samples, _, width) = self._numbers[blocks.dtype], blocks.shape
+        return numbers.view(samples, numbers.shape[1] // width, width)
 
     def begin(self) -> None:
         """Go back to the first numbers for the next modality, if they are shared."""

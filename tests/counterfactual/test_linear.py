@@ -136,6 +136,22 @@ def test_chunks_of_classes_make_no_difference(monkeypatch):
     torch.testing.assert_close(chunked, slow, rtol=1e-10, atol=1e-13)
 
 
+@pytest.mark.parametrize("widths", [(4, 4, 4), (6, 6), (3, 5, 4)], ids=str)
+@pytest.mark.parametrize("most", [0, 2**24])
+def test_products_at_once_and_one_by_one_are_those_of_the_head(monkeypatch, widths, most):
+    monkeypatch.setattr("cmiei_hooks.counterfactual.linear._SMALL", most)
+    calls = []
+    batched = torch.bmm
+    monkeypatch.setattr(torch, "bmm", lambda *a, **k: calls.append(1) or batched(*a, **k))
+    partition = Partition(widths, ("r", "n", "t")[: len(widths)])
+    # The columns of a larger tensor: rows that are not neighbours in memory.
+    x = torch.randn(9, 30, dtype=torch.float64)[:, 5:17]
+    head = Head(("l",), (nn.Linear(12, 7).double(),), partition, (None,), "mean", "kl")
+    got, expected = both(head, x)
+    torch.testing.assert_close(got, expected, rtol=1e-10, atol=1e-12)
+    assert bool(calls) == (most > 0 and len(set(widths)) == 1)
+
+
 def test_very_different_predictions_do_not_overflow():
     head = head_of(nn.Linear(12, 7))
     with torch.no_grad():

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
+
 import pytest
 import torch
 from torch import Tensor
 
 from cmiei_hooks import Config
-from cmiei_hooks.fusion import Partition
+from cmiei_hooks.fusion import Captured, Partition
 from cmiei_hooks.training.substitution import noise_generator, substituted
 
 CONFIG = Config(sigma=0.3)
@@ -127,3 +130,59 @@ def test_noise_in_units_of_the_spread_is_scaled_by_each_features_own_standard_de
     (gradient,) = torch.autograd.grad(new[chosen >= 0].sum(), features)
     # The spread is a constant: only the mean has a gradient, and the kept modalities.
     assert gradient.sum().item() == pytest.approx(40, rel=1e-5)
+
+
+def one_after_the_other(captured: Captured, chosen: Tensor, config: Config) -> Tensor:
+    """The substitution without the way for equally wide modalities."""
+    apart = dataclasses.replace(captured, groups=tuple(reversed(captured.groups)))
+    assert apart.blocks is None
+    mirrored = torch.where(chosen < 0, chosen, len(apart.groups) - 1 - chosen)
+    (new,) = substituted(apart, mirrored, config, generator()).values()
+    return new
+
+
+@pytest.mark.parametrize("unit", ["feature", "std"])
+@pytest.mark.parametrize("broken", [False, True])
+def test_equally_wide_modalities_at_once_are_the_same_as_one_after_the_other(unit, broken):
+    config = Config(sigma=0.3, sigma_unit=unit)
+    features = torch.randn(6, 12, dtype=torch.float64)
+    if broken:  # in one modality of one sample: the mean of the others keeps that sample
+        features[1, 5] = math.inf
+    leaf = features.requires_grad_()
+    captured = Partition((4, 4, 4), NAMES).read((leaf,), {})
+    assert captured.blocks is not None
+    (new,) = substituted(captured, chosen, config, generator()).values()
+    expected = one_after_the_other(captured, chosen, config)
+    torch.testing.assert_close(new, expected, rtol=1e-12, atol=1e-12)
+    weights = torch.randn_like(new)
+    (got,) = torch.autograd.grad(new, leaf, weights)
+    (wanted,) = torch.autograd.grad(expected, leaf, weights)
+    torch.testing.assert_close(got, wanted, rtol=1e-12, atol=1e-12)
+
+
+def test_several_modalities_of_a_sample_have_numbers_of_their_own():
+    features = torch.randn(6, 12)
+    captured = Partition((4, 4, 4), NAMES).read((features,), {})
+    several = torch.tensor(
+        [[1, 0, 1], [0, 0, 0], [1, 1, 0], [0, 1, 0], [0, 1, 1], [0, 0, 1]]
+    ).bool()
+    (new,) = substituted(captured, several, CONFIG, generator()).values()
+    noise = torch.empty(6, 12).normal_(generator=generator())
+    parts = zip(features.split(4, 1), new.split(4, 1), noise.split(4, 1), strict=True)
+    for m, (before, after, own) in enumerate(parts):
+        close(after, by_hand(before, several[:, m], own))
+
+
+@pytest.mark.parametrize(
+    ("splits", "features"),
+    [
+        ((4, 5, 3), torch.zeros(6, 12)),
+        ((4, 4, 4), torch.zeros(6, 2, 12)),
+        ((((0, 4),), ((4, 8),)), torch.zeros(6, 12)),
+        ((((4, 8),), ((0, 4),), ((8, 12),)), torch.zeros(6, 12)),
+        ((((0, 2), (2, 4)), ((4, 8),), ((8, 12),)), torch.zeros(6, 12)),
+    ],
+    ids=["widths", "axes", "columns of no modality", "order", "two blocks of a modality"],
+)
+def test_other_modalities_are_not_taken_for_equally_wide_neighbours(splits, features):
+    assert Partition(splits, NAMES[: len(splits)]).read((features,), {}).blocks is None
