@@ -34,6 +34,7 @@ __all__ = [
     "MissingNameError",
     "Region",
     "anything_compiled",
+    "autocast_dtype",
     "before_every_call",
     "checkpointed_regions",
     "compiling",
@@ -428,6 +429,16 @@ def in_autocast(device: str) -> bool:
         return torch.is_autocast_enabled() or torch.is_autocast_cpu_enabled()
     except RuntimeError:  # a type of device without autocast
         return False
+
+
+def autocast_dtype(device: str) -> torch.dtype | None:
+    """The type to which autocast rounds on this type of device; None where autocast is off."""
+    if not in_autocast(device):
+        return None
+    if hasattr(torch, "get_autocast_dtype"):
+        return torch.get_autocast_dtype(device)
+    cpu = device == "cpu"  # before torch 2.4
+    return torch.get_autocast_cpu_dtype() if cpu else torch.get_autocast_gpu_dtype()
 
 
 def anything_compiled() -> bool:

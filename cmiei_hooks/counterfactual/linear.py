@@ -14,10 +14,11 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from .._torch import in_autocast, without_dispatch_modes
+from .._torch import autocast_dtype, without_dispatch_modes
 from ..fusion import Captured, Head
 from ..mean_plus_noise import batch_mean
 from ..measures import MASKED
+from .autocast_rounding import Operand, by_hand, can_be_done_by_hand
 from .isolation import isolated
 from .linear_layers import OF_ROWS, features_of, layers_of
 from .workspace import Workspace
@@ -38,9 +39,10 @@ def influence_of_linear(
 
     The head is a chain or Sequential of any number of BatchNorm1d, a Linear and, in an MLP, further
     Linears with activations, norms and dropout of torch between them. It receives one tensor
-    ``[B, D]`` in which the modalities are neighbouring columns, in float32 or float64 without
-    autocast, and ``MEASURE`` is ``kl``. It has no subclass, parametrization, hook of the user's or
-    replaced ``forward``. For use inside a pre-hook of the first link.
+    ``[B, D]`` in which the modalities are neighbouring columns, in float32 or float64, and
+    ``MEASURE`` is ``kl``. It has no subclass, parametrization, hook of the user's or replaced
+    ``forward``. Under autocast it is a single Linear on the CPU, and autocast rounds to bfloat16.
+    For use inside a pre-hook of the first link.
 
     Args:
         head: where the influence is measured.
@@ -48,11 +50,15 @@ def influence_of_linear(
         workspace: memory from earlier calls.
     """
     workspace = workspace or Workspace()
-    layers, features = layers_of(head), features_of(captured)
+    rounding = autocast_dtype(captured.device.type)
+    layers, features = layers_of(head), features_of(captured, rounding)
     if layers is None or features is None or head.partition.widths is None or head.measure != "kl":
         return None
-    widths = captured.widths
-    if not layers.fit(features.dtype, sum(widths)) or in_autocast(features.device.type):
+    widths, first, others = captured.widths, layers.linears[0], layers.linears[1:]
+    if not layers.fit(features.dtype if rounding is None else torch.float32, sum(widths)):
+        return None
+    # Of layers behind the first Linear, autocast decides one by one.
+    if rounding is not None and (others or not can_be_done_by_hand(rounding, features)):
         return None
     with torch.no_grad(), without_dispatch_modes():  # nothing is saved for a backward pass
         baseline = None
@@ -60,13 +66,15 @@ def influence_of_linear(
             baseline = torch.cat([batch_mean(f) for f in _columns(features, widths)], 1)
         if layers.norms:
             features, baseline = _normalised(head, layers.norms, features, baseline)
-        first, *others = layers.linears
-        if not others:
-            logits = _decomposed(features, baseline, first, widths, workspace)
-        else:
-            hidden = _hidden(features, baseline, first, widths)
-            logits = _products(_through(head, layers.between, hidden), others[0], workspace)
-        return _influence(logits, len(layers.linears[-1].weight), len(widths), features)
+        with by_hand(rounding) as operand:
+            if others:
+                hidden = _hidden(features, baseline, first, widths)
+                logits = _products(_through(head, layers.between, hidden), others[0], workspace)
+            else:
+                baseline = None if baseline is None else operand(baseline)
+                features = operand(features)
+                logits = _decomposed(features, baseline, first, widths, workspace, operand)
+            return _influence(logits, len(layers.linears[-1].weight), len(widths), features)
 
 
 def _normalised(
@@ -105,12 +113,13 @@ def _decomposed(
     linear: nn.Linear,
     widths: Sequence[int],
     workspace: Workspace,
+    operand: Operand,
 ) -> _Variants:
     """The variants of a single Linear; ``baseline`` is one row ``[1, D]``, None for zeros."""
     columns = [f.T for f in _columns(features, widths)]
 
     def variants(chosen: slice) -> tuple[Tensor, Tensor]:
-        weight = linear.weight[chosen]
+        weight = operand(linear.weight[chosen])
         weights = _columns(weight, widths)
         shape = (2, 1 + len(widths), len(weight), features.shape[0])
         memory, z = workspace.empty(shape, features).unbind()
@@ -125,7 +134,7 @@ def _decomposed(
                 torch.mm(w, f, out=out)
         bias = linear.bias
         # -inf masks a class
-        last = None if bias is None else bias[chosen, None].clamp_min(MASKED)
+        last = None if bias is None else operand(bias[chosen, None]).clamp_min(MASKED)
         instead: list[Tensor] = []
         if baseline is not None:
             rows = _columns(baseline, widths)

@@ -96,12 +96,17 @@ def _bare(module: nn.Module) -> bool:
     return own and "forward" not in module.__dict__ and kind.forward is _FORWARDS.get(kind)
 
 
-def features_of(captured: Captured) -> Tensor | None:
-    """The one tensor ``[B, D]`` that is the whole call; None if the call is anything else."""
+def features_of(captured: Captured, also: torch.dtype | None = None) -> Tensor | None:
+    """The one tensor ``[B, D]`` that is the whole call; None if the call is anything else.
+
+    Args:
+        captured: the call.
+        also: the type that it may have besides float32 and float64.
+    """
     args, kwargs = captured.call
     ((path, first), *others) = captured.tensors.items()
     slices = [one for group in captured.groups for one in group]
     whole = len(args) + len(kwargs) == len(path) == 1 and not others and first.dim() == 2
     rows = captured.dim in (-1, 1) and len(slices) == len(captured.groups)
-    single = first.dtype in (torch.float32, torch.float64)
+    single = first.dtype in (torch.float32, torch.float64, also)
     return first.detach() if whole and rows and single and type(first) is Tensor else None

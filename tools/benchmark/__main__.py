@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from .timing import Timing, in_turns
 
 _LINEAR = tuple(Shape(b, 512, c) for b, c in ((64, 171), (64, 1000), (256, 10_000), (64, 100_000)))
 _MLP = Shape(64, 512, 1000, hidden=512)
+_ROUNDED = tuple(replace(shape, autocast=True) for shape in _LINEAR[:3])
 _GROWING = (
     *(Shape(64, width, 1000) for width in (128, 2048)),
     *(Shape(64, 512, 1000, modalities) for modalities in (2, 6)),
@@ -84,7 +86,7 @@ def main() -> None:
 def _rows(device: torch.device) -> dict[str, Callable[[], Functions]]:
     transformer = "transformer, batch 16"
     return {
-        **{f"step {s}": partial(steps, s, device) for s in (*_LINEAR, _MLP, *_GROWING)},
+        **{f"step {s}": partial(steps, s, device) for s in (*_LINEAR, _MLP, *_ROUNDED, *_GROWING)},
         **{f"parts {s}": partial(parts, s, device) for s in _LINEAR[:3]},
         **{f"training {s}": partial(training, s, device) for s in (*_LINEAR, _MLP)},
         f"training {transformer}": partial(backbone_and_hook, 16, 171, device),

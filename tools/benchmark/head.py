@@ -42,11 +42,14 @@ class Shape:
     classes: int
     modalities: int = 3
     hidden: int | None = None
+    autocast: bool = False
+    """Whether everything runs under autocast to bfloat16."""
 
     def __str__(self) -> str:
         wide = f"{self.modalities}x{self.width}"
         layers = f"{wide} -> {self.hidden}" if self.hidden else wide
-        return f"({self.batch}, {layers}, {self.classes})"
+        rounded = ", bfloat16 autocast" if self.autocast else ""
+        return f"({self.batch}, {layers}, {self.classes}){rounded}"
 
     def model(self, device: torch.device) -> nn.Sequential:
         """A model whose head is named ``classifier``."""
@@ -104,13 +107,24 @@ def steps(shape: Shape, device: torch.device) -> Functions:
             attach(trained, config=settings, k=1, p_max=p_max, warmup_epochs=0, log=False)
         return training_step(trained, (features,), shape.classes)
 
-    return {
+    functions = {
         "one head forward": forward,
         f"{1 + shape.modalities} forwards": published,
         **_captum(shape, model, features),
         _PLAIN: step(None),
         **dict(zip(_ATTACHED, (step(0.0), step(shape.settings.p_max)), strict=True)),
     }
+    if not shape.autocast:
+        return functions
+    return {name: _under_autocast(function, device) for name, function in functions.items()}
+
+
+def _under_autocast(function: Callable[[], object], device: torch.device) -> Callable[[], object]:
+    def run() -> None:
+        with torch.autocast(device.type, dtype=torch.bfloat16):
+            function()
+
+    return run
 
 
 def with_differences(timings: Mapping[str, Timing]) -> dict[str, Timing]:
