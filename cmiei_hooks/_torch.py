@@ -123,8 +123,11 @@ def in_backward() -> bool:
     Uses ``torch._C._current_graph_task_id``. Fallback, exact: a call of ``torch.autograd.backward``
     or ``grad`` is on the stack, or the thread is one of autograd's own.
     """
-    number = _find("_C._current_graph_task_id")
-    return _backward_on_the_stack() if number is None else number() != -1
+    try:  # asked in every step: faster than _find
+        number = torch._C._current_graph_task_id
+    except AttributeError:
+        return _backward_on_the_stack()
+    return number() != -1
 
 
 def _backward_on_the_stack() -> bool:
@@ -149,8 +152,11 @@ def saved_tensors_are_hooked() -> bool:
     Uses ``torch._C._autograd._top_saved_tensors_default_hooks`` (torch 2.5 or so). Fallback: True,
     with which every call is looked at more closely.
     """
-    top = _find("_C._autograd._top_saved_tensors_default_hooks")
-    return top is None or top(True) is not None
+    try:
+        top = torch._C._autograd._top_saved_tensors_default_hooks
+    except AttributeError:
+        return True
+    return top(True) is not None
 
 
 def keeps_its_output(tensor: Tensor) -> str:
@@ -368,8 +374,11 @@ def frames_are_read() -> bool:
     Uses ``torch._C._dynamo.eval_frame.get_eval_frame_callback``. Fallback: True, with which every
     step is kept from Dynamo, which takes longer.
     """
-    callback = _find("_C._dynamo.eval_frame.get_eval_frame_callback")
-    return callback is None or callback() is not None
+    try:
+        callback = torch._C._dynamo.eval_frame.get_eval_frame_callback
+    except AttributeError:
+        return True
+    return callback() is not None
 
 
 # Caches and compiled code

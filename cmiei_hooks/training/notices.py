@@ -88,7 +88,7 @@ class Notices:
 
     def check_epoch(self, schedule: Schedule) -> None:
         """Warn about a warm-up that never ends because nobody announces the epochs."""
-        if schedule.epochs or schedule.ask is not None or not schedule.needs_epochs:
+        if not schedule.needs_epochs or schedule.epochs or schedule.ask is not None:
             return
         if schedule.config.p_max == 0 and schedule.config.sample_level:
             return  # it only measures: there is nothing that a warm-up could hold back

@@ -30,9 +30,15 @@ class Schedule:
     epoch: int = field(init=False)
     epochs: int = field(init=False, default=0)
     """The number of epochs that were told or asked for so far."""
+    needs_epochs: bool = field(init=False)
+    """Whether the warm-up or the end is counted in epochs."""
 
     def __post_init__(self) -> None:
-        self.epoch = self.config.first_epoch
+        c = self.config
+        self.epoch = c.first_epoch
+        self.needs_epochs = c.end_epoch is not None or (
+            c.warmup_steps is None and c.warmup_epochs > 0
+        )
 
     def advance(self) -> tuple[int, bool]:
         """Count one training call; return its number and whether it is an estimation step."""
@@ -68,12 +74,6 @@ class Schedule:
         if self.epochs == 1:
             return f"there was one epoch, and it was warm-up (WARMUP_EPOCHS {c.warmup_epochs})"
         return f"all {self.epochs} epochs were warm-up (WARMUP_EPOCHS {c.warmup_epochs})"
-
-    @property
-    def needs_epochs(self) -> bool:
-        """Whether the warm-up or the end is counted in epochs."""
-        c = self.config
-        return c.end_epoch is not None or (c.warmup_steps is None and c.warmup_epochs > 0)
 
     @property
     def asked(self) -> int | None:

@@ -153,7 +153,7 @@ class Step:
         if self._shared.done is not None:
             self.replays.remember(self._shared.done)
             return self._repeated(args, kwargs, self._shared.done)
-        if (epoch := self.schedule.asked) is not None:
+        if self.schedule.ask is not None and (epoch := self.schedule.asked) is not None:
             self.begin_epoch(epoch)
         self.notices.check_epoch(self.schedule)
         if self.output.result is not None:
