@@ -1,9 +1,9 @@
 """Write what the documentation repeats: ``python tools/generate.py [--check]``.
 
-``configs/default.yml`` and the pages of commands, of errors and of ``report.json`` are written as a
-whole; in ``docs/configuration.md`` the table of settings between its two markers is replaced, and
-in ``docs/frameworks.md`` the lines of ``examples/``. ``--check`` writes nothing and exits with 1 if
-a file is stale.
+``configs/default.yml`` and the pages of commands, of errors and of each ``report.json`` are written
+as a whole; in ``docs/configuration.md`` the table of settings between its two markers is replaced,
+and in ``docs/frameworks.md`` the lines of ``examples/``. ``--check`` writes nothing and exits with
+1 if a file is stale.
 """
 
 from __future__ import annotations
@@ -27,7 +27,12 @@ from cmiei_hooks import Config  # noqa: E402  # the checkout must be importable 
 from cmiei_hooks.cli import build_parser  # noqa: E402  # as above
 from cmiei_hooks.cli import main as cmiei  # noqa: E402  # as above
 from cmiei_hooks.settings import describe  # noqa: E402  # as above
-from tools.documentation import commands_page, errors_page, report_page  # noqa: E402  # as above
+from tools.documentation import (  # noqa: E402  # as above
+    REPORTS,
+    commands_page,
+    errors_page,
+    report_page,
+)
 
 FIELDS = dataclasses.fields(Config)
 GROUPS = {
@@ -117,14 +122,17 @@ def generate(root: Path) -> dict[Path, str]:
     """The content of each file that repeats what is written elsewhere."""
     docs = root / "docs" / "configuration.md"
     frameworks, reference = root / "docs" / "frameworks.md", root / "docs" / "reference"
-    schema = (reference / "report.schema.json").read_text(encoding="utf-8")
+    schemas = {
+        name: json.loads((reference / f"{name}.schema.json").read_text(encoding="utf-8"))
+        for name in REPORTS
+    }
     exit_codes = (cmiei.__doc__ or "").split("\n\n")[1]
     return {
         root / "configs" / "default.yml": default_yml(),
         docs: between_markers(docs.read_text(encoding="utf-8"), full_table()),
         frameworks: with_examples(frameworks.read_text(encoding="utf-8"), root),
         reference / "commands.md": commands_page(build_parser(), exit_codes),
-        reference / "report.md": report_page(json.loads(schema)),
+        **{reference / f"{n}.md": report_page(schema, n) for n, schema in schemas.items()},
         root / "docs" / "troubleshooting.md": troubleshooting(),
     }
 

@@ -6,7 +6,7 @@ share: ``audit_checkpoints``.
 
 from .api import audit
 from .batches import Columns, read_batch
-from .bootstrap import Interval, resampled_sums
+from .bootstrap import Interval, random_groups, resampled_sums
 from .checkpoint_file import checkpoints_in
 from .checkpoint_loading import Loaded, load_checkpoint
 from .collect import device_of
@@ -34,6 +34,7 @@ __all__ = [
     "import_function",
     "load_checkpoint",
     "make_model",
+    "random_groups",
     "read_batch",
     "resampled_sums",
     "seed_everything",

@@ -11,7 +11,12 @@ from torch import Tensor
 
 from ..reporting import finite
 
-__all__ = ["Interval", "bootstrap", "bootstrap_each", "resampled_sums"]
+__all__ = ["Interval", "bootstrap", "bootstrap_each", "random_groups", "resampled_sums"]
+
+_MOST_UNITS = 10_000
+"""More samples or clusters are put together at random into so many groups: drawing each of a
+million takes longer than all the rest of a report. The width of the interval then varies with the
+seed by less than one per cent more, and that of 1000 draws does so by three."""
 
 _AT_ONCE = 2**16
 """Numbers drawn in one call: half a megabyte, which stays in the cache of a core."""
@@ -54,7 +59,8 @@ def bootstrap(
     The interval says how the mean would vary with other samples of the same kind, not with another
     training run. It is somewhat too narrow for few samples or clusters (with 50 skewed ones,
     intervals of 95 % hold the truth in 91 to 93 %), and of width zero where all values are equal:
-    the resamples cannot show what was never seen.
+    the resamples cannot show what was never seen. More than 10,000 samples or clusters are drawn
+    in random groups.
 
     Args:
         values: ``[N]`` or ``[N, K]`` (bool is a share), or several such tensors, whose columns
@@ -75,13 +81,28 @@ def bootstrap(
     means = torch.cat([part.mean(0, dtype=torch.float64) for part in tables])
     # The sizes ride along as a column: one product gives both sums of the ratio.
     tables.insert(0, torch.ones(len(tables[0]), 1, dtype=torch.float64))
+    unit, units = None, len(tables[0])
     if clusters is not None:
-        numbers, cluster = torch.unique(clusters, return_inverse=True)
-        tables = [_sums_of(part, cluster, len(numbers)) for part in tables]
+        numbers, unit = torch.unique(clusters, return_inverse=True)
+        units = len(numbers)
+    if (groups := random_groups(units, seed)) is not None:
+        unit, units = groups if unit is None else groups[unit], int(groups.max()) + 1
+    if unit is not None:
+        tables = [_sums_of(part, unit, units) for part in tables]
     table = torch.cat(tables, dim=1)
     if len(table) < 2:
         return _unknown(means)
     return _around(means, resampled_sums(table, draws, seed), level)
+
+
+def random_groups(units: int, seed: int) -> Tensor | None:
+    """int64 ``[units]``: the group of each of many units, where all groups are as large or larger
+    by one; None where the units are few enough to draw each.
+    """
+    if units <= _MOST_UNITS:
+        return None
+    order = torch.randperm(units, generator=torch.Generator().manual_seed(seed))
+    return order % _MOST_UNITS
 
 
 def _listed(values: Tensor | Sequence[Tensor]) -> Sequence[Tensor]:
@@ -114,8 +135,12 @@ def bootstrap_each(
     Returns:
         K intervals for each set.
     """
-    found: dict[int, list[Interval]] = {}
-    waiting = sorted(range(len(sets)), key=lambda i: -len(sets[i]))
+    found = {
+        i: bootstrap(values, seed=seed, draws=draws, level=level)
+        for i, values in enumerate(sets)
+        if len(values) > _MOST_UNITS
+    }
+    waiting = sorted({*range(len(sets))} - found.keys(), key=lambda i: -len(sets[i]))
     while waiting:
         most = len(sets[waiting[0]])
         least = max(_MANY, most // 2) if most > _MANY else most

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ..reporting import Card, count, counted, finite, in_points, number, p_value, percent
+from ..reporting import Card, counted, finite, in_points, number, percent
 from ..units import UNITS
 from .bootstrap import Interval
 from .result_sections import NONE, shown
 from .results import Results
-from .samples import P_FLOOR
 
-__all__ = ["LEVEL", "cards", "caveats", "conclusion", "warnings"]
+__all__ = [
+    "LEVEL",
+    "cards",
+    "conclusion",
+    "few",
+    "is_certain",
+    "leaning",
+    "listed",
+    "of_rights",
+]
+
+Values = Mapping[str, Interval]
 
 LEVEL = 0.95
 """Of the intervals."""
@@ -19,30 +29,10 @@ _HARDLY = 0.01
 """What changes less than this share of the samples is said to change hardly."""
 _WIDE = 0.05
 """Nor is that said of what may, by its interval, change more than this share of them."""
-_AGREED = 0.8
-"""Baselines that agree for a smaller share of the samples are a caveat."""
-_FEW = 100
-"""Fewer samples are a caveat."""
 _NAMED = 3
 """More modalities than this are not named where little is said of them."""
 _CARDS = 3
 """How many modalities have a card."""
-
-
-def warnings(report: Results) -> list[str]:
-    """What limits all values."""
-    found = []
-    if report.partial:
-        found.append(
-            "This report is partial: the audit ended before all data was read. The values are "
-            f"those of the {counted(report.n_samples, 'sample')} measured until then."
-        )
-    if report.non_finite:
-        found.append(
-            f"{counted(report.non_finite, 'sample')} {'was' if report.non_finite == 1 else 'were'} "
-            "left out because of logits that were NaN or infinite."
-        )
-    return [*found, *report.notes]
 
 
 def conclusion(report: Results) -> str:
@@ -54,56 +44,69 @@ def conclusion(report: Results) -> str:
             f"No modality dominates any of {counted(report.n_samples, 'sample')}: no influence is "
             "above the rounding of float32."
         )
-    if report.accuracy and report.accuracy_loss and report.accuracy_without:
-        leading = _leading(report.accuracy_loss)
-        values = (report.accuracy, report.accuracy_without, report.accuracy_loss)
-        said = _of_rights("accuracy", *values)
-    elif (found := report.retrieval) is not None:
-        leading = _leading(found.rank1_loss)
-        said = _of_rights("rank-1", found.rank1, found.rank1_without, found.rank1_loss)
+    if rights := of_rights(report):
+        said = _of_rights(*rights)
     elif report.changed_predictions:
-        leading = _leading(report.changed_predictions)
         said = _of_predictions(report.changed_predictions)
     else:
-        leading = _leading(report.influence, 0.0)
         said = _of_influence(report.influence, _unit(report))
-    return " ".join([*said, *_of_dominance(report, leading)])
+    return " ".join([*said, *_of_dominance(report, leaning(report))])
 
 
-def _falling(values: Mapping[str, Interval]) -> list[str]:
+def of_rights(report: Results) -> tuple[str, Interval, Values, Values] | None:
+    """The share of right answers with all modalities, without each, and what is lost: of accuracy
+    or, where the labels are identities, of rank-1.
+    """
+    if report.accuracy and report.accuracy_loss and report.accuracy_without:
+        return "accuracy", report.accuracy, report.accuracy_without, report.accuracy_loss
+    if (found := report.retrieval) is not None:
+        return "rank-1", found.rank1, found.rank1_without, found.rank1_loss
+    return None
+
+
+def leaning(report: Results) -> list[str]:
+    """The modalities that the conclusion says the model leans on."""
+    if rights := of_rights(report):
+        return _leading(rights[3])
+    if report.changed_predictions:
+        return _leading(report.changed_predictions)
+    return _leading(report.influence, 0.0) or _falling(report.influence)[:1]
+
+
+def _falling(values: Values) -> list[str]:
     """The names of what is known, the largest first."""
     known = [name for name, value in values.items() if finite(value.mean) is not None]
     return sorted(known, key=lambda name: -values[name].mean)
 
 
-def _certain(value: Interval) -> bool:
+def is_certain(value: Interval) -> bool:
     """Whether the interval is known and does not contain zero."""
     low, high = finite(value.low), finite(value.high)
     return low is not None and high is not None and not low <= 0 <= high
 
 
-def _leading(values: Mapping[str, Interval], least: float = _HARDLY) -> list[str]:
+def _leading(values: Values, least: float = _HARDLY) -> list[str]:
     """The modalities that cost at least half as much as the one that costs most."""
     names = _falling(values)
     return [
         name
         for name in names
-        if values[name].mean >= max(least, values[names[0]].mean / 2) and _certain(values[name])
+        if values[name].mean >= max(least, values[names[0]].mean / 2) and is_certain(values[name])
     ]
 
 
-def _few(words: Sequence[str]) -> list[str]:
+def few(words: Sequence[str]) -> list[str]:
+    """The first words, and how many more there are."""
     more = len(words) - _NAMED
     return [*words[:_NAMED], f"{more} more"] if more > 1 else list(words)
 
 
-def _listed(words: Sequence[str]) -> str:
+def listed(words: Sequence[str]) -> str:
+    """``a``, ``a and b``, ``a, b and c``."""
     return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
 
 
-def _of_rights(
-    what: str, complete: Interval, without: Mapping[str, Interval], loss: Mapping[str, Interval]
-) -> list[str]:
+def _of_rights(what: str, complete: Interval, without: Values, loss: Values) -> list[str]:
     """How much of a share of right answers is lost."""
     names, leading = _falling(loss), _leading(loss)
     if not names:
@@ -121,7 +124,7 @@ def _of_rights(
         said = f"Leans on {first}: without it {fall}."
     elif leading:
         more = (f"without {n} by {in_points(loss[n].mean)} points" for n in leading[1:])
-        said = f"Leans on {_listed(leading)}: {_listed([f'without {first} {fall}', *more])}."
+        said = f"Leans on {listed(leading)}: {listed([f'without {first} {fall}', *more])}."
     elif loss[first].mean >= _HARDLY:
         said = f"Leans on no single modality: without {first} {fall}, which may be chance."
     elif loss[first].mean > 0:
@@ -133,30 +136,30 @@ def _of_rights(
 
 
 def _certainly_rises(lost: Interval) -> bool:
-    return lost.mean <= -_HARDLY and _certain(lost)
+    return lost.mean <= -_HARDLY and is_certain(lost)
 
 
-def _of_the_rest(loss: Mapping[str, Interval]) -> list[str]:
+def _of_the_rest(loss: Values) -> list[str]:
     small = [name for name, lost in loss.items() if abs(lost.mean) < _HARDLY]
     unsure = [name for name in small if max(abs(loss[name].low), abs(loss[name].high)) > _WIDE]
     hardly = [name for name in small if name not in unsure]
     moved = [
         f"without {name} it {'falls' if lost.mean > 0 else 'rises'} by "
-        f"{in_points(abs(lost.mean))} points{'' if _certain(lost) else ' (may be chance)'}"
+        f"{in_points(abs(lost.mean))} points{'' if is_certain(lost) else ' (may be chance)'}"
         for name, lost in loss.items()
         if name not in small
     ]
-    said = [f"{_capital(_listed(moved))}."] if moved else []
+    said = [f"{_capital(listed(moved))}."] if moved else []
     if unsure:
         each = [f"without {n} ({shown(loss[n], in_points)} points)" for n in unsure]
-        said.append(f"No difference is seen {_listed(_few(each))}.")
+        said.append(f"No difference is seen {listed(few(each))}.")
     if len(hardly) > _NAMED:
         most = max(abs(loss[name].mean) for name in hardly)
         said.append(f"The other {len(hardly)} hardly matter (at most {in_points(most)} points).")
     elif hardly:
-        lost = _listed([in_points(loss[name].mean) for name in hardly])
+        lost = listed([in_points(loss[name].mean) for name in hardly])
         matter = "matter" if len(hardly) > 1 else "matters"
-        said.append(f"{_listed(hardly)} hardly {matter} ({lost} points).")
+        said.append(f"{listed(hardly)} hardly {matter} ({lost} points).")
     return said
 
 
@@ -164,33 +167,41 @@ def _capital(words: str) -> str:
     return words[:1].upper() + words[1:]
 
 
-def _of_predictions(changed: Mapping[str, Interval]) -> list[str]:
+def _of_predictions(changed: Values) -> list[str]:
     names, leading = _falling(changed), _leading(changed)
     if not names:
         return []
     shares = {name: percent(changed[name].mean) for name in names}
     if not leading:
-        each = _listed([f"without {name} {shares[name]}" for name in names])
+        each = listed([f"without {name} {shares[name]}" for name in names])
         return [f"Leans on no single modality: {each} of the predictions change."]
-    first, *others = names
-    if len(leading) == 1:
-        said = f"Leans on {first}: without it {shares[first]} of the predictions change"
-    else:
-        said = f"Leans on {_listed(leading)}: without {first} {shares[first]} of the predictions "
-        said += "change"
-    rest = ", ".join(f"without {name} {shares[name]}" for name in others)
+    first = leading[0]
+    without = "it" if len(leading) == 1 else first
+    said = f"Leans on {listed(leading)}: without {without} {shares[first]} of the predictions "
+    said += "change"
+    larger = names[: names.index(first)]  # but not for certain
+    rest = ", ".join(
+        f"without {name} {shares[name]}{' (may be chance)' * (name in larger)}"
+        for name in names
+        if name != first
+    )
     return [f"{said}{', ' * bool(rest)}{rest}."]
 
 
-def _of_influence(influence: Mapping[str, Interval], unit: str) -> list[str]:
+def _of_influence(influence: Values, unit: str) -> list[str]:
     names, leading = _falling(influence), _leading(influence, 0.0)
     if not names:
         return []
-    first, *others = names
-    rest = ", ".join(f"{name} {number(influence[name].mean)}" for name in others)
-    subject = _listed(leading or names[:1])
+    first = (leading or names)[0]
+    larger = names[: names.index(first)]  # but not for certain
+    rest = ", ".join(
+        f"{name} {number(influence[name].mean)}{', which may be chance' * (name in larger)}"
+        for name in names
+        if name != first
+    )
+    most = "" if larger else "most "
     return [
-        f"Leans on {subject}: the prediction moves most without {first}, by "
+        f"Leans on {listed(leading or names[:1])}: the prediction moves {most}without {first}, by "
         f"{number(influence[first].mean)} {unit} on average{f' ({rest})' if rest else ''}."
     ]
 
@@ -212,55 +223,11 @@ def _of_dominance(report: Results, leading: Sequence[str]) -> list[str]:
     return said
 
 
-def caveats(report: Results) -> list[str]:
-    """What limits the conclusion."""
-    if not report.n_samples or report.no_influence.mean == 1:
-        return []
-    found = []
-    pairs = [pair for pair in report.agreement if finite(pair.interval.mean) is not None]
-    worst = min(pairs, key=lambda pair: pair.interval.mean, default=None)
-    if worst is not None and worst.interval.mean < _AGREED:
-        found.append(
-            f"the baselines {_listed(worst.names)} agree on the dominant modality for only "
-            f"{percent(worst.interval.mean, 0)} of the samples. Which one dominates depends on "
-            "what a dropped modality is replaced by."
-        )
-    by_chance = [
-        f"{name} (p {p_value(chance['p'])})"
-        for name, chance in report.null.items()
-        if (p := finite(chance["p"])) is not None and p > P_FLOOR + 1e-12
-    ]
-    if by_chance:
-        found.append(
-            f"shuffled weights can give as much influence as {_listed(_few(by_chance))}. Such an "
-            "influence is no evidence that the head uses the modality."
-        )
-    gained = report.shapley_accuracy_total
-    if report.accuracy and gained and not (gained.mean > 0 and _certain(gained)):
-        found.append(
-            f"the accuracy of {percent(report.accuracy.mean)} is not clearly above that with every "
-            "modality dropped."
-        )
-    if report.n_samples < _FEW:
-        verb = "is" if report.n_samples == 1 else "are"
-        found.append(f"there {verb} only {counted(report.n_samples, 'sample')}.")
-    loaded = report.checkpoint
-    if loaded is not None and (lacking := len(loaded.missing) + len(loaded.mismatched)):
-        found.append(
-            f"{count(lacking)} {'tensors' if lacking > 1 else 'tensor'} of the model "
-            f"{'are' if lacking > 1 else 'is'} not in the checkpoint, or of another shape there, "
-            f"and {'keep their initial values' if lacking > 1 else 'keeps its initial value'}."
-        )
-    return found
-
-
 def cards(report: Results) -> list[Card]:
     """What happens without each modality, the most important first."""
-    shown, total, found = [], report.accuracy, report.retrieval
-    if total and report.accuracy_loss and report.accuracy_without:
-        shown += _cards("Accuracy", total, report.accuracy_without, report.accuracy_loss)
-    elif found is not None:
-        shown += _cards("Rank-1", found.rank1, found.rank1_without, found.rank1_loss)
+    shown = []
+    if rights := of_rights(report):
+        shown += _cards(*rights)
     elif report.changed_predictions:
         for name in _falling(report.changed_predictions)[:_CARDS]:
             share = percent(report.changed_predictions[name].mean)
@@ -272,10 +239,8 @@ def cards(report: Results) -> list[Card]:
     return [*shown, _dominant_card(report)]
 
 
-def _cards(
-    what: str, complete: Interval, without: Mapping[str, Interval], loss: Mapping[str, Interval]
-) -> list[Card]:
-    found = [Card(what, percent(complete.mean), "with all modalities")]
+def _cards(what: str, complete: Interval, without: Values, loss: Values) -> list[Card]:
+    found = [Card(_capital(what), percent(complete.mean), "with all modalities")]
     for name in _falling(loss)[:_CARDS]:
         value = f"{_signed(-loss[name].mean)} points"
         found.append(Card(f"Without {name}", value, f"{percent(without[name].mean)} right"))

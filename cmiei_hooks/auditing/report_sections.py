@@ -21,7 +21,8 @@ from ..reporting import (
     percent,
 )
 from ..units import UNITS
-from .conclusion import LEVEL, cards, caveats, conclusion, warnings
+from .caveats import caveats, warnings
+from .conclusion import LEVEL, cards, conclusion
 from .consequence_sections import shapley, without_each
 from .provenance_sections import checkpoint, provenance
 from .result_sections import baselines, influence, shown, table

@@ -163,7 +163,7 @@ def influence(report: Results) -> Section:
         f"How far the prediction moves ({report.measure}) when the head runs without the modality "
         f"(baseline: {report.drop}), and for how many samples it moves most. Grey band: chance, "
         f"the same with shuffled weights{f', over the first {count(first)} samples' * some}. A dot "
-        "inside its band is no evidence that the head uses the modality.",
+        "inside its band is by itself no evidence that the head uses the modality.",
     )
 
 

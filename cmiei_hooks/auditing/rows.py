@@ -60,7 +60,18 @@ class Rows(Sequence[Mapping[str, Any]]):
         return self._made(number, number + 1)[0]
 
     def _made(self, start: int, stop: int) -> tuple[Mapping[str, Any], ...]:
-        few = slice(start, stop)
+        columns = self._columns(slice(start, stop))
+        names = tuple(columns)
+        return tuple(
+            dict(zip(names, row, strict=True)) for row in zip(*columns.values(), strict=True)
+        )
+
+    def in_columns(self) -> Iterator[Mapping[str, Sequence[Any]]]:
+        """The columns of some rows, then those of the next ones."""
+        for start in range(0, len(self), _AT_ONCE):
+            yield self._columns(slice(start, start + _AT_ONCE))
+
+    def _columns(self, few: slice) -> dict[str, Sequence[Any]]:
         columns: dict[str, Sequence[Any]] = {
             "sample": range(len(self))[few],
             "batch": self._batch[few].tolist(),
@@ -73,7 +84,7 @@ class Rows(Sequence[Mapping[str, Any]]):
             columns["fingerprint"] = self._fingerprint[few].tolist()
         for name, classes in self._predicted.items():
             known: list[Any] = classes[few].tolist()
-            if UNKNOWN in known:
+            if (classes[few] == UNKNOWN).any():
                 known = ["" if c == UNKNOWN else c for c in known]
             columns[name] = known
         first = self._dominant[few].tolist()
@@ -83,10 +94,7 @@ class Rows(Sequence[Mapping[str, Any]]):
             if found is not None:
                 for name, values in zip(self._names, found[few].T.tolist(), strict=True):
                     columns[f"{kind}_{name}"] = [f"{v:.9g}" for v in values]
-        names = tuple(columns)
-        return tuple(
-            dict(zip(names, row, strict=True)) for row in zip(*columns.values(), strict=True)
-        )
+        return columns
 
 
 def _predictions(names: Sequence[str], samples: Samples) -> dict[str, Tensor]:

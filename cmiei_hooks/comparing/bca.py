@@ -7,16 +7,13 @@ import math
 import torch
 from torch import Tensor
 
-from ..auditing import resampled_sums
+from ..auditing import random_groups, resampled_sums
 from ..validation import ALPHA, Difference
 
 __all__ = ["DRAWS", "bca", "draws_for"]
 
 DRAWS = 10_000
 """Resamples. No p-value is below ``2 / (DRAWS + 1)``."""
-_MOST_UNITS = 10_000
-"""More units are put together at random into so many: drawing each of a million takes minutes. The
-width of the interval then varies with the seed by less than one per cent."""
 
 
 def draws_for(lines: int) -> int:
@@ -35,7 +32,8 @@ def bca(
 
     The percentiles of the bootstrap are moved by the bias and the skewness of the mean, which the
     resamples and the jackknife show. The p-value is the level at which the interval would just
-    touch zero. With ``clusters`` whole clusters are drawn, and left out by the jackknife.
+    touch zero. With ``clusters`` whole clusters are drawn, and left out by the jackknife. More than
+    10,000 samples or clusters are drawn, and left out, in random groups.
 
     Args:
         differences: ``[N, K]``, one value minus the other, sample by sample. A column with NaN has
@@ -59,9 +57,8 @@ def bca(
     if units < 2:
         means = values.mean(0).tolist()
         return [Difference(mean, math.nan, math.nan, units, math.nan) for mean in means]
-    if units > _MOST_UNITS:
-        order = torch.randperm(units, generator=torch.Generator().manual_seed(seed))
-        table = _sums(table, order % _MOST_UNITS, _MOST_UNITS)
+    if (groups := random_groups(units, seed)) is not None:
+        table = _sums(table, groups, int(groups.max()) + 1)
     sums = resampled_sums(table, draws, seed)
     resampled = (sums[:, 1:] / sums[:, :1]).T.contiguous()
     left_out = (total - table)[:, 1:] / (total - table)[:, :1]

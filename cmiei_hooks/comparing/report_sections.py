@@ -81,11 +81,10 @@ def _note(report: Results) -> str:
         over = counted(units, {"identities": "identity"}.get(report.over, "sample"))
         if report.over != "samples":
             over += f" with {count(report.n_samples)} samples"
-        models = "Both models" if len(report.comparisons) == 1 else "All models"
         how = (
-            f"{models} saw the same samples, which are compared one by one. In brackets: the "
-            f"95% interval of the difference (BCa bootstrap over {over}). It says what other "
-            "samples of the same kind would show, not what other trainings would."
+            "Runs are compared sample by sample. In brackets: the 95% interval of the difference "
+            f"(BCa bootstrap over {over}). It says what other samples of the same kind would show, "
+            "not what other trainings would."
         )
     unknown = (
         " 'Not known' means that there is no interval: there is only one of what is compared, all "

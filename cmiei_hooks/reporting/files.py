@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import csv
-import io
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 from uuid import uuid4
 
 from ..errors import CMIEIError
@@ -48,24 +47,75 @@ def to_json(value: Any) -> str:
 
 
 def to_csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The rows under the keys of the first one; no cell is a formula or hides a character."""
-    text = io.StringIO(newline="")
-    if rows:
-        writer = csv.writer(text)
-        writer.writerow(map(_cell, rows[0]))
-        writer.writerows(map(_cell, row.values()) for row in rows)
-    return text.getvalue()
+    """The rows under the keys of the first one; no cell is a formula or hides a character.
+
+    They are written as the csv module writes them, but column by column: there may be millions of
+    cells. Rows that can be had ``in_columns`` (mappings from key to cells, of some rows each) are
+    not made one by one.
+    """
+    if not rows:
+        return ""
+    pieces = rows.in_columns() if isinstance(rows, _InColumns) else _in_columns(rows)
+    lines = [_lines([[key] for key in rows[0]])]
+    lines += (_lines([*piece.values()]) for piece in pieces)
+    return "".join(lines)
 
 
-def _cell(value: object) -> object:
-    """A spreadsheet takes what begins with one of these for a formula, unless a quote precedes."""
-    if isinstance(value, (int, float)):
-        return value  # written as it is; there may be millions
+@runtime_checkable
+class _InColumns(Protocol):
+    def in_columns(self) -> Iterator[Mapping[str, Sequence[object]]]:
+        """The columns of some rows, then those of the next ones."""
+
+
+def _in_columns(rows: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Sequence[object]]]:
+    cells = zip(*(row.values() for row in rows), strict=True)
+    yield dict(zip(rows[0], cells, strict=True))
+
+
+def _lines(columns: Sequence[Sequence[object]]) -> str:
+    """The lines of some rows, by their columns."""
+    texts = [*map(_texts, columns)]
+    if len(texts) == 1:  # an empty line would be no row
+        texts = [[text or '""' for text in texts[0]]]
+    return "\r\n".join([*map(",".join, zip(*texts, strict=True)), ""])
+
+
+def _texts(cells: Sequence[object]) -> Sequence[str]:
+    """The cells of a column as they are written."""
+    kinds = {*map(type, cells)}
+    if kinds == {float}:
+        return [*map(repr, cells)]
+    if kinds == {str} and _are_plain(cells):  # type: ignore[arg-type]  # all are text
+        return cells  # type: ignore[return-value]  # as above
+    if kinds in ({str}, {int}):  # of one kind: 1 and True are equal
+        each = {*cells}
+        written = dict(zip(each, map(str if kinds == {int} else _written, each), strict=True))
+        return [*map(written.__getitem__, cells)]
+    return [*map(_written, cells)]
+
+
+_NOT_PLAIN = re.compile(r",(?:[=@]|[+-](?!\d+(?:\.\d*)?(?:e[+-]?\d+)?,))")
+"""A comma, and what a spreadsheet may take for a formula."""
+
+
+def _are_plain(texts: Sequence[str]) -> bool:
+    """Whether all are written as they are. Looked at together, since each by itself takes long."""
+    line = f",{','.join(texts)},"
+    plain_characters = line.isascii() and line.isprintable() and '"' not in line
+    return plain_characters and line.count(",") == len(texts) + 1 and not _NOT_PLAIN.search(line)
+
+
+def _written(value: object) -> str:
+    """A cell. A spreadsheet takes what begins with one of these for a formula, unless a quote
+    precedes.
+    """
     text = str(value)
+    if isinstance(value, (int, float)):
+        return text
     formula = text.startswith(("=", "+", "-", "@", "\t", "\r")) and not _is_number(text)
-    if not (text.isascii() and text.isprintable()):  # faster than to look for what is hidden
-        text = visible(text)
-    return "'" * formula + text
+    text = "'" * formula + visible(text)
+    quoted = text.replace('"', '""')
+    return f'"{quoted}"' if "," in text or quoted != text else text
 
 
 def _is_number(text: str) -> bool:

@@ -82,7 +82,7 @@ def validate(
         executor: does the runs in place of processes of this machine; it is not shut down.
 
     Returns:
-        The report: plain values, as in ``report.json`` (``docs/validation.md``).
+        The report: plain values, as in ``report.json`` (``docs/reference/validation.md``).
 
     Raises:
         ValidationError, CheckpointError: the training function, an arm or the executor cannot be

@@ -9,7 +9,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from cmiei_hooks.auditing import bootstrap as bootstrap_module
-from cmiei_hooks.auditing.bootstrap import Interval, bootstrap, bootstrap_each, resampled_sums
+from cmiei_hooks.auditing.bootstrap import (
+    Interval,
+    bootstrap,
+    bootstrap_each,
+    random_groups,
+    resampled_sums,
+)
 
 
 def rng(seed: int) -> torch.Generator:
@@ -230,6 +236,47 @@ def test_a_share_of_samples():
     assert (one.low, one.high) == pytest.approx((0.21, 0.39), abs=0.02)
     (never,) = bootstrap(torch.zeros(100, dtype=torch.bool), seed=0)
     assert (never.low, never.high) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize("clustered", [False, True])
+def test_more_samples_than_are_drawn_one_by_one_are_drawn_in_groups(monkeypatch, clustered):
+    """The same means, and the width that drawing each of them gives."""
+    values = torch.cat([skewed(6000, 4, seed=5), skewed(6000, 1, seed=6) > 3.0], dim=1)
+    clusters = torch.arange(6000).div(2, rounding_mode="floor") if clustered else None
+    options = {"clusters": clusters, "seed": 1, "draws": 4000}
+    each = bootstrap(values, **options)
+    monkeypatch.setattr(bootstrap_module, "_MOST_UNITS", 1000)
+    drawn = []
+    sums = resampled_sums
+    monkeypatch.setattr(
+        bootstrap_module, "resampled_sums", lambda t, *a: drawn.append(len(t)) or sums(t, *a)
+    )
+    grouped = bootstrap(values, **options)
+    assert drawn == [1000]
+    for a, b in zip(each, grouped, strict=True):
+        assert a.mean == b.mean
+        assert b.high - b.low == pytest.approx(a.high - a.low, rel=0.1)
+        assert b.low < b.mean < b.high
+    assert bootstrap_each([values[:10], values], seed=1, draws=4000)[1] == bootstrap(
+        values, seed=1, draws=4000
+    )
+
+
+@pytest.mark.negative_control
+def test_groups_are_at_random_and_as_large_as_each_other(monkeypatch):
+    """Samples that are alike stand beside each other; groups of neighbours would widen it."""
+    monkeypatch.setattr(bootstrap_module, "_MOST_UNITS", 100)
+    values = skewed(100, seed=8).repeat_interleave(10)
+    half = 1.959964 * values.std().item() / math.sqrt(1000)
+    (one,) = bootstrap(values, seed=0, draws=4000)
+    assert one.high - one.low == pytest.approx(2 * half, rel=0.3)
+    monkeypatch.setattr(bootstrap_module, "random_groups", lambda n, _: torch.arange(n) // 10)
+    (one,) = bootstrap(values, seed=0, draws=4000)
+    assert one.high - one.low > 2 * 2 * half
+    sizes = random_groups(1030, 3).bincount()
+    assert len(sizes) == 100
+    assert sizes.unique().tolist() == [10, 11]
+    assert random_groups(100, 3) is None
 
 
 def test_a_large_audit():

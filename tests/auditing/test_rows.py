@@ -9,6 +9,7 @@ from helpers import WIDTHS, Fused
 from cmiei_hooks import audit
 from cmiei_hooks.auditing import rows as module
 from cmiei_hooks.functional import select
+from cmiei_hooks.reporting import to_csv
 
 WHERE = {"head": "classifier", "splits": WIDTHS}
 
@@ -80,3 +81,13 @@ def test_of_more_modalities_than_have_coalitions_a_row_has_no_shapley_values():
     for name, interval in report.accuracy_without.items():
         right = [row[f"without_{name}"] == row["label"] for row in report.rows]
         assert sum(right) / 6 == pytest.approx(interval.mean)
+
+
+def test_the_columns_are_those_of_the_rows_and_so_is_the_file(report, monkeypatch):
+    whole = list(report.rows)
+    monkeypatch.setattr(module, "_AT_ONCE", 5)
+    pieces = list(report.rows.in_columns())
+    assert [len(piece["sample"]) for piece in pieces] == [5, 5, 5, 5, 3]
+    for key in whole[0]:
+        assert [v for piece in pieces for v in piece[key]] == [row[key] for row in whole]
+    assert to_csv(report.rows) == to_csv(whole)

@@ -9,8 +9,7 @@ import pytest
 import torch
 from scipy import stats
 
-from cmiei_hooks.auditing import resampled_sums
-from cmiei_hooks.comparing import bca as module
+from cmiei_hooks.auditing import bootstrap, resampled_sums
 from cmiei_hooks.comparing.bca import bca
 
 
@@ -129,7 +128,7 @@ def test_many_units_are_put_together_with_the_same_result(monkeypatch, clustered
     values = skewed(9000, 2, seed=6) - 0.98
     clusters = torch.arange(9000) % 3000 if clustered else None
     whole = bca(values, clusters=clusters, seed=0, draws=4000)
-    monkeypatch.setattr(module, "_MOST_UNITS", 1500)
+    monkeypatch.setattr(bootstrap, "_MOST_UNITS", 1500)
     for one, other in zip(whole, bca(values, clusters=clusters, seed=0, draws=4000), strict=True):
         assert other.mean == pytest.approx(one.mean, rel=1e-9)
         assert other.n == one.n == (3000 if clustered else 9000)

@@ -107,3 +107,10 @@ def test_all_runs_are_marked_on_one_axis():
     assert isinstance(plot, MarkPlot)
     assert list(grid.legend) == ["plain", "equalised", "new/a_long_name"]
     assert plot.rows["without r"] == [0.943, 0.968, 0.968]
+
+
+def test_nothing_says_that_the_samples_are_the_same_where_a_warning_says_that_nobody_knows():
+    unchecked = "It could not be checked that a and b are of the same samples in the same order."
+    report = in_sections(sample(notes=(unchecked,)))
+    assert report.warnings == (unchecked,)
+    assert "same samples" not in report.note

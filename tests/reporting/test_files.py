@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from cmiei_hooks import CMIEIError
-from cmiei_hooks.reporting import plain, to_csv, to_json, whole_file, write_files
+from cmiei_hooks.reporting import plain, to_csv, to_json, visible, whole_file, write_files
 
 
 def test_numbers_that_json_does_not_know():
@@ -51,6 +51,70 @@ def test_hidden_characters_and_separators_in_csv():
     rows = list(csv.reader(io.StringIO(to_csv([{"name": name} for name in names]))))
     assert rows == [["name"], ['a,"b"'], [r"\x1b[31m"], [r"\u202e"], [r"x\ny"], [r"\udcff"]]
     assert to_csv([]) == ""
+
+
+def cell_by_cell(rows: list[dict]) -> str:
+    """As the csv module writes them: words of a formula behind a quote, nothing hidden."""
+
+    def cell(value: object) -> object:
+        if isinstance(value, (int, float)):
+            return value
+        text = visible(str(value))
+        try:
+            float(text)
+        except ValueError:
+            return f"'{text}" if str(value)[:1] in ("=", "+", "-", "@", "\t", "\r") else text
+        return text
+
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow([cell(key) for key in rows[0]])
+    writer.writerows([cell(value) for value in row.values()] for row in rows)
+    return text.getvalue()
+
+
+COLUMNS = {
+    "floats": [0.0, -0.0, 1e-7, math.nan, math.inf, -math.inf, 1e22, 0.1, -1.5, 5e-324],
+    "ints": [0, -1, 7, 7, 10**30, 0, -1, 2, 3, 4],
+    "truths": [True, False] * 5,
+    "truths and numbers": [1, True, 1.0, 0, False, 0.0, -0.0, None, "1", ""],
+    "plain": ["0.5", "-0.25", "1.5e-07", "-3e+10", "", "r", "a b", "-1", "+2", "7"],
+    "nearly plain": ["0.5", "-0.25", "-0.25e", "-", "+1.2.3", "-1_000", "r", "--1", "-.5", "+2 "],
+    "words": ["a,b", 'say "no"', "=1+1", "@x", "+A1", "-A1", "-inf", "caf\u00e9", "\u202e", "'a"],
+    "one comma": ["a", "b", "c", "d", "e,", "f", "g", "h", "i", "j"],
+    "two commas in all": ["a", "b", "c", "d", ",e,", "f", "g", "h", "i", "j"],
+    "one quote": ["a", "b", "c", "d", '"', "f", "g", "h", "i", "j"],
+    "lines": ["a\nb", "\r", "\t=1", "\x1b[31m", "\udcff", "\x00", "\u2028", "a\r\nb", "\r=1", " a"],
+    "nothing": [None] * 10,
+    "empty": [""] * 10,
+    "paths": [Path("a"), Path("-b"), Path("=c"), Path("d,e"), *[Path("f")] * 6],
+}
+
+
+@pytest.mark.parametrize("kind", COLUMNS)
+def test_a_column_is_written_as_cell_by_cell(kind):
+    rows = [{"x": value, "y": 1} for value in COLUMNS[kind]]
+    assert to_csv(rows) == cell_by_cell(rows)
+    alone = [{kind: value} for value in COLUMNS[kind]]
+    assert to_csv(alone) == cell_by_cell(alone)
+
+
+@pytest.mark.negative_control
+def test_columns_beside_each_other_are_written_as_cell_by_cell():
+    rows = [dict(zip(COLUMNS, cells, strict=True)) for cells in zip(*COLUMNS.values(), strict=True)]
+    rows = [{"=a,b": None, **row} for row in rows]
+    assert to_csv(rows) == cell_by_cell(rows)
+    assert to_csv(rows) != cell_by_cell([*rows[:-1], {**rows[-1], "floats": 0.0}])
+
+
+def test_rows_that_can_be_had_in_columns_are_not_made():
+    class Pieces(list):
+        def in_columns(self):
+            yield {"a": [1, 2], "b": ["x", "=y"]}
+            yield {"a": (3,), "b": ("z",)}
+
+    rows = [{"a": 1, "b": "x"}, {"a": 2, "b": "=y"}, {"a": 3, "b": "z"}]
+    assert to_csv(Pieces([rows[0], None, None])) == cell_by_cell(rows)
 
 
 def test_names_of_any_bytes(tmp_path):

@@ -11,7 +11,7 @@ import pytest
 from helpers import ROOT
 
 from cmiei_hooks.cli import build_parser
-from tools.documentation import commands_page, errors_page, report_page
+from tools.documentation import REPORTS, commands_page, errors_page, report_page
 from tools.documentation.errors import LAST_LINE
 
 PAGE = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
@@ -99,7 +99,24 @@ def test_the_page_of_commands_has_every_option():
 def test_the_page_of_the_report_goes_into_objects_and_lists():
     inner = {"type": "array", "items": {"type": "object", "properties": {"n": {"type": "integer"}}}}
     schema = {"properties": {"by": {"type": "object", "additionalProperties": inner}}}
-    page = report_page({**schema, "required": ["by"]})
+    page = report_page({**TITLED, **schema, "required": ["by"]}, "report")
     assert page.endswith(
         "| `by` | *list of objects by name.* |\n| `by.*[].n` | *integer.* *May be missing.* |\n"
     )
+
+
+TITLED = {"title": "report.json of a test", "description": "What a test writes."}
+
+
+def test_the_page_of_the_report_has_keys_of_which_only_the_beginning_is_known():
+    schema = {"patternProperties": {"^CI_": {"type": "number", "description": "Of each."}}}
+    page = report_page({**TITLED, "properties": {"epochs": schema}}, "report")
+    assert page.endswith("| `epochs.CI_*` | *number.* Of each. |\n")
+
+
+@pytest.mark.parametrize("name", REPORTS)
+def test_the_pages_of_the_reports_name_each_other_and_describe_every_key(name):
+    page = (ROOT / f"docs/reference/{name}.md").read_text(encoding="utf-8")
+    others = {f"({other}.md)" for other in REPORTS if other != name}
+    assert set(re.findall(r"\([a-z]+\.md\)", page)) == others
+    assert ("An interval is" in page) == ("*interval.*" in page)

@@ -2,6 +2,6 @@
 
 from .commands import commands_page
 from .errors import errors_page
-from .report_schema import report_page
+from .report_schema import REPORTS, report_page
 
-__all__ = ["commands_page", "errors_page", "report_page"]
+__all__ = ["REPORTS", "commands_page", "errors_page", "report_page"]
