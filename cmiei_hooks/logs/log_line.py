@@ -27,7 +27,8 @@ class LogRecord:
     config: Config
     step: int = 0
     """The newest estimation step: a training-mode call of the head, counted from 0."""
-    epoch: int = 0
+    epoch: int | None = None
+    """None: no epoch was ever told, by ``set_epoch`` or by ``epoch=``."""
     metrics: dict[str, float] = field(default_factory=dict)
     """As from ``Handle.metrics()``; empty at the start, those of the last epoch at the end."""
     first: dict[str, float] = field(default_factory=dict)
@@ -79,11 +80,18 @@ def _metrics(record: LogRecord) -> str:
     m, names = record.metrics, record.names
     influence = " / ".join(f"CI_{n} {_number(m[f'CI_{n}'])}" for n in names)
     dominance = " / ".join(f"{m[f'Hist_{n}']:.2f}" for n in names)
-    when = f"step {record.step:>6}" if record.event == "figures" else "whole epoch"
     return (
-        f"C-MIEI {record.head} | epoch {record.epoch:>3} {when} | "
+        f"C-MIEI {record.head} | {_when(record)} | "
         f"C_MIEI_Ratio {m['C_MIEI_Ratio']:.3f} | {influence} | Hist[{','.join(names)}] {dominance}"
     )
+
+
+def _when(record: LogRecord) -> str:
+    """What the averages are over; no epoch is named that nobody told."""
+    epoch = "" if record.epoch is None else f"epoch {record.epoch:>3} "
+    if record.event == "figures":
+        return f"{epoch}step {record.step:>6}"
+    return f"{epoch}whole epoch" if epoch else "before the first epoch"
 
 
 def _end(record: LogRecord) -> str:

@@ -16,3 +16,6 @@ def test_the_lines(start, figures, golden):
     golden(replace(start, head="a -> b", splits=(0, ["rgb", 2], [[0, 4], [8, 12]])).text())
     golden(LogRecord("disabled", config=Config(), head="", names=(), splits=()).text())
     golden(figures.text())
+    golden(replace(figures, epoch=None).text())
+    golden(replace(figures, event="epoch").text())
+    golden(replace(figures, event="epoch", epoch=None).text())
