@@ -265,6 +265,13 @@ def test_an_end_before_the_warm_up_is_refused(model, golden):
     golden(error.value)
 
 
+@pytest.mark.parametrize("end", [{"end_epoch": 3}, {"warmup_steps": 10, "end_step": 10}])
+def test_where_nothing_is_meant_to_act_an_end_is_not_refused(model, x, end):
+    with attach(model, [], p_max=0.0, **end) as handle:  # as the remedy says
+        model(x)
+        assert handle.last is not None
+
+
 @pytest.mark.parametrize("counted", [{"warmup_steps": 6}, {"warmup_epochs": 2, "epoch": "asked"}])
 def test_a_resumed_run_goes_on_by_itself(counted):
     """No set_epoch after loading: the steps are in the state, or the epoch is asked for."""
