@@ -1,4 +1,4 @@
-"""Which settings change nothing beside the others: what is shown of the settings leaves them out."""
+"""Which settings change nothing beside the others. What people read leaves them out."""
 
 from __future__ import annotations
 
