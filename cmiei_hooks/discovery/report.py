@@ -75,7 +75,7 @@ class DiscoverReport:
                 "discover() found no head to attach to",
                 got=f"0 candidates, {len(self.ruled_out)} modules ruled out",
                 expected="one candidate or more",
-                remedy="; ".join(self.notes) or "call print() of the report: it says why",
+                remedy="; ".join(self.notes) or "report.print() says why",
             )
         model = None if self._model is None else self._model()
         if model is None:

@@ -537,6 +537,12 @@ def test_errors_have_a_message_and_an_exit_code(project, capsys, golden, changes
     assert not (project / "out" / "report.json").exists()
 
 
+def test_code_that_ends_the_process_is_told_in_four_parts(project, capsys):
+    assert main(arguments(data="their_code:exiting")) == 3
+    error = capsys.readouterr().err
+    assert all(f"\n  {part}: " in error for part in ("got", "expected", "remedy"))
+
+
 @pytest.mark.parametrize(
     "argv",
     [[], ["nonsense"], arguments(splits="5,x"), arguments(modalities="{a: ["), ["demo", "--no"]],
