@@ -67,5 +67,5 @@ class Parser(argparse.ArgumentParser):
             "the command line cannot be read",
             got=message.removeprefix("argument "),
             expected="options and their values",
-            remedy=f"{self.prog} --help lists the options",
+            remedy=f"look up the options: {self.prog} --help",
         )
