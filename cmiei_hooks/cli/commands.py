@@ -127,8 +127,6 @@ def _read(own: list[str], words: list[str], program: list[str]) -> tuple[argpars
     except CMIEIError as error:
         parts = {"got": error.got, "expected": error.expected, "remedy": error.remedy}
         raise what_was_meant(own, parsers) or UsageError(error.problem, **parts) from None
-    except argparse.ArgumentError as error:
-        raise what_was_meant(own, parsers) or UsageError(str(error)) from None
 
 
 def _execute(args: argparse.Namespace, request: Any) -> int:
@@ -145,12 +143,21 @@ def _execute(args: argparse.Namespace, request: Any) -> int:
     except CMIEIError:
         raise
     except SystemExit as error:  # its exit code would look like one of ours
-        _say(name, f"the code called sys.exit({error.code!r})")
+        _say(name, _left(error))
     except Exception as error:  # Python's own exit code, 1, looks like a gate
         traceback.print_exc()
         if not hasattr(error, "add_note"):  # Python 3.10 does not print them
             _say(name, "\n".join(getattr(error, "__notes__", ())))
     return UNMEASURABLE
+
+
+def _left(error: SystemExit) -> CMIEIError:
+    return CMIEIError(
+        f"the code called sys.exit({error.code!r})",
+        got="an end of the process, in a function that this command calls",
+        expected="a function that returns, or raises an error",
+        remedy="leave sys.exit() to the script's own main",
+    )
 
 
 def _say(command: str, what: object) -> None:

@@ -8,10 +8,11 @@ from typing import NoReturn
 
 from ..errors import UsageError
 
-__all__ = ["Parser"]
+__all__ = ["REMEDY", "Parser"]
 
 
-_REMEDY = "  remedy:   write "
+REMEDY = "  remedy:   write "
+"""How a remedy begins that gets the name of the option."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -26,7 +27,7 @@ class Parser(argparse.ArgumentParser):
         option, _, what = message.removeprefix("argument ").partition(": ")
         action = self._option_string_actions.get(option)
         if action is not None and "\n" in what:  # a refused value: its refusal has all parts
-            raise UsageError(f"{option}: {what}".replace(_REMEDY, f"{_REMEDY}{option} "))
+            raise UsageError(f"{option}: {what}".replace(REMEDY, f"{REMEDY}{option} "))
         if action is not None and what.startswith("expected"):
             raise UsageError(
                 f"{option} has no value",
@@ -55,6 +56,16 @@ class Parser(argparse.ArgumentParser):
                 expected=option,
                 remedy=f"write {option}",
             )
+        if missing := re.match(r"the following arguments are required: (.*)", message):
+            raise UsageError(
+                f"{missing[1]} is missing",
+                got=f"{self.prog} without it",
+                expected=(self.usage or f"{self.prog} {missing[1]}").splitlines()[0],
+                remedy=f"add it; {self.prog} --help says what it is",
+            )
         raise UsageError(
-            message.removeprefix("argument "), remedy=f"{self.prog} --help lists the options"
+            "the command line cannot be read",
+            got=message.removeprefix("argument "),
+            expected="options and their values",
+            remedy=f"look up the options: {self.prog} --help",
         )

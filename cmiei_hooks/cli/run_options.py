@@ -11,7 +11,7 @@ from ..running import Options, Program
 from ..settings import Config, refuse_both
 from .options import add_head_arguments, refuse_missing
 from .settings import add_setting_arguments, configuration
-from .values import integer
+from .values import integer, refused
 
 __all__ = ["add_arguments", "read", "split_program"]
 
@@ -126,11 +126,14 @@ def _acting(args: argparse.Namespace, config: Config) -> Config:
 def _steps(text: str) -> int:
     number = integer(text)
     if number < 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of steps")
+        remedy = "write 0 for no warm-up"
+        raise refused("not a number of steps", text, "0 or more", remedy)
     return number
 
 
 def _length(text: str) -> int:
-    if not (number := _steps(text)):
-        raise argparse.ArgumentTypeError("an epoch has one step or more")
+    number = integer(text)
+    if number < 1:
+        remedy = "use the number of batches in an epoch, len(loader)"
+        raise refused("not a number of steps", text, "1 or more", remedy)
     return number

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -41,7 +42,10 @@ def run(args: argparse.Namespace, settings: dict[str, Any]) -> int:
     make_directory(output)
     jobs = args.jobs or (1 if args.executor else default_jobs())
     elsewhere = executor_of(args.executor) if args.executor else nullcontext()
-    with shown(Console(stderr=True, highlight=False)) as show, elsewhere as executor:
+    with (
+        shown(Console(stderr=True, highlight=False), f"{args.output}{os.sep}") as show,
+        elsewhere as executor,
+    ):
         report = validate(experiment, output, jobs, show, executor)
     report["environment"]["command"] = shlex.join(["cmiei", *args.words])
     page = in_sections(report)
@@ -77,8 +81,8 @@ def default_jobs() -> int:
 
 
 @contextmanager
-def shown(console: Console) -> Iterator[Callable[[Progress], None]]:
-    """What shows how far the runs are."""
+def shown(console: Console, output: str) -> Iterator[Callable[[Progress], None]]:
+    """What shows how far the runs are, and where their records go."""
     columns = (
         TextColumn("{task.fields[count]}"),
         BarColumn(),
@@ -86,20 +90,25 @@ def shown(console: Console) -> Iterator[Callable[[Progress], None]]:
         TimeElapsedColumn(),
     )
     with Bar(*columns, console=console, disable=not console.is_terminal) as bar:
-        yield _Shown(console, bar)
+        yield _Shown(console, bar, output)
 
 
 class _Shown:
     """How far the runs are: a bar in a terminal, lines elsewhere."""
 
-    def __init__(self, console: Console, bar: Bar) -> None:
-        self._console, self._bar = console, bar
-        self._task = bar.add_task("the first run shows how long all take", total=None, count="")
+    def __init__(self, console: Console, bar: Bar, output: str) -> None:
+        self._console, self._bar, self._output = console, bar, output
+        self._task = bar.add_task("the first run", total=None, count="")
+        self._begun = self._named = False
 
     def __call__(self, progress: Progress) -> None:
+        if not self._begun:
+            self._begun, self._named = True, bool(progress.arms)
+            self._print(_plan(progress, self._output))
+            return
         done = f"{progress.done}/{progress.total}"
         if progress.run is None:
-            self._print(_budget(progress))
+            self._print(_budget(progress, self._named))
             said = ""
         else:
             said = f"{progress.run.arm.name}, seed {progress.run.seed}, {_left(progress)}"
@@ -117,10 +126,20 @@ class _Shown:
         self._console.print(visible(line), markup=False, soft_wrap=True)
 
 
-def _budget(progress: Progress) -> str:
-    """What lies ahead, before it starts."""
+def _plan(progress: Progress, output: str) -> str:
+    """What is about to run, as far as it is known before the first run."""
+    runs = _runs(progress) if progress.arms else f"all arms, {counted(progress.seeds, 'seed')}"
+    return f"{runs}, recorded in {output}; the first run shows how long all take"
+
+
+def _runs(progress: Progress) -> str:
     arms = ", ".join(progress.arms)
-    line = f"{counted(progress.total, 'run')} ({arms}; {counted(progress.seeds, 'seed')})"
+    return f"{counted(progress.total, 'run')} ({arms}; {counted(progress.seeds, 'seed')})"
+
+
+def _budget(progress: Progress, named: bool) -> str:
+    """How long all take, and which runs these are unless they were named before."""
+    line = counted(progress.total, "run") if named else _runs(progress)
     if progress.done == progress.total:
         return f"{line}, all recorded"
     of_these = f", {progress.done} of them are done" if progress.done > 1 else ""

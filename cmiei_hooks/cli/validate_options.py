@@ -6,9 +6,10 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from ..errors import ConfigError
+from ..errors import UsageError
+from .parser import REMEDY
 from .settings import overrides
-from .values import function, integer, pair, words
+from .values import function, integer, pair, refused, words
 
 __all__ = ["add_arguments", "read"]
 
@@ -74,7 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     where = how.add_mutually_exclusive_group()
     where.add_argument(
         "--jobs",
-        type=integer,
+        type=_jobs,
         metavar="N",
         help="number of runs at the same time, which share the cores and the GPUs (without CUDA "
         "one for each core, at most 4; with CUDA one for each GPU)",
@@ -101,31 +102,46 @@ def read(args: argparse.Namespace) -> dict[str, Any]:
     """The settings of C-MIEI, by lower-case name.
 
     Raises:
-        argparse.ArgumentError: options are missing or wrong.
+        UsageError: one of two options that belong together is missing.
+        ConfigError: a word is not the name of a setting, or has no value.
     """
     if (args.npz is None) != (args.views is None):
-        raise argparse.ArgumentError(None, "--npz and --views must be given together")
-    if args.jobs is not None and args.jobs < 1:
-        raise argparse.ArgumentError(None, f"--jobs {args.jobs}: must be 1 or more")
-    try:
-        return overrides(args.opts)
-    except ConfigError as error:
-        raise argparse.ArgumentError(None, str(error)) from error
+        raise UsageError(
+            "--npz and --views belong together",
+            got="--views alone" if args.npz is None else "--npz alone",
+            expected="--npz FILE --views A,B,C",
+            remedy="leave --views out, or pass the file of the arrays with --npz"
+            if args.npz is None
+            else "name two or more arrays of the file with --views",
+        )
+    return overrides(args.opts)
+
+
+def _jobs(text: str) -> int:
+    number = integer(text)
+    if number < 1:
+        remedy = "leave it out for the number that suits this machine"
+        raise refused("not a number of processes", text, "1 or more", remedy)
+    return number
 
 
 def _own_arm(text: str) -> tuple[str, str]:
     name, equals, spec = text.partition("=")
     if not (name and equals):
-        raise argparse.ArgumentTypeError(
-            f"an arm needs a name: write NAME={text.removeprefix('=')[:80]}"
-        )
-    return name, function(spec)
+        remedy = f"write NAME={spec or text.removesuffix('=')}, with a name for the report"
+        raise refused("an arm needs a name", text, "NAME=MODULE:FUNCTION", remedy)
+    try:
+        return name, function(spec)
+    except argparse.ArgumentTypeError as error:
+        named = str(error).replace(REMEDY, f"{REMEDY}{name}=")
+        raise argparse.ArgumentTypeError(named) from None
 
 
 def _seeds(text: str) -> range:
     number = integer(text)
     if not 2 <= number <= _MOST_SEEDS:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 2 to {_MOST_SEEDS}")
+        remedy = "write 5; for other seeds add --first-seed"
+        raise refused("not a number of seeds", text, f"from 2 to {_MOST_SEEDS}", remedy)
     return range(number)
 
 

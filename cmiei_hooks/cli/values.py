@@ -25,6 +25,7 @@ __all__ = [
     "pad_ids",
     "pair",
     "place",
+    "refused",
     "share",
     "together",
     "widths",
@@ -38,7 +39,8 @@ _LONGEST = 80
 _MOST_DIGITS = 18
 
 
-def _refused(problem: str, text: str, expected: str, remedy: str = "") -> Exception:
+def refused(problem: str, text: str, expected: str, remedy: str) -> Exception:
+    """The refusal of the value of an option; ``write ...`` in the remedy gets the option's name."""
     error = CMIEIError(problem, got=repr(text[:_LONGEST]), expected=expected, remedy=remedy)
     return argparse.ArgumentTypeError(str(error))
 
@@ -52,15 +54,15 @@ def integer(text: str) -> int:
     except ValueError:
         expected = f"a whole number of at most {_MOST_DIGITS} digits"
         meant = _float(text.replace(",", "")) if len(text) <= _MOST_DIGITS else math.nan
-        remedy = f"write {meant:.0f}" if meant.is_integer() else ""
-        raise _refused("not a whole number", text, expected, remedy) from None
+        remedy = f"write {meant:.0f}" if meant.is_integer() else "use digits alone, such as 3"
+        raise refused("not a whole number", text, expected, remedy) from None
 
 
 def count(text: str) -> int:
     """A number of samples."""
     number = integer(text)
     if number < 1:
-        raise _refused("not a number of samples", text, "1 or more", "leave it out for all samples")
+        raise refused("not a number of samples", text, "1 or more", "leave it out for all samples")
     return number
 
 
@@ -69,8 +71,8 @@ def share(text: str) -> float:
     number = _float(text)
     if not 0 <= number <= 1:
         percent = _float(text.rstrip("%")) / 100
-        remedy = f"write {percent:g}" if 0 <= percent <= 1 else ""
-        raise _refused("not a share", text, "a number from 0 to 1, such as 0.8", remedy)
+        remedy = f"write {percent:g}" if 0 <= percent <= 1 else "write 0.8 for 80 %"
+        raise refused("not a share", text, "a number from 0 to 1, such as 0.8", remedy)
     return number
 
 
@@ -80,7 +82,8 @@ def limit(text: str) -> tuple[str, float]:
     number = _float(value)
     if not name or math.isnan(number):
         expected = "the name of a modality and a number: NAME=VALUE, such as audio=0.5"
-        raise _refused("not a limit", text, expected)
+        remedy = f"write {name or 'NAME'}=0.5 with the name of a modality and your number"
+        raise refused("not a limit", text, expected, remedy)
     return name, number
 
 
@@ -105,7 +108,7 @@ def words(text: str) -> list[str]:
     """``A,B,C``."""
     if re.fullmatch(r"\s*(\[[^][]*\]|\([^()]*\))\s*", text):
         bare = ",".join(word.strip(" '\"") for word in text.strip(" ()[]").split(","))
-        raise _refused("a list has no brackets here", text, "A,B,C", f"write {bare}")
+        raise refused("a list has no brackets here", text, "A,B,C", f"write {bare}")
     return [word.strip() for word in text.split(",")]
 
 
@@ -116,7 +119,7 @@ def widths(text: str) -> list[int | None] | dict[str, int | None]:
         expected = "a width for each modality: 512,512,512, or audio=32,video=48"
         meant = [one for one in _meant(text) if len(_numbers(one) or ()) > 1]
         remedy = f"write {meant[0]}" if meant else "cmiei discover prints the widths of a model"
-        raise _refused("not a list of widths", text, expected, remedy)
+        raise refused("not a list of widths", text, expected, remedy)
     return found
 
 
@@ -127,7 +130,7 @@ def pad_ids(text: str) -> dict[str, int | None]:
         expected = "the name of each modality of token ids, and its pad id: text=0"
         meant = [one for one in _meant(text) if isinstance(_numbers(one), dict)]
         remedy = f"write {meant[0]}" if meant else "write NAME=ID with the name of the modality"
-        raise _refused("not a list of pad ids", text, expected, remedy)
+        raise refused("not a list of pad ids", text, expected, remedy)
     return found
 
 
@@ -162,7 +165,8 @@ def head(text: str) -> list[str] | dict[str, str]:
     named = {modality.strip(): name.strip() for modality, _, name in pairs}
     if len(named) < len(pairs) or not all(equals for _, equals, _ in pairs):
         expected = "one branch for each modality: rgb=clf_rgb,depth=clf_depth; or names of a chain"
-        raise _refused("not a branch for each modality", text, expected)
+        remedy = "name each modality once, as MODALITY=NAME; or use names alone, for a chain"
+        raise refused("not a branch for each modality", text, expected, remedy)
     return named
 
 
@@ -179,7 +183,7 @@ def yaml(text: str) -> Any:
         return parse_value(text)
     except ConfigError as error:
         remedy = "put it into quotes, so that the shell leaves it as one word"
-        raise _refused("not a YAML value", text, error.expected, remedy) from None
+        raise refused("not a YAML value", text, error.expected, remedy) from None
 
 
 def pair(text: str) -> tuple[str, Any]:
@@ -187,9 +191,10 @@ def pair(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not key or not equals:
         given, colon, after = text.partition(":")
-        remedy = f"write {given.strip()}={after.strip()}" if colon and given.isidentifier() else ""
+        meant = f"{given.strip()}={after.strip()}" if colon and given.isidentifier() else ""
+        remedy = f"write {meant or (key or 'KEY') + '=VALUE'}"
         expected = "KEY=VALUE, such as depth=3; the option is repeated for each"
-        raise _refused("not KEY=VALUE", text, expected, remedy)
+        raise refused("not KEY=VALUE", text, expected, remedy)
     return key, yaml(value)
 
 
@@ -198,7 +203,9 @@ def together(text: str) -> tuple[str, tuple[int | str, ...]]:
     name, equals, inputs = text.partition("=")
     if not name or not equals or not inputs:
         expected = "a name and the inputs that are this modality: text=input_ids,attention_mask"
-        raise _refused("not NAME=INPUT,INPUT", text, expected)
+        given = f"{name}=INPUT,INPUT" if equals and name else f"NAME={inputs or name or 'INPUT'}"
+        remedy = f"write {given} with names of yours"
+        raise refused("not NAME=INPUT,INPUT", text, expected, remedy)
     return name, columns(inputs)
 
 
@@ -221,8 +228,8 @@ def one_of(choices: Sequence[str]) -> Callable[[str], str]:
 
     def choose(text: str) -> str:
         if text not in choices:
-            remedy = did_you_mean(text, choices)
-            raise _refused("not one of the choices", text, ", ".join(choices), remedy)
+            remedy = did_you_mean(text, choices) or f"choose one of them, such as {choices[0]}"
+            raise refused("not one of the choices", text, ", ".join(choices), remedy)
         return text
 
     return choose

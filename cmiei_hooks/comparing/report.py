@@ -34,6 +34,12 @@ class ComparisonReport(Results):
         write_files(folder, content)
         return folder / "report.json"
 
+    def _repr_markdown_(self) -> str:
+        """In a notebook the report looks as in ``report.md``."""
+        return to_markdown(in_sections(self))
+
+    __str__ = _repr_markdown_
+
     def table(self) -> RenderableType:
         """The report for the terminal, to be printed by rich."""
         return to_terminal(in_sections(self))

@@ -12,6 +12,7 @@ from rich.table import Table
 from torch import nn
 
 from ..errors import ConfigError, HeadError
+from ..reporting import counted
 from ..training import Handle, attach
 from .candidate import Candidate
 
@@ -74,7 +75,7 @@ class DiscoverReport:
                 "discover() found no head to attach to",
                 got=f"0 candidates, {len(self.ruled_out)} modules ruled out",
                 expected="one candidate or more",
-                remedy="; ".join(self.notes) or "print() the report: it says why",
+                remedy="; ".join(self.notes) or "report.print() says why",
             )
         model = None if self._model is None else self._model()
         if model is None:
@@ -89,6 +90,13 @@ class DiscoverReport:
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_model": None}
 
+    def __repr__(self) -> str:
+        """One line: ``discover()`` has printed the rest already."""
+        best = f", the best is {_links(self.candidates[0])}" if self.candidates else ""
+        found = counted(len(self.candidates), "candidate") + best
+        out = counted(len(self.ruled_out), "module")
+        return f"<DiscoverReport: {found}; {out} ruled out; .print() shows them>"
+
     def table(self) -> Table:
         """One numbered row for each candidate, then one for each reason that rules modules out.
 
@@ -98,10 +106,9 @@ class DiscoverReport:
         for header in ("", "head", "in eval", "why"):
             table.add_column(header)
         for number, found in enumerate(self.candidates, 1):
-            head = (" + " if found.combine else " -> ").join(found.links) or "the whole model"
             table.add_row(
                 f"[green]{number}[/]",
-                escape(head),
+                escape(_links(found)),
                 "called" if found.called_in_eval else "[yellow]not called[/]",
                 escape(found.reason),
             )
@@ -137,6 +144,11 @@ class DiscoverReport:
         for out in self.ruled_out:
             reasons.setdefault(out.reason, []).append(out.head)
         return reasons
+
+
+def _links(found: Candidate) -> str:
+    """The head of a candidate in words."""
+    return (" + " if found.combine else " -> ").join(found.links) or "the whole model"
 
 
 def _counted(names: list[str]) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from ..settings import Config
+from ..settings import Config, without_effect
 
 __all__ = ["LogRecord", "Sink"]
 
@@ -27,7 +27,8 @@ class LogRecord:
     config: Config
     step: int = 0
     """The newest estimation step: a training-mode call of the head, counted from 0."""
-    epoch: int = 0
+    epoch: int | None = None
+    """None: no epoch was ever told, by ``set_epoch`` or by ``epoch=``."""
     metrics: dict[str, float] = field(default_factory=dict)
     """As from ``Handle.metrics()``; empty at the start, those of the last epoch at the end."""
     first: dict[str, float] = field(default_factory=dict)
@@ -52,38 +53,59 @@ Sink = Callable[[LogRecord], Any]
 def _start(record: LogRecord) -> str:
     if record.event == "disabled":
         return "C-MIEI disabled: ENABLED is False, nothing is attached"
-    c = record.config
-    in_epochs = c.warmup_steps is None
-    warmup = f"WARMUP_EPOCHS {c.warmup_epochs}" if in_epochs else f"WARMUP_STEPS {c.warmup_steps}"
-    unit = "" if c.sigma_unit == "feature" else f" {c.sigma_unit}"
-    rule = (
-        f"TAU_SAMPLES {c.tau_samples} | TAU_MODALITIES {c.tau_modalities} | RATE {c.rate} | "
-        f"GATE {c.gate}" + (" | P_MAX 0" if not c.p_max else "")
-        if c.selection == "soft"
-        else f"ABS_THR {c.abs_thr} | REL_THR {c.rel_thr} | SAMPLE_LEVEL {c.sample_level} | "
-        f"P_MAX {c.p_max}"
-    )
-    settings = f"K {c.k} | SIGMA {c.sigma}{unit} | {rule} | {warmup}"
-    settings += " | RELATIVE True" if c.relative else ""
-    if c.preset != "published":
-        settings = f"PRESET {c.preset} | {settings}"
     splits = ("rest" if split is None else split for split in record.splits)
     parts = " ".join(f"{n}:{w}" for n, w in zip(record.names, splits, strict=True))
     widths = not any(isinstance(split, list) for split in record.splits)
     kind = "splits" if widths else "modalities"
-    hint = " | names=[...] names them" if widths and c.names is None else ""
+    hint = " | names=[...] names them" if widths and record.config.names is None else ""
+    settings = " | ".join(_settings(record.config))
     return f"C-MIEI attached | {settings} | head {record.head} | {kind} {parts}{hint}"
+
+
+_SHOWN = (
+    "k",
+    "sigma",
+    "tau_samples",
+    "tau_modalities",
+    "rate",
+    "gate",
+    "abs_thr",
+    "rel_thr",
+    "sample_level",
+    "p_max",
+    "warmup_epochs",
+    "warmup_steps",
+)
+
+
+def _settings(config: Config) -> list[str]:
+    """The settings that matter here, as words of the line."""
+    idle = without_effect(config)
+    values = {name: getattr(config, name) for name in _SHOWN if name not in idle}
+    if config.relative and "relative" not in idle:
+        values["relative"] = True
+    words = [f"{name.upper()} {value}" for name, value in values.items() if value is not None]
+    if "sigma" in values and config.sigma_unit != "feature":
+        words[1] += f" {config.sigma_unit}"
+    return words if config.preset == "published" else [f"PRESET {config.preset}", *words]
 
 
 def _metrics(record: LogRecord) -> str:
     m, names = record.metrics, record.names
     influence = " / ".join(f"CI_{n} {_number(m[f'CI_{n}'])}" for n in names)
     dominance = " / ".join(f"{m[f'Hist_{n}']:.2f}" for n in names)
-    when = f"step {record.step:>6}" if record.event == "figures" else "whole epoch"
     return (
-        f"C-MIEI {record.head} | epoch {record.epoch:>3} {when} | "
+        f"C-MIEI {record.head} | {_when(record)} | "
         f"C_MIEI_Ratio {m['C_MIEI_Ratio']:.3f} | {influence} | Hist[{','.join(names)}] {dominance}"
     )
+
+
+def _when(record: LogRecord) -> str:
+    """What the averages are over; no epoch is named that nobody told."""
+    epoch = "" if record.epoch is None else f"epoch {record.epoch:>3} "
+    if record.event == "figures":
+        return f"{epoch}step {record.step:>6}"
+    return f"{epoch}whole epoch" if epoch else "before the first epoch"
 
 
 def _end(record: LogRecord) -> str:

@@ -55,9 +55,9 @@ class JSONLines:
     """Appends each record to a file, as one line of JSON.
 
     A line with metrics has the keys ``event, head, epoch, step`` and those of ``Handle.metrics()``;
-    NaN and infinity become null. The first line has the settings instead; the last one also has the
-    totals, the metrics of the first epoch, and the reason if nothing was substituted. An existing
-    file is continued.
+    NaN, infinity and an epoch that nobody told become null. The first line has the settings
+    instead; the last one also has the totals, the metrics of the first epoch, and the reason if
+    nothing was substituted. An existing file is continued.
 
     Example:
         >>> attach(model, head="classifier", splits=[512, 512], log=JSONLines("runs/cmiei.jsonl"))

@@ -41,13 +41,23 @@ class Program:
             )
         self.name, *self.arguments = named
         if not self.is_module and not Path(self.name).is_file():
-            python = Path(self.name).name.startswith("python")
             raise CMIEIError(
                 f"there is no script {self.name}",
                 got=self.name,
                 expected="a Python file, or -m and the name of a module",
-                remedy="leave out python: the script runs in this one" if python else "",
+                remedy=self._meant(),
             )
+
+    def _meant(self) -> str:
+        """What to write where there is no such script."""
+        path = Path(self.name)
+        if path.name.startswith("python"):
+            return "leave out python: the script runs in this one"
+        if (path / "__main__.py").is_file() or path.with_suffix(".py").is_file():
+            return f"write -m {'.'.join(path.parts)}, or the name of the file"
+        if not path.suffix and len(path.parts) == 1:
+            return f"write -m {self.name} if it is a module, or the path of the script from here"
+        return "check the path, which is taken from the working directory"
 
     @property
     def path(self) -> Path | None:

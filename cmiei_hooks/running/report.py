@@ -30,6 +30,7 @@ from ..reporting import (
     versions,
     write_files,
 )
+from ..settings import Config, without_effect
 from ..units import UNITS
 from .program import Program
 
@@ -224,8 +225,11 @@ def _provenance(run: dict[str, Any]) -> list[Any]:
         **environment["versions"],
         "git": environment["git"],
     }
+    settings = run["settings"]
+    idle = {name.upper() for name in without_effect(Config.load(settings))}
+    used = {key: value for key, value in settings.items() if key not in idle}
     parts: list[Any] = [Code(environment["command"])]
-    for caption, values in (("What was run", facts), ("Settings in force", run["settings"])):
+    for caption, values in (("What was run", facts), ("Settings in force", used)):
         rows = [(key, setting(value)) for key, value in values.items()]
         parts.append(Table(caption, ("what", "value"), rows, prose=True))
     return parts

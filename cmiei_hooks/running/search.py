@@ -203,8 +203,9 @@ class HeadSearch(TrainingCalls):
             f"nothing is measured after {calls}: {largest.problem}",
             got=f"{largest.got}; the script called "
             + "; ".join(called.described for called in self._called),
-            expected=largest.expected,
-            remedy=largest.remedy + "; name the head as in the module that the script calls",
+            expected=largest.expected or f"a module that holds {self._name!r}",
+            remedy=(largest.remedy and f"{largest.remedy}; ")
+            + "name the head as in the module that the script calls",
         )
 
 

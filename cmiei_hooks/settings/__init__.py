@@ -5,6 +5,7 @@ Every other room takes a ``Config``; none reads a setting from anywhere else.
 
 from .checks import refuse_both
 from .config import Config, ConfigSource
+from .effect import without_effect
 from .presets import ENDS, PRESETS
 from .section import SECTION
 from .setting import choices, describe
@@ -22,4 +23,5 @@ __all__ = [
     "describe",
     "parse_value",
     "refuse_both",
+    "without_effect",
 ]

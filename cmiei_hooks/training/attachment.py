@@ -21,7 +21,7 @@ from ..fusion import (
     parse_modalities,
 )
 from ..logs import LogRecord, LogTo, Reporter, Sink, sinks_of
-from ..settings import Config, ConfigSource, refuse_both
+from ..settings import Config, ConfigSource, refuse_both, without_effect
 from .handle import Handle, InertHandle
 from .pre_hook import active_hooks, strip
 from .schedule import AskEpoch
@@ -143,6 +143,8 @@ def attach(
 
 
 def _refuse_idle(config: Config) -> None:
+    if "end_epoch" in without_effect(config):
+        return  # it only measures
     warmup, end = config.warmup_steps, config.end_step
     if end is not None and warmup is not None and end <= warmup:
         raise ConfigError(

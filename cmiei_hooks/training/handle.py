@@ -138,7 +138,8 @@ class Handle:
 
     def __repr__(self) -> str:
         state = "attached to" if self._pre_hook.modules else "removed from"
-        return f"<Handle {state} {self._step.head.name!r}, epoch {self.epoch}, step {self.step}>"
+        epoch = f"epoch {self.epoch}, " if self._step.schedule.epochs else ""
+        return f"<Handle {state} {self._step.head.name!r}, {epoch}step {self.step}>"
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run needs: plain tensors, numbers and strings (``weights_only=True``)."""

@@ -111,7 +111,7 @@ class Journal:
             tuple(partition.plain),
             self._config,
             max(schedule.step - 1, 0),
-            schedule.epoch,
+            schedule.epoch if schedule.epochs else None,
             **content,
         )
         self.reporter.emit(record)

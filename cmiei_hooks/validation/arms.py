@@ -1,13 +1,13 @@
 """The arms: what the runs of one seed differ in (nothing attached, C-MIEI, its settings, controls,
 peers).
 
-To add an arm, put it into ``arms_of``, and what it is compared with into ``COMPARISONS``. A peer
-goes into ``PEERS`` and ``_peer``, and is compared with the plain run and the method.
+To add an arm, put it into ``arms_of``, and what it is compared with into ``COMPARISONS``. The name
+of a peer goes into ``peer_names.py``, the peer into ``_peer``; it is compared with the plain run
+and the method.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -16,11 +16,12 @@ from ..auditing import import_function
 from ..errors import CMIEIError, ValidationError
 from ..fusion import refuse_misfit
 from ..settings import ENDS, PRESETS, Config
+from .arm_times import NEVER, Length, Times, can_act
+from .peer_names import PEERS, read_peer
 
 __all__ = [
     "COMPARISONS",
     "INERT",
-    "PEERS",
     "PLAIN",
     "Arm",
     "Length",
@@ -28,10 +29,10 @@ __all__ = [
     "comparisons_of",
     "own_arms",
     "refuse_settings",
+    "refuse_too_short",
     "sensitivity_of",
+    "why_missing",
 ]
-
-_NEVER = 10**9
 
 
 @dataclass(frozen=True)
@@ -62,22 +63,11 @@ INERT = Arm(
     "inert",
     settings={
         "warmup_epochs": Config.warmup_epochs,  # its default: it may not be set beside steps
-        "warmup_steps": _NEVER,
+        "warmup_steps": NEVER,
         "end_epoch": None,
-        "end_step": _NEVER + 1,  # some presets need one
+        "end_step": NEVER + 1,  # some presets need one
     },
 )
-
-
-@dataclass(frozen=True)
-class Length:
-    """How long a training is, as the inert arm has seen it."""
-
-    first_epoch: int
-    """The number of its first epoch."""
-    epochs: int
-    """0 if nobody tells the epochs."""
-    steps: int
 
 
 COMPARISONS = (
@@ -125,7 +115,7 @@ def arms_of(config: Config, length: Length, names: Collection[str] = ()) -> list
         length: of a training.
         names: those of further peers, as ``dropout 45 % until 90 %``.
     """
-    inert, times = INERT.settings, _Times(config, length)
+    inert, times = INERT.settings, Times(config, length)
     arms = [
         Arm("method"),
         Arm("random", "random", inert, "method"),
@@ -136,7 +126,7 @@ def arms_of(config: Config, length: Length, names: Collection[str] = ()) -> list
     stop = ends if ending else times.until(0.7)
     if ending:
         arms.append(Arm("never ending", settings=times.never))
-    if _can_act(config, stop):
+    if can_act(config, stop):
         if not ending:
             arms.append(Arm("stopped", settings=stop))
             arms.append(Arm("stopped random", "random", inert, "stopped"))
@@ -159,64 +149,80 @@ def arms_of(config: Config, length: Length, names: Collection[str] = ()) -> list
     return [*arms, *(peer for peer in peers if peer is not None)]
 
 
-class _Times:
-    """The settings by which the arms of one training begin and end."""
+def _peer(name: str, times: Times) -> Arm | None:
+    """The peer of this name; None if there is none, or if it could not act.
 
-    def __init__(self, config: Config, length: Length) -> None:
-        steps = config.warmup_steps is not None or config.end_step is not None
-        self._config, self._in_steps = config, steps or not length.epochs
-        self._begin = 0 if self._in_steps else length.first_epoch
-        self._whole = length.steps if self._in_steps else length.epochs
-        self.never = _end(True, _NEVER if config.preset in ENDS else None)
-        self.at_once: dict[str, int | None] = {"warmup_epochs": 0, "warmup_steps": None}
-        if self._in_steps:  # epochs may not be set beside steps
-            self.at_once = {"warmup_epochs": Config.warmup_epochs, "warmup_steps": 0}
-
-    def until(self, share: float) -> dict[str, int | None]:
-        """An end after this share of the training."""
-        return _end(self._in_steps, self._begin + round(share * self._whole))
-
-    def can_act(self, share: float) -> bool:
-        """Whether an arm without a warm-up can act until this share of the training."""
-        return _can_act(self._config.override(**self.at_once, **self.never), self.until(share))
-
-
-PEERS = (
-    "dropout 15 %",
-    "dropout 30 %",
-    "dropout 30 % until 60 %",
-    "random one",
-    "random 50 %",
-    "OGM-GE 0.5",
-)
-"""What a user would pick instead. Other numbers may be named."""
-
-_PEER = re.compile(
-    r"((?P<kind>dropout|random) (?P<rate>\d+) %|random one|OGM-GE (?P<alpha>\d+(\.\d+)?))"
-    r"( until (?P<share>\d+) %)?"
-)
-
-
-def _peer(name: str, times: _Times) -> Arm | None:
-    """The peer of this name; None if there is none, or if it could not act."""
-    found = _PEER.fullmatch(name)
-    share = float(found["share"] or 100) / 100 if found else 0.0
-    rate = float(found["rate"] or 0) / 100 if found else 0.0
-    if found is None or not (0 < share <= 1 and rate <= 1 and times.can_act(share)):
+    Raises:
+        ValidationError: it has a number out of range.
+    """
+    peer = read_peer(name)
+    if peer is None or not times.can_act(peer.share or 1.0):
         return None
     settings: dict[str, Any] = {
         **times.at_once,
-        **(times.until(share) if found["share"] else times.never),
+        **(times.until(peer.share) if peer.share else times.never),
     }
-    options, function = {"rate": rate}, "peers:ModalityDropout"
-    if found["alpha"]:
-        options = {"alpha": float(found["alpha"])}
-        function, settings["inplace"] = "gradient_modulation:GradientModulation", False
-    elif found["kind"] != "dropout":
+    if peer.kind == "OGM-GE":
+        settings["inplace"] = False
+        function, options = "gradient_modulation:GradientModulation", {"alpha": peer.number}
+    elif peer.kind == "random one":
+        function, options = "peers:RandomModality", {}
+    else:
+        options = {"rate": peer.number}
+        function = f"peers:{'ModalityDropout' if peer.kind == 'dropout' else 'RandomModalities'}"
+    if peer.kind.startswith("random"):
         settings |= {"sigma": 1.0, "sigma_unit": "std"}
-        function = "peers:RandomModalities" if found["kind"] else "peers:RandomModality"
-        options = options if found["kind"] else {}
     return Arm(name, settings=settings, strategy=f"{_HERE}.{function}", options=options)
+
+
+def why_missing(name: str, config: Config) -> str:
+    """Why a training with these settings does not have an arm of this name; empty if unknown."""
+    ending = (config.end_epoch, config.end_step) != (None, None)
+    if name == "never ending" and not ending:
+        return "neither END_EPOCH nor END_STEP is set, so the method never ends"
+    if name.startswith("stopped"):
+        if ending:
+            return "the method is stopped already, by END_EPOCH or END_STEP"
+        return "70 % of the training is not longer than the warm-up"
+    if name in _OF_SAMPLES and not config.sample_level:
+        return "SAMPLE_LEVEL is False"
+    if name == "relative" and config.selection == "soft":
+        return "SELECTION is soft"
+    return "the training is too short" if name in _OF_SAMPLES else ""
+
+
+_OF_SAMPLES = (
+    "relative",
+    "strong",
+    "strong random",
+    "selfpaced",
+    "selfpaced random",
+    "random gated",
+)
+"""The arms that decide for each sample."""
+
+
+def refuse_too_short(name: str, config: Config, length: Length) -> None:
+    """Refuse a peer that ends before it could act.
+
+    Args:
+        name: of any arm.
+        config: the user's settings.
+        length: of the training.
+
+    Raises:
+        ValidationError: in so short a training its share is less than one step or epoch.
+    """
+    times, peer = Times(config, length), read_peer(name)
+    if peer is None or peer.share is None or times.can_act(peer.share):
+        return
+    least = next((share for share in range(1, 101) if times.can_act(share / 100)), 100)
+    raise ValidationError(
+        f"the arm {name!r} cannot act: it ends before it begins",
+        got=f"an end after {100 * peer.share:.0f} % of a training of {times.whole}",
+        expected=f"an end after {least} % to 100 %",
+        remedy=f"write {name.partition(' until ')[0] + f' until {least} %'!r}, or train longer",
+    )
 
 
 _HERE = __name__.rpartition(".")[0]
@@ -254,21 +260,6 @@ def own_arms(functions: Mapping[str, str], known: Iterable[str] = ()) -> list[Ar
             "attach(..., strategy=make)",
         )
     return arms
-
-
-def _end(in_steps: bool, end: int | None) -> dict[str, int | None]:
-    """The settings that end the method at this step or epoch."""
-    return {"end_epoch": None if in_steps else end, "end_step": end if in_steps else None}
-
-
-def _can_act(config: Config, end: Mapping[str, int | None]) -> bool:
-    """Whether the end comes after the warm-up; ``attach`` refuses an end before."""
-    epoch, step = end["end_epoch"], end["end_step"]
-    if step is not None:
-        return step > (config.warmup_steps or 0)
-    if epoch is None or config.warmup_steps is not None:
-        return True
-    return epoch > config.first_epoch + config.warmup_epochs
 
 
 def sensitivity_of(config: Config) -> list[Arm]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -25,9 +26,12 @@ from .arms import (
     arms_of,
     own_arms,
     refuse_settings,
+    refuse_too_short,
     sensitivity_of,
+    why_missing,
 )
 from .executors import local_processes
+from .peer_names import read_peer
 from .run_queue import Progress, RunQueue
 from .sanity import refuse_idle
 from .summary import plain_values, summary
@@ -77,8 +81,8 @@ def validate(
         experiment: what to run.
         directory: where the records are kept; a run that is recorded there is not repeated.
         jobs: the number of processes. The GPUs of this machine are shared out to them.
-        progress: called when the number of runs is known, which is after the first one or two, and
-            then with each run that is done.
+        progress: called before the first run; when the number of runs and the time that they take
+            are known, which is after the first one or two; and then with each run that is done.
         executor: does the runs in place of processes of this machine; it is not shut down.
 
     Returns:
@@ -99,8 +103,10 @@ def validate(
     sources = sources_of(experiment.train, experiment.overrides)
     _refuse_arguments(experiment)
     guess = Config(enabled=True).override(**experiment.settings)
-    _refuse_unknown(experiment, guess)
+    names = _named(experiment, guess)
     refuse_settings(guess, _every_arm(guess, _GUESS))
+    total = sum(1 if name == _DISABLED.name else len(experiment.seeds) for name in names)
+    progress(Progress(names, len(experiment.seeds), 0, total, None, math.nan))
     threads = max(torch.get_num_threads() // jobs, 1)
 
     def run(arm: Arm, seed: int, followed: Record | None) -> Run:
@@ -195,32 +201,46 @@ def _chosen(experiment: Experiment, config: Config, length: Length) -> list[Arm]
     if experiment.arms is None:
         return [*_every_arm(config, length, experiment.sensitivity), *own]
     every = _every_arm(config, length, names=experiment.arms)
-    wanted = {PLAIN.name, INERT.name, *experiment.arms}
-    wanted |= {arm.follows for arm in every if arm.name in wanted and arm.follows}
     for name in experiment.arms:
         if name not in {arm.name for arm in every}:
-            raise _no_arm(name, every, "this training has")
+            refuse_too_short(name, config, length)
+            raise _no_arm(name, every, "this training has", why_missing(name, config))
+    wanted = _wanted(experiment.arms, every)
     return [*(arm for arm in every if arm.name in wanted), *own]
 
 
-def _refuse_unknown(experiment: Experiment, guess: Config) -> None:
-    """Refuse a name that no arm has, whatever the settings of the training function are."""
+def _wanted(names: Collection[str], every: Iterable[Arm]) -> set[str]:
+    """The names of the arms that run if these are asked for."""
+    wanted = {PLAIN.name, INERT.name, *names}
+    return wanted | {arm.follows for arm in every if arm.name in wanted and arm.follows}
+
+
+def _named(experiment: Experiment, guess: Config) -> list[str]:
+    """The names of the arms, if they are known before the first run; otherwise none.
+
+    Raises:
+        ValidationError: no arm has this name, whatever the settings of the training function are.
+    """
     ended = guess if guess.end_step is not None else guess.override(end_epoch=10**6)
     names = experiment.arms or ()
     every = [*_every_arm(guess, _GUESS, names=names), *_every_arm(ended, _GUESS, sensitivity=False)]
-    known = {arm.name for arm in every}
+    known = dict.fromkeys(arm.name for arm in every)
     own_arms(experiment.own, known)
     settings = {arm.name.partition(" ")[0] for arm in sensitivity_of(guess)}
-    for name in experiment.arms or ():
-        if name not in known and name.partition(" ")[0] not in settings:
+    for name in names:
+        if not (name in known or name.partition(" ")[0] in settings or read_peer(name)):
             raise _no_arm(name, every, "there are")
+    if experiment.arms is None:
+        return []
+    wanted = _wanted(names, every)
+    return [*(name for name in (known | dict.fromkeys(names)) if name in wanted), *experiment.own]
 
 
-def _no_arm(name: str, arms: Sequence[Arm], which: str) -> ValidationError:
+def _no_arm(name: str, arms: Sequence[Arm], which: str, why: str = "") -> ValidationError:
     known = list(dict.fromkeys(arm.name for arm in arms))
     return ValidationError(
-        f"there is no arm {name!r}",
-        got=repr(name),
+        f"this training has no arm {name!r}" if why else f"there is no arm {name!r}",
+        got=why or repr(name),
         expected=f"one of those that {which}: {', '.join(known)}",
         remedy=did_you_mean(name, known) or "name one of these, or pass --full for all of them",
     )

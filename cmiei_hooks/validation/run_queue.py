@@ -25,15 +25,17 @@ class Progress:
     """How far a validation is."""
 
     arms: Sequence[str]
-    """The names of all arms."""
+    """The names of all arms; none before the first run if its settings decide which there are."""
     seeds: int
     done: int
     """The number of runs whose records are there, those from before among them."""
     total: int
+    """The number of all runs; 0 where the arms are not known yet."""
     run: Run | None
-    """The run that was finished last; None when the number of runs has just become known."""
+    """The run that was finished last; None before the first, and when the time that is left has
+    just become known."""
     seconds: float
-    """The estimated time that is left."""
+    """The estimated time that is left; NaN before the first run."""
 
 
 class RunQueue:

@@ -30,6 +30,12 @@ class VerifyReport:
         """Whether every check passed."""
         return all(check.ok for check in self.checks)
 
+    def __repr__(self) -> str:
+        """One line: ``verify()`` has printed the table already."""
+        failed = [check.name for check in self.checks if not check.ok]
+        said = "no to " + ", ".join(failed) if failed else "all ok"
+        return f"<VerifyReport: {len(self.checks)} checks, {said}>"
+
     def table(self) -> Table:
         """One row for each check."""
         table = Table(title="C-MIEI dry run", title_justify="left")

@@ -156,3 +156,4 @@ def test_in_a_notebook_a_report_looks_as_in_its_file(tmp_path):
     report = audit(Fused(), [torch.randn(8, 6)], **WHERE)
     report.save(tmp_path)
     assert report._repr_markdown_() == (tmp_path / "report.md").read_text(encoding="utf-8")
+    assert str(report) == report._repr_markdown_()  # in a terminal too it can be read

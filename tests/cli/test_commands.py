@@ -19,151 +19,10 @@ from cmiei_hooks.cli import main
 
 ROOT = Path(__file__).parents[2]
 
-PROJECT = """
-import torch
-from torch import nn
-
-class Model(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.encode = nn.Linear(6, 8)
-        self.classifier = nn.Linear(8, 3)
-    def forward(self, x):
-        return self.classifier(self.encode(x))
-
-def model():
-    return Model()
-
-class Parted(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.audio, self.video = nn.Linear(6, 4), nn.Linear(5, 3)
-        self.classifier = nn.Linear(7, 3)
-    def forward(self, a, v):
-        return self.classifier(torch.cat([self.audio(a), self.video(v)], 1))
-
-def parted():
-    return Parted()
-
-class Functional(Parted):
-    def __init__(self):
-        super().__init__()
-        self.out = nn.Linear(3, 4)
-    def forward(self, a, v):
-        return self.out(super().forward(a, v).relu())
-
-def functional():
-    torch.manual_seed(0)
-    return Functional()
-
-def parted_loader():
-    return [(torch.randn(8, 6), torch.randn(8, 5), torch.zeros(8, dtype=torch.long))]
-
-def loader():
-    generator = torch.Generator().manual_seed(0)
-    return [(torch.randn(5, 6, generator=generator), torch.tensor([0, 1, 2, 0, 1]))] * 2
-
-def turned_loader():
-    return [(label, x) for x, label in loader()]
-
-class TwoInputs(nn.Module):
-    # Two tensors to its fusion, in training only, and it needs the labels.
-    def __init__(self):
-        super().__init__()
-        self.encode = nn.Linear(6, 4)
-        self.fusion = nn.Bilinear(4, 4, 3)
-        self.out = nn.Linear(3, 1)
-    def forward(self, views, label):
-        a, v = (self.encode(x) for x in views)
-        if not self.training:
-            return a, v
-        return self.out(self.fusion(a, input2=v)) + 0 * label[:, None]
-
-def two_inputs():
-    torch.manual_seed(1)
-    return TwoInputs()
-
-def records():
-    generator = torch.Generator().manual_seed(0)
-    a, v = (torch.randn(5, 6, generator=generator) for _ in "av")
-    return [{"id": ["x"] * 5, "views": (a, v), "label": torch.tensor([0, 1, 1, 0, 1])}] * 2
-
-def forward(model, batch):
-    return model(batch["views"], batch["label"].float())
-
-def in_training_only(model, batch):
-    if model.training:
-        return forward(model, batch)
-
-def parts(model, batch):
-    return model.audio(batch[0])
-
-def no_model():
-    return 3
-
-def no_loader():
-    return 3
-
-def needs_arguments(cfg):
-    return cfg
-
-def other_batches():
-    return [{"x": torch.randn(5, 6), "label": 3}]
-
-def interrupted():
-    raise KeyboardInterrupt
-
-def pressing():
-    import signal
-    yield loader()[0]
-    signal.raise_signal(signal.SIGINT)
-    yield loader()[1]
-
-def exiting():
-    raise SystemExit(0)
-
-def not_a_number():
-    return [torch.full((4, 6), float("nan"))]
-
-def raising():
-    raise OSError("disk")
-
-def empty():
-    return []
-
-def half_way(error):
-    yield loader()[0]
-    raise error
-
-def interrupted_half_way():
-    return half_way(KeyboardInterrupt())
-
-def raising_half_way():
-    return half_way(OSError("disk"))
-
-def sized(outputs):
-    model = Model()
-    model.classifier = nn.Linear(8, outputs)
-    return model
-
-def shuffled():
-    generator = torch.Generator().manual_seed(1)
-    data = torch.utils.data.TensorDataset(
-        torch.randn(23, 6, generator=generator), torch.randint(3, (23,), generator=generator)
-    )
-    return torch.utils.data.DataLoader(data, batch_size=5, shuffle=True)
-"""
-
 
 @pytest.fixture
-def project(tmp_path, monkeypatch):
+def project(tmp_path, their_code):
     """A user's project in the working directory, with a checkpoint as DDP would have saved it."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    (tmp_path / "their_code.py").write_text(PROJECT)
-    sys.modules.pop("their_code", None)
-    import their_code
-
     torch.manual_seed(0)
     state = {f"module.{k}": v for k, v in their_code.model().state_dict().items()}
     torch.save({"state_dict": state | {"module.old.weight": torch.zeros(1)}}, "best.pth")
@@ -676,6 +535,12 @@ def test_errors_have_a_message_and_an_exit_code(project, capsys, golden, changes
         golden(error.splitlines()[0])  # the rest may be what torch says
     assert ("Traceback" in error) == ("their_code:raising" in changes.values())
     assert not (project / "out" / "report.json").exists()
+
+
+def test_code_that_ends_the_process_is_told_in_four_parts(project, capsys):
+    assert main(arguments(data="their_code:exiting")) == 3
+    error = capsys.readouterr().err
+    assert all(f"\n  {part}: " in error for part in ("got", "expected", "remedy"))
 
 
 @pytest.mark.parametrize(

@@ -16,46 +16,19 @@ from cmiei_hooks.cli.compare_options import groups_of
 
 ROOT = Path(__file__).parents[2]
 
-PROJECT = """
-import torch
-from torch import nn
-
-class Model(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.encode = nn.Linear(6, 8)
-        self.classifier = nn.Linear(8, 3)
-    def forward(self, x):
-        return self.classifier(self.encode(x))
-
-def model():
-    return Model()
-
-def loader():
-    drawn = torch.Generator().manual_seed(0)
-    x = torch.randn(48, 6, generator=drawn)
-    return [(x[i : i + 16], torch.arange(16) % 3) for i in (0, 16, 32)]
-
-def other_loader():
-    return loader()[::-1]
-"""
-MODEL = ["--model", "projekt:model", "--data", "projekt:loader", "--head", "classifier"]
-MODEL += ["--splits", "a=4,b=4", "--device", "cpu"]
+MODEL = ["--model", "their_code:model", "--data", "their_code:three_batches"]
+MODEL += ["--head", "classifier", "--splits", "a=4,b=4", "--device", "cpu"]
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def folder(tmp_path_factory, enter_project):
     """Four checkpoints, and audits of the first two."""
     folder = tmp_path_factory.mktemp("compare")
-    (folder / "projekt.py").write_text(PROJECT)
     with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(folder))
-        patch.chdir(folder)
-        import projekt
-
+        their_code = enter_project(folder, patch)
         for seed in range(4):
             torch.manual_seed(seed)
-            torch.save(projekt.model().state_dict(), f"{seed}.pth")
+            torch.save(their_code.model().state_dict(), f"{seed}.pth")
         for seed in range(2):
             words = ["diagnose", *MODEL, "--checkpoint", f"{seed}.pth", "--output", f"audit{seed}"]
             assert main(words) == 0
@@ -64,9 +37,8 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
-def inside(folder, tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(str(folder))
-    monkeypatch.chdir(folder)
+def inside(folder, monkeypatch, enter_project):
+    enter_project(folder, monkeypatch)
 
 
 def test_saved_audits_need_no_model(folder, tmp_path, capsys):
@@ -109,7 +81,7 @@ def test_groups_are_compared_pair_by_pair(tmp_path, capsys):
 
 
 def test_other_samples_are_refused(tmp_path, capsys, golden):
-    words = [word.replace("projekt:loader", "projekt:other_loader") for word in MODEL]
+    words = [word.replace("three_batches", "three_batches_turned") for word in MODEL]
     words = ["compare", "audit0", "1.pth", *words, "--output", str(tmp_path)]
     assert main(words) == 3
     golden(capsys.readouterr().err)

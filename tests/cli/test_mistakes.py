@@ -6,7 +6,7 @@ import shlex
 
 import pytest
 
-from cmiei_hooks.cli import commands, main
+from cmiei_hooks.cli import commands, main, run_options
 from cmiei_hooks.errors import UsageError
 
 PROJECT = """
@@ -18,6 +18,8 @@ def _private(): ...
 MODEL = "--model my:model --data my:loader"
 HEAD = "--head classifier --splits 5,3"
 CHECKPOINT = "--checkpoint best.pth"
+WEIGHTS = "'my weights.pth'"
+RUN = f"run {HEAD} --act --warmup-steps 9"
 RIGHT = f"diagnose {MODEL} {CHECKPOINT} {HEAD}"
 
 
@@ -40,7 +42,8 @@ def project(tmp_path, monkeypatch):
 
 def read(line: str) -> object:
     words = shlex.split(line)
-    return commands._read(words, words, [])
+    own, program = run_options.split_program(words)
+    return commands._read(own, words, program)
 
 
 # The wrong line, what is to be written, and the line in which it is written.
@@ -130,6 +133,56 @@ REMEDIES = [
     ("diagnose --features f.pt", "cmiei discover --model MODULE:FUNCTION", f"discover {MODEL}"),
     (f"diagnose {MODEL} {HEAD}", "add it", RIGHT),
     (f"{RIGHT} --ignore mask", "add --discover", f"{RIGHT} --ignore mask --discover"),
+    # values out of range, or in another form
+    (f"{RIGHT} --limit many", "use digits alone, such as 3", f"{RIGHT} --limit 3"),
+    (f"{RIGHT} --limit 0", "leave it out for all samples", RIGHT),
+    (f"{RIGHT} --fail-share most", "write --fail-share 0.8 for 80 %", f"{RIGHT} --fail-share 0.8"),
+    (f"{RIGHT} --fail-above a", "write --fail-above NAME=0.5", f"{RIGHT} --fail-above a=0.5"),
+    (f"{RIGHT} --fail-above a=b", "write --fail-above a=0.5", f"{RIGHT} --fail-above a=0.5"),
+    (f"{RIGHT} --model-args depth", "--model-args depth=VALUE", f"{RIGHT} --model-args depth=3"),
+    (f"{RIGHT} --model-args =3", "--model-args KEY=VALUE", f"{RIGHT} --model-args depth=3"),
+    (f"{RIGHT} --head a=b,c", "name each modality once, as", f"{RIGHT} --head a=b,d=c"),
+    (f"{RIGHT} --measure loss", "choose one of them, such as kl", f"{RIGHT} --measure kl"),
+    (
+        f"discover {MODEL} --together ids,mask",
+        "write --together NAME=ids,mask",
+        f"discover {MODEL} --together text=ids,mask",
+    ),
+    # validate
+    ("validate --npz a.npz", "name two or more arrays", "validate --npz a.npz --views a,b"),
+    ("validate --train a:b --views a,b", "leave --views out, or", "validate --train a:b"),
+    ("validate --train a:b --seeds 1", "write --seeds 5", "validate --train a:b --seeds 5"),
+    ("validate --train a:b --seeds few", "digits alone", "validate --train a:b --seeds 3"),
+    ("validate --train a:b --jobs 0", "leave it out", "validate --train a:b"),
+    ("validate --train a:b --jobs -2", "leave it out", "validate --train a:b"),
+    ("validate --train a:b --arm c:d", "--arm NAME=c:d", "validate --train a:b --arm NAME=c:d"),
+    ("validate --train a:b --arm =c:d", "--arm NAME=c:d", "validate --train a:b --arm NAME=c:d"),
+    (
+        "validate --train a:b --arm m=c",
+        "--arm m=c:FUNCTION",
+        "validate --train a:b --arm m=c:d",
+    ),
+    ("validate --train a:b --args depth", "--args depth=VALUE", "validate --train a:b --args d=3"),
+    ("validate --train a:b K", "write a value behind K", "validate --train a:b K 3"),
+    ("validate --train a:b SIGMAA 1", "did you mean 'SIGMA'", "validate --train a:b SIGMA 1"),
+    ("validate --train a:b --full --arms m", "leave --arms out", "validate --train a:b --full"),
+    ("validate", "add one of them", "validate --train a:b"),
+    # run
+    (
+        f"{RUN} --warmup-steps -1 -- my.py",
+        "write --warmup-steps 0",
+        f"{RUN} -- my.py",
+    ),
+    (f"{RUN} --epoch-length 0 -- my.py", "len(loader)", f"{RUN} --epoch-length 9 -- my.py"),
+    (f"{RUN} -- mine.py", "check the path", f"{RUN} -- my.py"),
+    (f"{RUN} -- python my.py", "leave out python", f"{RUN} -- my.py"),
+    (f"{RUN} -- my", "write -m my, or the name of the file", f"{RUN} -- -m my"),
+    (f"{RUN} -- package/nets", "write -m package.nets", f"{RUN} -- -m package.nets"),
+    (f"{RUN} -- mine", "write -m mine if it is a module", f"{RUN} -- -m mine"),
+    (f"{RUN} --", "write it after --", f"{RUN} -- my.py"),
+    (f"{RUN} -- -m", "write it after --", f"{RUN} -- -m my"),
+    # others
+    ("compare", "add it", f"compare best.pth {WEIGHTS} {MODEL} {HEAD}"),
     # commands
     ("diagnoze", "did you mean 'diagnose'", "diagnose"),
     (f"audit {MODEL}", "write cmiei diagnose", RIGHT),
@@ -144,6 +197,7 @@ def test_the_remedy_is_said_and_is_right(wrong, remedy, right, golden):
     assert remedy in str(error.value)
     assert "\n  got: " in str(error.value)
     assert "\n  expected: " in str(error.value)
+    assert "\n  remedy: " in str(error.value)
     golden(error.value)
     read(right)
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import re
 import shutil
+import sys
 from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from cmiei_hooks.cli import main
 from cmiei_hooks.cli.validate import default_jobs, duration, shown
 from cmiei_hooks.validation import Progress
 from cmiei_hooks.validation.arms import Arm
+from cmiei_hooks.validation.run_queue import RunQueue
 from cmiei_hooks.validation.worker import Run
 
 TESTS = Path(__file__).parents[1]
@@ -59,27 +62,63 @@ def test_it_says_what_lies_ahead_and_how_far_it_is(tmp_path, capsys):
     words += ["--executor", f"{__name__}:in_this_process", "--output", str(tmp_path)]
     assert main(words) == 0
     lines = capsys.readouterr().err.splitlines()
-    budget = (
-        r"8 runs \(plain, inert, method, random; 2 seeds\), about \d+ s at the speed of the first"
-    )
-    assert re.fullmatch(budget, lines[0])
+    plan = "8 runs (plain, inert, method, random; 2 seeds), recorded in "
+    plan += f"{tmp_path}/; the first run shows how long all take"
+    assert lines[0] == plan
+    assert re.fullmatch(r"8 runs, about \d+ s at the speed of the first", lines[1])
     left = r"\d/8, (plain|inert|method|random), seed [01], (\d+ s left|all done)"
-    assert all(re.fullmatch(left, line) for line in lines[1:])
-    assert [line[0] for line in lines[1:]] == list("2345678")
+    assert all(re.fullmatch(left, line) for line in lines[2:])
+    assert [line[0] for line in lines[2:]] == list("2345678")
     assert lines[-1].endswith("all done")
     assert main(words) == 0
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line == "8 runs (plain, inert, method, random; 2 seeds), all recorded"
+    assert capsys.readouterr().err.splitlines() == [plan, "8 runs, all recorded"]
     assert {"report.json", "report.html", "report.md"} <= {path.name for path in tmp_path.iterdir()}
+
+
+def test_the_plan_is_there_before_the_first_run(tmp_path, monkeypatch):
+    """Also where stderr is a file, which holds back what is not flushed."""
+    log = (tmp_path / "log").open("w", encoding="utf-8")  # not flushed by a new line
+    monkeypatch.setattr(sys, "stderr", log)
+    words = ["validate", "--train", "trainings:train", "--seeds", "3", "--output", "there"]
+    words += ["--executor", f"{__name__}:in_this_process"]
+    monkeypatch.chdir(tmp_path)
+    seen = []
+
+    def first_run(queue, wanted):
+        seen.append((tmp_path / "log").read_text())
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(RunQueue, "do", first_run)
+    assert main([*words, "--arms", "stopped random,disabled,dropout 7 %"]) == 130
+    arms = "plain, disabled, inert, stopped, stopped random, dropout 7 %"
+    assert seen.pop().splitlines() == [
+        f"16 runs ({arms}; 3 seeds), recorded in there/; the first run shows how long all take"
+    ]
+    assert main([*words, "--full"]) == 130
+    assert seen.pop().splitlines()[-1] == (
+        "all arms, 3 seeds, recorded in there/; the first run shows how long all take"
+    )
+
+
+def test_arms_that_only_the_first_run_shows_are_named_after_it():
+    console = Console(file=io.StringIO(), width=100)
+    with shown(console, "out/") as show:
+        show(Progress([], 2, 0, 0, None, math.nan))
+        show(Progress(["plain", "inert"], 2, 1, 4, None, 280))
+    assert console.file.getvalue().splitlines()[1:] == [
+        "4 runs (plain, inert; 2 seeds), about 4 min 40 s at the speed of the first"
+    ]
 
 
 def test_in_a_terminal_there_is_a_bar():
     console = Console(file=io.StringIO(), force_terminal=True, width=100, color_system=None)
-    with shown(console) as show:
+    with shown(console, "out/") as show:
+        show(Progress(["plain", "inert"], 2, 0, 4, None, math.nan))
         show(Progress(["plain", "inert"], 2, 1, 4, None, 280))
         show(Progress(["plain", "inert"], 2, 2, 4, Run("a:b", {}, {}, Arm("inert"), 1), 40))
     said = console.file.getvalue()
-    assert "4 runs (plain, inert; 2 seeds), about 4 min 40 s at the speed of the first" in said
+    assert "4 runs (plain, inert; 2 seeds), recorded in out/; " in said
+    assert "4 runs, about 4 min 40 s at the speed of the first" in said
     assert "2/4" in said
     assert "inert, seed 1, 40 s left" in said
 

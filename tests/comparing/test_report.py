@@ -49,6 +49,12 @@ def test_what_is_not_known_is_null():
     assert (found["verdict"], found["verdict_holm"]) == ("not known", "not known")
 
 
+def test_printed_and_in_a_notebook_it_looks_as_in_the_file(tmp_path):
+    sample().save(tmp_path)
+    written = (tmp_path / "report.md").read_text(encoding="utf-8")
+    assert str(sample()) == sample()._repr_markdown_() == written
+
+
 def test_the_table_can_be_printed(capsys):
     rich.print(sample().table())
     assert "equalised, compared with plain" in capsys.readouterr().out

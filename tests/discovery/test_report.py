@@ -35,6 +35,7 @@ from cmiei_hooks.cli.settings import configuration
 from cmiei_hooks.discovery import Candidate
 from cmiei_hooks.errors import ConfigError, HeadError
 from cmiei_hooks.fusion import parse_modalities, read_logits
+from cmiei_hooks.reporting import counted
 
 
 def test_one_logit_asks_for_its_measure():
@@ -70,6 +71,17 @@ def test_the_line_of_a_plain_head():
     (line,) = [c.line for c in discover(ReID(), *inputs()).candidates]
     expected = 'head="classifier", splits=[4, 3, 5], names=["r", "n", "t"]'
     assert line == f"cmiei_hooks.attach(model, {expected})"
+
+
+class Mean(nn.Module):
+    """Without a head: nothing in it has weights but the encoders."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoders = nn.ModuleList(nn.Linear(6, 4) for _ in range(3))
+
+    def forward(self, *inputs):
+        return None
 
 
 @dataclass
@@ -206,6 +218,20 @@ def test_copies_of_a_report_do_not_hold_the_model(twin, golden):
         other.attach()
     golden(error.value)
     report.attach(log=False).remove()  # copying takes nothing from the report itself
+
+
+@pytest.mark.parametrize("build", [ReID, Mean], ids=["found", "none"])
+def test_a_printed_report_is_one_line_and_shows_all_when_asked(build, capsys):
+    """As in ``print(discover(...))``, and as the last line of a notebook's cell."""
+    report = discover(build(), *inputs())
+    shown = capsys.readouterr().out
+    print(report)
+    (line,) = capsys.readouterr().out.splitlines()
+    best = ", the best is classifier; " if report.candidates else "; "
+    assert line == repr(report)
+    assert line.startswith(f"<DiscoverReport: {counted(len(report.candidates), 'candidate')}{best}")
+    report.print()
+    assert capsys.readouterr().out == shown
 
 
 def test_a_report_does_not_keep_the_model_alive():

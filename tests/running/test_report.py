@@ -50,6 +50,22 @@ def test_an_observed_run(program, golden):
     golden(text(reported(program, *points)))
 
 
+def test_only_settings_with_an_effect_are_shown(program):
+    def shown(**settings) -> str:
+        run = reported(program, record("figures", metrics=metrics(0.3))).to_dict()
+        run["settings"] = Config(**settings).to_dict()
+        return to_markdown(in_sections(run)).split("Settings in force")[1]
+
+    observed = shown(p_max=0.0, warmup_steps=0)
+    assert "| K | 3 |" in observed
+    assert not [key for key in ("WARMUP", "ABS_THR", "SIGMA", "GATE") if key in observed]
+    acted = shown(warmup_steps=9)
+    assert "| WARMUP_STEPS | 9 |" in acted
+    assert "ABS_THR" in acted
+    assert "WARMUP_EPOCHS" not in acted
+    assert "WARMUP_EPOCHS" in shown(preset="selfpaced", end_epoch=9)
+
+
 def test_a_run_that_acted_and_failed(program, golden):
     points = [record("epoch", step, step, metrics=metrics(0.3, 0.5)) for step in (0, 3)]
     golden(text(reported(program, *points, act=True, code=1)))

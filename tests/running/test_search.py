@@ -11,9 +11,32 @@ from torch import nn
 from torch.nn.modules import module as torch_module
 from torch.utils.checkpoint import checkpoint
 
-from cmiei_hooks import Config
+from cmiei_hooks import CMIEIError, Config
 from cmiei_hooks.fusion import locate
 from cmiei_hooks.running.search import HeadSearch
+
+
+@pytest.mark.parametrize(
+    ("parts", "expected", "remedy"),
+    [
+        ({}, "a module that holds 'classifier'", "name the head as"),
+        ({"expected": "two", "remedy": "add one"}, "two", "add one; name the head as"),
+    ],
+    ids=["without parts", "with parts"],
+)
+def test_whatever_the_reason_is_the_failure_has_all_parts(parts, expected, remedy, model, x):
+    def locate(_):
+        raise CMIEIError("there is no head", got="none", **parts)
+
+    search = HeadSearch(locate, "classifier", print, print)
+    search.start()
+    try:
+        model(x)
+    finally:
+        search.stop()
+    failure = search.failure()
+    assert failure.expected == expected
+    assert failure.remedy.startswith(remedy)
 
 
 class Wrapped(nn.Module):

@@ -69,6 +69,52 @@ def test_without_epochs_averages_run_over_windows_of_log_period(model):
         assert [record.metrics[f"CI_{n}"] for n in "rnt"] == pytest.approx(expected, rel=1e-4)
 
 
+UNTOLD = {"steps": {"warmup_steps": 9}, "asked": {"epoch": lambda: None}, "alone": {"p_max": 0.0}}
+
+
+@pytest.mark.parametrize("settings", UNTOLD.values(), ids=UNTOLD)
+def test_no_line_names_an_epoch_that_nobody_told(model, x, settings):
+    records = []
+    with attach(model, records, log_period=1, **settings) as handle:
+        model(x)
+        model(x)
+        assert repr(handle) == "<Handle attached to 'classifier', step 2>"
+    figures = of(records, "figures")
+    assert [record.epoch for record in figures] == [None, None]
+    assert not any("epoch" in record.text() for record in figures)
+
+
+@pytest.mark.filterwarnings("ignore::cmiei_hooks.CMIEIWarning")
+@pytest.mark.parametrize("how", ["told", "asked", "resumed"])
+@pytest.mark.negative_control
+def test_an_epoch_that_was_told_is_named_even_if_it_is_0(model, x, how):
+    records, told = [], {"epoch": lambda: 0} if how == "asked" else {}
+    handle = attach(model, records, **told)
+    if how == "told":
+        handle.set_epoch(0)
+    if how == "resumed":
+        with attach(Fused(), []) as other:
+            other.set_epoch(0)
+        handle.load_state_dict(other.state_dict())
+    model(x)
+    assert of(records, "figures")[0].epoch == 0
+    assert "| epoch   0 step      0 |" in of(records, "figures")[0].text()
+    assert "epoch 0" in repr(handle)
+
+
+@pytest.mark.filterwarnings("ignore::cmiei_hooks.CMIEIWarning")
+def test_what_was_measured_before_the_first_epoch_is_not_said_to_be_of_one(model, x):
+    records = []
+    handle = attach(model, records)
+    model(x)
+    handle.set_epoch(1)
+    (before,) = of(records, "epoch")
+    assert "| before the first epoch |" in before.text()
+    model(x)
+    handle.set_epoch(2)
+    assert "| epoch   1 whole epoch |" in of(records, "epoch")[-1].text()
+
+
 def run(epochs: int, steps: int = 3, batch: int = 8, **settings) -> tuple[list, Fused]:
     records, model = [], Fused()
     handle = attach(model, records, **settings)
@@ -157,7 +203,7 @@ def test_the_line_comes_when_the_program_ends(python, end):
     assert done.returncode == 0
     lines = done.stdout.splitlines()
     assert [line.split("|")[1].split()[0] for line in lines if "attached" not in line] == [
-        "epoch",
+        "step",
         "ended",
     ]
     assert done.stderr == ""
@@ -217,6 +263,13 @@ def test_an_end_before_the_warm_up_is_refused(model, golden):
     with pytest.raises(CMIEIError) as error:
         attach(model, [], warmup_steps=10, end_step=10)
     golden(error.value)
+
+
+@pytest.mark.parametrize("end", [{"end_epoch": 3}, {"warmup_steps": 10, "end_step": 10}])
+def test_where_nothing_is_meant_to_act_an_end_is_not_refused(model, x, end):
+    with attach(model, [], p_max=0.0, **end) as handle:  # as the remedy says
+        model(x)
+        assert handle.last is not None
 
 
 @pytest.mark.parametrize("counted", [{"warmup_steps": 6}, {"warmup_epochs": 2, "epoch": "asked"}])

@@ -7,7 +7,7 @@ import torch
 from helpers import WIDTHS, Fused
 
 import cmiei_hooks
-from cmiei_hooks.errors import CMIEIError, ConfigError
+from cmiei_hooks.errors import CMIEIError, ConfigError, ValidationError
 from cmiei_hooks.validation.arms import (
     INERT,
     PLAIN,
@@ -17,7 +17,9 @@ from cmiei_hooks.validation.arms import (
     comparisons_of,
     own_arms,
     refuse_settings,
+    refuse_too_short,
     sensitivity_of,
+    why_missing,
 )
 from cmiei_hooks.validation.peers import make_peer
 
@@ -212,7 +214,47 @@ def test_a_peer_may_be_named_with_other_numbers(name, strategy, options, end, no
 
 
 @pytest.mark.negative_control
-@pytest.mark.parametrize("name", ["dropout 130 %", "dropout 30 % until 0 %", "random two", "OGM 1"])
-def test_a_peer_that_makes_no_sense_is_no_arm(name):
-    arms = arms_of(cmiei_hooks.Config(enabled=True), Length(0, 40, 400), [name])
-    assert name not in {arm.name for arm in arms}
+def test_what_is_not_the_name_of_a_peer_is_no_arm():
+    arms = arms_of(cmiei_hooks.Config(enabled=True), Length(0, 40, 400), ["random two", "OGM 1"])
+    assert not {"random two", "OGM 1"} & {arm.name for arm in arms}
+
+
+@pytest.mark.parametrize(
+    ("length", "least"), [(Length(1, 10, 90), 6), (Length(0, 0, 90), 1), (Length(0, 1, 90), 51)]
+)
+def test_a_peer_that_ends_before_it_begins_is_refused_with_what_would_do(length, least, golden):
+    config = cmiei_hooks.Config(enabled=True, first_epoch=length.first_epoch)
+    name = "dropout 30 % until {} %"
+    for share in range(1, 101):
+        known = {arm.name for arm in arms_of(config, length, [name.format(share)])}
+        assert (name.format(share) in known) == (share >= least)
+    if least > 1:
+        with pytest.raises(ValidationError) as refusal:
+            refuse_too_short(name.format(least - 1), config, length)
+        assert refusal.value.remedy.startswith(f"write {name.format(least)!r}")
+        golden(refusal.value)
+    refuse_too_short(name.format(least), config, length)
+
+
+ALL = {arm.name for arm in arms_of(cmiei_hooks.Config(), Length(0, 40, 400))} | {"never ending"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "length"),
+    [
+        ({}, Length(0, 40, 400)),
+        ({"end_epoch": 20}, Length(0, 40, 400)),
+        ({"sample_level": False}, Length(0, 40, 400)),
+        ({"selection": "soft"}, Length(0, 40, 400)),
+        ({}, Length(0, 6, 400)),
+        ({"warmup_steps": 300}, Length(0, 0, 400)),
+    ],
+    ids=str,
+)
+def test_for_every_arm_that_a_training_lacks_there_is_a_reason(settings, length, golden):
+    config = cmiei_hooks.Config(enabled=True, **settings)
+    lacking = sorted(ALL - {arm.name for arm in arms_of(config, length)})
+    assert lacking
+    reasons = {name: why_missing(name, config) for name in lacking}
+    assert all(reasons.values())
+    golden("\n".join(f"{name}: {reason}" for name, reason in reasons.items()))

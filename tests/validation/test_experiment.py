@@ -106,7 +106,9 @@ def test_runs_that_are_there_are_not_run_again(report, directory, monkeypatch):
     files = {path: path.stat().st_mtime_ns for path in (directory / "runs").iterdir()}
     assert len(files) == (len(ALL) - 1) * 3 + 1
     again, said = run(directory, lower=["loss"])
-    assert (said[0].run, said[0].done, said[0].total) == (None, len(files), len(files))
+    assert (said[0].run, said[0].arms, said[0].total) == (None, [], 0)
+    assert (said[1].run, said[1].done, said[1].total) == (None, len(files), len(files))
+    assert len(said) == 2
     assert {path: path.stat().st_mtime_ns for path in files} == files
     again["environment"] = report["environment"]
     assert again == report
@@ -125,10 +127,13 @@ def test_four_arms_run_if_nobody_says_otherwise(tmp_path):
     report, said = run(tmp_path, seeds=(0, 1), arguments={"steps": 2}, arms=USUAL)
     assert list(report["arms"]) == ["plain", "inert", "method", "random"] == list(USUAL)
     assert len(names_of_runs(tmp_path)) == 8
-    first = said[0]
+    plan, first = said[:2]
+    assert (plan.run, plan.done, plan.total, plan.seeds) == (None, 0, 8, 2)
+    assert math.isnan(plan.seconds)
+    assert plan.arms == first.arms
     assert (first.run, first.done, first.total, first.seeds) == (None, 1, 8, 2)
     assert first.arms == ["plain", "inert", "method", "random"]
-    assert [one.done for one in said] == [1, *range(2, 9)]
+    assert [one.done for one in said] == list(range(9))
     assert first.seconds > 0 == said[-1].seconds
     assert report["sensitivity"] == []
     pairs = {(c["first"], c["second"]) for c in report["comparisons"]}
@@ -149,7 +154,7 @@ def test_one_setting_of_the_sensitivity_may_be_named(tmp_path):
     assert {c["first"] for c in report["sensitivity"]} == {"method", "SIGMA 0.1"}
 
 
-@pytest.mark.parametrize("name", ["metod", "SIGNA 0.1", ""])
+@pytest.mark.parametrize("name", ["metod", "SIGNA 0.1", "", "dropout 130 %"])
 def test_an_arm_that_never_exists_is_refused_before_the_first_run(tmp_path, name, golden):
     with pytest.raises(ValidationError) as refusal:
         run(tmp_path, arms=["method", name])
@@ -157,7 +162,7 @@ def test_an_arm_that_never_exists_is_refused_before_the_first_run(tmp_path, name
     assert not (tmp_path / "runs").exists()
 
 
-@pytest.mark.parametrize("name", ["never ending", "SIGMA 0.7"])
+@pytest.mark.parametrize("name", ["never ending", "SIGMA 0.7", "dropout 30 % until 3 %"])
 def test_an_arm_that_this_training_lacks_is_refused_after_the_first_run(tmp_path, name, golden):
     with pytest.raises(ValidationError) as refusal:
         run(tmp_path, arms=[name])
