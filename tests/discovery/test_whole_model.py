@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import shlex
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import pytest
@@ -65,6 +66,23 @@ class Mappings(TensorFusion):
         return super().forward(batch["a"], batch["v"])
 
 
+class Deep(TensorFusion):
+    def forward(self, batch):
+        return super().forward(batch["x"][0], batch["x"][1])
+
+
+class Record(TensorFusion):
+    def forward(self, batch):
+        return super().forward(batch.a, batch.v)
+
+
+class Pairs(TensorFusion):
+    """A number alone would mean an item of the first argument."""
+
+    def forward(self, audio, video):
+        return super().forward(audio[0] * audio[1], video)
+
+
 class Products(nn.Module):
     """Logits that a function computes, beside a feature that a module returns and receives."""
 
@@ -120,6 +138,19 @@ CASES = {
         lambda: [dict(zip("av", inputs(2), strict=True))],
         {"modalities": {"a": "a", "v": "v"}},
     ),
+    "a list in a dict": Case(
+        Deep, lambda: [{"x": inputs(2)}], {"modalities": {"batch_x0": "x.0", "batch_x1": "x.1"}}
+    ),
+    "a namespace": Case(
+        Record,
+        lambda: [SimpleNamespace(**dict(zip("av", inputs(2), strict=True)))],
+        {"modalities": {"a": "batch.a", "v": "batch.v"}},
+    ),
+    "a tensor behind a tuple": Case(
+        Pairs,
+        lambda: [(inputs(2)[0], torch.tensor(2.0)), inputs(2)[1]],
+        {"modalities": {"audio0": 0, "video": "video"}},
+    ),
     "logits of a function": Case(
         Products, lambda: inputs(2), {"modalities": {"x": 0, "y": 1}, "output": 1}
     ),
@@ -132,7 +163,7 @@ def case(request) -> Case:
 
 
 def called(model: nn.Module, given: list[object]) -> object:
-    if isinstance(given[0], dict) and not isinstance(model, Mappings):
+    if isinstance(given[0], dict) and not isinstance(model, (Deep, Mappings)):
         return model(**given[0])
     return model(*given)
 
@@ -230,16 +261,16 @@ class Loss(TensorFusion):
 
 
 class Nested(TensorFusion):
-    """Its arguments are deeper than ``modalities=`` can name."""
+    """A path has dots, and so has a key of its arguments."""
 
     def forward(self, batch):
-        return super().forward(batch["x"][0], batch["x"][1])
+        return super().forward(*batch["x"]["a.b"])
 
 
 @pytest.mark.negative_control
 @pytest.mark.parametrize(
     ("make", "given"),
-    [(Loss, lambda: inputs(2)), (Nested, lambda: [{"x": inputs(2)}])],
+    [(Loss, lambda: inputs(2)), (Nested, lambda: [{"x": {"a.b": inputs(2)}}])],
     ids=["no logits", "nested arguments"],
 )
 def test_what_attach_cannot_name_is_not_proposed(make, given):
