@@ -13,6 +13,7 @@ from ..fusion import Call, eval_mode, training_branch
 from .attribution import AttributedTensor, ModalitySet, ModuleCall, attribute, effect_of_edit
 from .branches import Branches, branch_calls, find_branches
 from .functions import Activations, activations_between, calls_around_functions
+from .hidden import Feeds, feeds
 from .input_names import Grouping, Word
 from .inputs import Inputs, bare_model, call_of, read_inputs
 from .model_arguments import model_arguments
@@ -103,6 +104,7 @@ def discover_in_call(
             functions,
             branches,
             arguments,
+            _feeds(model, known, calls) if arguments else {},
             notes,
         )
     )
@@ -148,6 +150,13 @@ def _alive(known: Inputs, calls: list[ModuleCall]) -> ModalitySet:
     root = next(call for call in calls if not call.path)
     everyone = frozenset(range(len(known.names)))
     return frozenset().union(*(out.modalities for out in root.outputs)) or everyone
+
+
+def _feeds(model: nn.Module, known: Inputs, calls: list[ModuleCall]) -> Feeds:
+    """Which tensors ``[B, C]`` that the model returns are computed from which others."""
+    root = next(call for call in calls if not call.path)
+    matrices = [out.address for out in root.outputs if len(out.shape) == 2 and out.floating]
+    return feeds(model, known, matrices)
 
 
 def _between_modules(

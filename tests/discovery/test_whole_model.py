@@ -289,3 +289,39 @@ def test_a_feature_that_the_model_returns_too_is_not_logits():
     (found,) = discover(Both(), *inputs(2)).candidates
     assert found.arguments["output"] == 1
     assert prose(discover(Both(), *inputs(2))).count("logits of 7 classes") == 1
+
+
+class Hidden(TensorFusion):
+    """As MulT: features that functions compute are returned beside the logits made of them."""
+
+    def forward(self, audio, video):
+        one = self.audio(audio).repeat(1, 3) * self.video(video).repeat(1, 4)
+        other = one.exp()
+        return {"f": one, "g": other, "M": self.classifier((one + other) / 2)}
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_features_that_the_logits_are_computed_from_are_not_proposed(frozen):
+    model = Hidden().requires_grad_(not frozen)
+    (found,) = discover(model, *inputs(2)).candidates
+    assert found.arguments["output"] == "M"
+
+
+@pytest.mark.negative_control
+def test_beside_the_logits_of_a_module_those_of_a_function_stay():
+    class Two(TensorFusion):
+        def forward(self, audio, video):
+            one = self.audio(audio).repeat(1, 3) * self.video(video).repeat(1, 4)
+            return {"aux": self.classifier(one.detach() * 2), "fused": one * one}
+
+    found = discover(Two(), *inputs(2)).candidates
+    assert [one.arguments["output"] for one in found] == ["aux", "fused"]
+
+
+@pytest.mark.negative_control
+def test_a_model_without_gradient_is_still_found():
+    class OfNumpy(Hidden):
+        def forward(self, audio, video):
+            return super().forward(torch.tensor(audio.numpy()), video)
+
+    assert len(discover(OfNumpy(), *inputs(2)).candidates) == 3
