@@ -300,12 +300,12 @@ def transform() -> str | None:
     """The function transform or tracer that is running this code, if there is one.
 
     Tensors are then proxies (for per-sample tensors, dual numbers, symbols), and what is kept of
-    them cannot be read after the call. Uses ``torch._C._functorch.maybe_current_level`` and the
-    flag of ``torch.fx``. On a torch without them these two kinds are not recognised, and a hook
-    under them gets torch's own errors.
+    them cannot be read after the call. Uses ``torch._C._functorch.maybe_current_level`` (before
+    torch 2.2: ``peek_interpreter_stack``) and the flag of ``torch.fx``. On a torch without them
+    these two kinds are not recognised, and a hook under them gets torch's own errors.
     """
-    functorch = getattr(torch._C, "_functorch", None)
-    level = getattr(functorch, "maybe_current_level", None)
+    level = _find("_C._functorch.maybe_current_level")
+    level = level or _find("_C._functorch.peek_interpreter_stack")
     if level is not None and level() is not None:
         return "a transform of torch.func (grad, vjp, jacrev, vmap, ...)"
     tracer = sys.modules.get("torch.fx._symbolic_trace")
