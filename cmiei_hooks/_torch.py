@@ -318,10 +318,12 @@ def transform() -> str | None:
 def exporting() -> bool:
     """Whether Dynamo is reading this code for ``torch.export``, which allows no graph break.
 
-    False where torch cannot tell (before 2.7): there strict export refuses an attached model.
+    Uses ``torch.compiler._is_exporting_flag``: in torch 2.8 Dynamo takes ``is_exporting()`` for
+    True in every compiled model, whose hooks would then do nothing. False without it (before 2.7):
+    there strict export refuses an attached model.
     """
-    known = getattr(torch.compiler, "is_exporting", None)
-    return known is not None and bool(torch.compiler.is_dynamo_compiling() and known())
+    flag = getattr(torch.compiler, "_is_exporting_flag", False)
+    return bool(flag and torch.compiler.is_dynamo_compiling())
 
 
 def compiling() -> bool:

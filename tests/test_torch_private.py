@@ -75,6 +75,19 @@ def test_torch_has_the_name(name):
     assert hasattr(*owner(name))
 
 
+@pytest.mark.skipif(
+    not hasattr(torch.compiler, "is_exporting"), reason="before torch 2.7 it cannot be told"
+)
+def test_torch_has_the_flag_of_an_export_and_compiled_code_is_none():
+    assert torch.compiler._is_exporting_flag is False
+
+    @torch.compile(backend="eager", fullgraph=True)
+    def function(x):
+        return x + 1 if _torch.exporting() else x
+
+    assert function(torch.zeros(1)).item() == 0.0
+
+
 SEES_DYNAMO = pytest.mark.skipif(
     not hasattr(torch._C._dynamo.eval_frame, "get_eval_frame_callback"),
     reason="an older torch cannot tell: every step is kept from Dynamo",
@@ -370,7 +383,7 @@ class Removed:
 
 
 @pytest.mark.skipif(
-    torch.__version__ < "2.5", reason="an error inside of a checkpoint leaves torch's hooks behind"
+    torch.__version__ < "2.13", reason="an error inside of a checkpoint leaves torch's hooks behind"
 )
 @pytest.mark.parametrize("renamed", sorted(_torch._LOCALS), ids=lambda pair: pair[1])
 def test_renamed_locals_of_checkpointing_are_refused_only_once_something_was_substituted(
