@@ -307,12 +307,12 @@ def transform() -> str | None:
     """The function transform or tracer that is running this code, if there is one.
 
     Tensors are then proxies (for per-sample tensors, dual numbers, symbols), and what is kept of
-    them cannot be read after the call. Uses ``torch._C._functorch.maybe_current_level`` and the
-    flag of ``torch.fx``. On a torch without them these two kinds are not recognised, and a hook
-    under them gets torch's own errors.
+    them cannot be read after the call. Uses ``torch._C._functorch.maybe_current_level`` (before
+    torch 2.2: ``peek_interpreter_stack``) and the flag of ``torch.fx``. On a torch without them
+    these two kinds are not recognised, and a hook under them gets torch's own errors.
     """
-    functorch = getattr(torch._C, "_functorch", None)
-    level = getattr(functorch, "maybe_current_level", None)
+    level = _find("_C._functorch.maybe_current_level")
+    level = level or _find("_C._functorch.peek_interpreter_stack")
     if level is not None and level() is not None:
         return "a transform of torch.func (grad, vjp, jacrev, vmap, ...)"
     tracer = sys.modules.get("torch.fx._symbolic_trace")
@@ -325,10 +325,12 @@ def transform() -> str | None:
 def exporting() -> bool:
     """Whether Dynamo is reading this code for ``torch.export``, which allows no graph break.
 
-    False where torch cannot tell (before 2.7): there strict export refuses an attached model.
+    Uses ``torch.compiler._is_exporting_flag``: in torch 2.8 Dynamo takes ``is_exporting()`` for
+    True in every compiled model, whose hooks would then do nothing. False without it (before 2.7):
+    there strict export refuses an attached model.
     """
-    known = getattr(torch.compiler, "is_exporting", None)
-    return known is not None and bool(torch.compiler.is_dynamo_compiling() and known())
+    flag = getattr(torch.compiler, "_is_exporting_flag", False)
+    return bool(flag and torch.compiler.is_dynamo_compiling())
 
 
 def compiling() -> bool:

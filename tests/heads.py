@@ -280,6 +280,33 @@ class PaddedText(nn.Module):
         return self.encoder(torch.cat([text[:, :longest], image], 1), mask=mask)
 
 
+class WithLengths(nn.Module):
+    """The mean of each text up to its length, next to the image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.out = nn.Linear(2 * D, CLASSES)
+
+    def forward(self, text: tuple[Tensor, Tensor], image: Tensor) -> Tensor:
+        tokens, lengths = text
+        read = torch.arange(tokens.shape[1]) < lengths[:, None]
+        mean = (tokens * read[..., None]).sum(1) / lengths[:, None]
+        return self.out(torch.cat([mean, image], 1))
+
+
+class TextOfLengths(nn.Module):
+    """As recurrent encoders of text: its tokens and their number are one argument."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = Backbone(2)
+        self.fusion = WithLengths()
+
+    def forward(self, x: Tensor) -> Tensor:
+        text, image = self.backbone(x)[0]
+        return self.fusion(text=(text, torch.arange(len(x)) % 3 + 1), image=image.mean(1))
+
+
 class TextAndImage(nn.Module):
     """Fused by products, as tensor fusion is: no smaller module holds the two modalities apart."""
 
@@ -441,6 +468,12 @@ SHAPES = {
         {"head": "pool", "splits": [3, 3, 3], "dim": 1, "output": "logits", "measure": "ted"},
         lambda x: [[x[:, :3]], [x[:, 3:6]], [x[:, 6:]]],
         lambda m, x: m.pool(x).logits,
+    ),
+    "a tensor and its lengths": Shape(
+        TextOfLengths,
+        {"head": "fusion", "modalities": {"text": "text.0", "image": "image"}},
+        lambda text, image: [[text[0]], [image]],
+        lambda m, text, image: m.fusion(text, image),
     ),
     "the whole model": Shape(
         lambda: TextAndImage(nn.Linear(6, D)),

@@ -75,6 +75,26 @@ def test_torch_has_the_name(name):
     assert hasattr(*owner(name))
 
 
+@pytest.mark.skipif(
+    not hasattr(torch.compiler, "is_exporting"), reason="before torch 2.7 it cannot be told"
+)
+def test_torch_has_the_flag_of_an_export_and_compiled_code_is_none():
+    assert torch.compiler._is_exporting_flag is False
+
+    @torch.compile(backend="eager", fullgraph=True)
+    def function(x):
+        return x + 1 if _torch.exporting() else x
+
+    assert function(torch.zeros(1)).item() == 0.0
+
+
+SEES_DYNAMO = pytest.mark.skipif(
+    not hasattr(torch._C._dynamo.eval_frame, "get_eval_frame_callback"),
+    reason="an older torch cannot tell: every step is kept from Dynamo",
+)
+
+
+@SEES_DYNAMO
 def test_dynamo_is_seen_where_it_compiles_what_is_called(monkeypatch):
     found = []
 
@@ -89,6 +109,7 @@ def test_dynamo_is_seen_where_it_compiles_what_is_called(monkeypatch):
     assert found == [False, True, False, True]
 
 
+@SEES_DYNAMO
 def test_what_is_untraced_is_told_to_dynamo_only_where_dynamo_is_loaded(monkeypatch):
     def look() -> bool:
         return _torch.frames_are_read()
@@ -120,9 +141,13 @@ def test_transforms_and_tracers_are_recognised_and_ignored_without_their_names(m
     assert None not in found
     assert hasattr(torch.fx._symbolic_trace, "_is_fx_tracing_flag")
     found.clear()
-    without(monkeypatch, "torch._C._functorch.maybe_current_level")
+    if hasattr(torch._C._functorch, "maybe_current_level"):
+        without(monkeypatch, "torch._C._functorch.maybe_current_level")
     torch.func.grad(seen)(torch.ones(2))
-    assert found == [None]
+    seen(torch.ones(2))
+    without(monkeypatch, "torch._C._functorch.peek_interpreter_stack")
+    torch.func.grad(seen)(torch.ones(2))
+    assert [one and one[:25] for one in found] == ["a transform of torch.func", None, None]
 
 
 @pytest.mark.parametrize("name", OF_MODULES)
@@ -138,6 +163,9 @@ def test_tensors_have_the_attributes():
     assert hasattr(made.detach().requires_grad_().relu().grad_fn, "_raw_saved_result")
 
 
+@pytest.mark.skipif(
+    not hasattr(torch.compiler, "is_dynamo_compiling"), reason="before torch 2.2 it cannot be told"
+)
 def test_compiled_code_is_told_from_other_code():
     @torch.compile(backend="eager", fullgraph=True)
     def function(x):
@@ -354,6 +382,9 @@ class Removed:
         self.context.__exit__(*error)
 
 
+@pytest.mark.skipif(
+    torch.__version__ < "2.13", reason="an error inside of a checkpoint leaves torch's hooks behind"
+)
 @pytest.mark.parametrize("renamed", sorted(_torch._LOCALS), ids=lambda pair: pair[1])
 def test_renamed_locals_of_checkpointing_are_refused_only_once_something_was_substituted(
     monkeypatch, renamed, golden

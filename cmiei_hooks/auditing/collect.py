@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import discovery
-from .._torch import dynamo_is_loaded
+from .._torch import dynamo_is_loaded, original
 from ..counterfactual import isolated
 from ..errors import CMIEIError, InputError
 from ..fusion import Head, eval_mode, tensors, training_branch
@@ -26,6 +26,10 @@ from .remedies import WAYS
 from .saved_call import SavedCall
 
 __all__ = ["collect", "collect_again", "device_of", "settle"]
+
+
+_HAS_STANCES = hasattr(torch.compiler, "set_stance")
+"""Since torch 2.6. Before, the model is audited without its wrapper of ``torch.compile``."""
 
 
 def collect(
@@ -48,6 +52,8 @@ def collect(
         options: the mode, and what the batches hold.
         keep_calls: keep what the head receives too.
     """
+    if not _HAS_STANCES:
+        model = original(model)  # its compiled code may run without the hooks
     device = device_of(model)
     found = Collected()
     observer = Observer(model, head, options, found, device, keep_calls=keep_calls)
@@ -133,12 +139,11 @@ def _running(model: nn.Module, device: torch.device, options: AuditOptions) -> I
 
 
 def _eager() -> AbstractContextManager[object]:
-    """Compiled code runs as if it were not compiled (since torch 2.6): it ignores later hooks."""
-    set_stance = getattr(torch.compiler, "set_stance", None)
+    """Compiled code runs as if it were not compiled: it ignores later hooks."""
     # Without Dynamo nothing is compiled, and to set its stance would load it: a second.
-    if set_stance is None or not dynamo_is_loaded():
+    if not _HAS_STANCES or not dynamo_is_loaded():
         return nullcontext()
-    stance: AbstractContextManager[object] = set_stance("force_eager")
+    stance: AbstractContextManager[object] = torch.compiler.set_stance("force_eager")
     return stance
 
 

@@ -95,7 +95,7 @@ def add_head_arguments(group: argparse._ArgumentGroup) -> None:
         type=yaml,
         metavar="YAML",
         help="instead of --splits, where each modality is in the arguments of the head: "
-        "'{r: [0, 3], n: [1, 4], t: [2, 5]}'",
+        "'{r: [0, 3], n: [1, 4], t: [2, 5]}', '{text: text.0, image: image}'",
     )
     group.add_argument(
         "--dim", type=integer, default=-1, help="axis on which the modalities are concatenated (-1)"

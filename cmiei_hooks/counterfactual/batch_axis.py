@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
-from ..errors import CMIEIError, InputError
+from ..errors import InputError
 from ..fusion import Captured, Head, training_branch
 from .isolation import isolated
 from .rerun import run_links
@@ -40,7 +41,9 @@ def find_batch_axis(head: Head, captured: Captured) -> int | None:
     try:
         axes = (0, *possible_batch_axes(captured))
         found = [axis for axis in axes if _follow(head, captured, axis)]
-    except (CMIEIError, RuntimeError):  # the head may refuse what its training branch does not give
+    except torch.cuda.OutOfMemoryError:
+        raise
+    except Exception:  # the head may refuse exchanged samples, or lack what training gives it
         return None
     return found[0] if 0 in found or len(found) == 1 else None
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from .._torch import in_autocast, version
-from ..errors import CMIEIError, InputError
+from ..errors import CMIEIError, HeadError, InputError
 from ..functional import rows_of
 from ..fusion import (
     Branch,
@@ -30,6 +30,7 @@ from ..fusion import (
     refuse_weights,
 )
 from .chain_check import tolerance
+from .failure import may_be_of_the_input
 from .isolation import isolated, rewinding
 
 __all__ = ["BranchCall", "branch_inputs", "check_branch", "logits_of_branches"]
@@ -127,11 +128,26 @@ def logits_of_branches(
     for m, branch in enumerate(branches):
         logits, value = captured.tensors[branch.label,], given[branch.label]
         if not isinstance(value, Tensor):
-            again = run_again(branch, calls[branch.label], value).to(logits.dtype)
+            again = _run_substituted(branch, calls[branch.label], value).to(logits.dtype)
             rows = rows_of(chosen, m).reshape(-1, *[1] * (logits.dim() - 1))
             value = torch.where(rows, again, logits)
         new[branch.label,] = value
     return captured.call_with(new)
+
+
+def _run_substituted(branch: Branch, call: BranchCall, given: Call) -> Tensor:
+    try:
+        return run_again(branch, call, given)
+    except Exception as error:
+        if not may_be_of_the_input(error):
+            raise
+        raise HeadError(
+            f"the branch {branch.label!r} fails where its features are substituted",
+            got=f"{type(error).__name__}: {error}".splitlines()[0],
+            expected="a branch that can run on any numbers: a step that substitutes runs it so",
+            remedy="name a smaller module as the branch, behind what refuses them, or set P_MAX 0 "
+            "to measure only",
+        ) from error
 
 
 def run_again(branch: Branch, call: BranchCall, given: Call) -> Tensor:

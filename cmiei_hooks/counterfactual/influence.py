@@ -42,7 +42,8 @@ def estimate(head: Head, captured: Captured) -> Counterfactuals:
 
     Raises:
         InputError, OutputError, HeadError: the call does not hold the modalities, the head returns
-            no logits, or a later link cannot be run at this point.
+            no logits, a later link cannot be run at this point, or the head fails without one of
+            the modalities.
     """
     baseline = BASELINES[head.drop]
     modalities = range(len(captured.groups))

@@ -24,6 +24,7 @@ from ..fusion import (
     with_values,
 )
 from ..measures import least_logits
+from .failure import failed_without, may_be_of_the_input
 from .hook_check import of_this_package
 from .isolation import isolated, private_copy
 from .recursion import running
@@ -38,7 +39,7 @@ def reruns(head: Head, captured: Captured) -> Iterator[Callable[[Mapping[int, Ch
     For use inside a pre-hook of the first link. The link is entered through ``forward``: the user's
     hooks do not run a second time, and what must run before the head (FSDP) has run. Yields a
     function from changes, by the index of the modality, to logits ``[B, C]``; every run draws the
-    same dropout masks.
+    same dropout masks. It raises a ``HeadError`` if the head fails on changed modalities.
     """
     refuse_weights(head.whole)
     others = captured.call_with(dict.fromkeys(captured.tensors))
@@ -48,7 +49,12 @@ def reruns(head: Head, captured: Captured) -> Iterator[Callable[[Mapping[int, Ch
             rewind()  # each run begins where the real forward will
             # Copies: the head may begin with an in-place ReLU, or fill a list that it is given.
             call = with_values(private_copy(others, {}), captured.changed(changes))
-            return run_links(head, call, captured).clone()  # the head may reuse its output
+            try:
+                return run_links(head, call, captured).clone()  # the head may reuse its output
+            except Exception as error:
+                if not changes or not may_be_of_the_input(error):
+                    raise
+                raise failed_without(head, captured, changes, error) from error
 
         yield logits_with
 

@@ -7,12 +7,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import nn
 
+from ..errors import InputError
 from ..fusion import Call, eval_mode, training_branch
 from .attribution import AttributedTensor, ModalitySet, ModuleCall, attribute, effect_of_edit
 from .branches import Branches, branch_calls, find_branches
 from .functions import Activations, activations_between, calls_around_functions
+from .hidden import Feeds, feeds
 from .input_names import Grouping, Word
 from .inputs import Inputs, bare_model, call_of, read_inputs
 from .model_arguments import model_arguments
@@ -62,8 +65,9 @@ def discover(
 
     Raises:
         HeadError: this is not a model, or it holds lazy modules that have never been called.
-        InputError: fewer than two modalities, the model cannot be called with these inputs, or
-            there is no input of a name in ``inputs`` or ``ignore``.
+        InputError: fewer than two modalities, the model cannot be called with these inputs or with
+            the samples of one exchanged, or there is no input of a name in ``inputs`` or
+            ``ignore``.
 
     Example:
         >>> handle = cmiei_hooks.discover(model, images, texts).attach(warmup_steps=1000)
@@ -83,7 +87,7 @@ def discover_in_call(
     given, model = model, bare_model(model)
     known = read_inputs(model, call, grouping)
     base, again = (trace(model, known.fresh(), training_branch) for _ in range(2))
-    permuted = [trace(model, known.permuted(m), training_branch) for m in range(len(known.names))]
+    permuted = [_permuted(model, known, m) for m in range(len(known.names))]
     calls = attribute(base, again, permuted)
     ends, used = _tested_ends(model, known, calls, base, again)
     evaluated, notes = _evaluated(model, known)
@@ -103,11 +107,35 @@ def discover_in_call(
             functions,
             branches,
             arguments,
+            _feeds(model, known, calls) if arguments else {},
             notes,
         )
     )
     report.print()
     return replace(report, _model=weakref.ref(given))
+
+
+def _permuted(model: nn.Module, known: Inputs, modality: int) -> Trace:
+    """The run in which each sample has another one's rows of this modality.
+
+    Raises:
+        InputError: the model fails in it.
+    """
+    try:
+        return trace(model, known.permuted(modality), training_branch)
+    except torch.cuda.OutOfMemoryError:
+        raise
+    except Exception as error:  # of the model, whose inputs no longer fit each other
+        name = known.names[modality]
+        raise InputError(
+            f"the model fails when discover exchanges the samples of its input {name!r}",
+            got=f"{type(error).__name__}: {error}".splitlines()[0],
+            expected="a model that runs if one of its inputs comes from other samples than the "
+            "rest",
+            remedy=f"name the inputs that must fit each other as one: inputs={{{name!r}: "
+            f"[{name!r}, <the other>]}} (--together), or leave this one out: ignore=[{name!r}] "
+            "(--ignore)",
+        ) from error
 
 
 def _tested_ends(
@@ -127,7 +155,13 @@ def _tested_ends(
     used: dict[bytes, bool] = {}
 
     def effect(call: ModuleCall, output: AttributedTensor) -> tuple[set[Key], bool]:
-        edited = trace(model, known.fresh(), training_branch, Edit(call.key, output.address))
+        edit = Edit(call.key, output.address)
+        try:
+            edited = trace(model, known.fresh(), training_branch, edit)
+        except torch.cuda.OutOfMemoryError:
+            raise
+        except Exception:  # a loss refuses what is no probability: a function reads this output
+            return set(), True
         return effect_of_edit(base, again, edited)
 
     for call, output in ends[:_MOST_EDITS]:
@@ -148,6 +182,13 @@ def _alive(known: Inputs, calls: list[ModuleCall]) -> ModalitySet:
     root = next(call for call in calls if not call.path)
     everyone = frozenset(range(len(known.names)))
     return frozenset().union(*(out.modalities for out in root.outputs)) or everyone
+
+
+def _feeds(model: nn.Module, known: Inputs, calls: list[ModuleCall]) -> Feeds:
+    """Which tensors ``[B, C]`` that the model returns are computed from which others."""
+    root = next(call for call in calls if not call.path)
+    matrices = [out.address for out in root.outputs if len(out.shape) == 2 and out.floating]
+    return feeds(model, known, matrices)
 
 
 def _between_modules(

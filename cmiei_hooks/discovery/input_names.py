@@ -54,11 +54,12 @@ class InputNames:
     """What the tensors in a call of a model are called."""
 
     def __init__(self, model: nn.Module, call: Call) -> None:
-        self._arguments = [
+        self.arguments = [
             parameter.name
             for parameter in inspect.signature(model.forward).parameters.values()
             if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
         ]
+        """The names of the parameters of ``forward`` that a position can mean."""
         addresses = [at for at, _ in call_tensors(call)]
         shorts = [self._short(at) for at in addresses]
         count = Counter(shorts)
@@ -99,7 +100,7 @@ class InputNames:
     def _root(self, key: int | str) -> str:
         if isinstance(key, str):
             return key
-        return self._arguments[key] if key < len(self._arguments) else f"m{key}"
+        return self.arguments[key] if key < len(self.arguments) else f"m{key}"
 
     def _short(self, at: Path) -> str:
         if len(at) == 1:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import accumulate, groupby, islice, pairwise, product
 from typing import Any
 
+from ..fusion import Field
 from .attribution import AttributedTensor, ModalitySet, ModuleCall
 
 __all__ = ["Layout", "Widths", "find_layout", "listed", "rows_of_one_modality"]
@@ -81,18 +82,30 @@ def _several_tensors(
     sets = {tensor.modalities for tensor in tensors}
     if not _disjoint(sets) or len(sets) < 2:
         return _mixed(sets, names)
-    depths = {len(tensor.address) for tensor in tensors}
-    # modalities= can name the keys or indices inside an argument if it is the only one.
-    only = {tensor.address[0] for tensor in call.inputs} == {tensors[0].address[0]}
-    if depths != {1} and not (depths == {2} and only):
+    words = _words(call, tensors)
+    if words is None:
         addresses = ", ".join(".".join(map(str, tensor.address)) for tensor in tensors)
         return f"modalities= cannot name where its tensors are ({addresses})"
     groups: dict[str, list[Any]] = {}
-    for tensor in tensors:
-        groups.setdefault(_name(tensor.modalities, names), []).append(tensor.address[-1])
+    for tensor, word in zip(tensors, words, strict=True):
+        groups.setdefault(_name(tensor.modalities, names), []).append(word)
     modalities = {name: at if len(at) > 1 else at[0] for name, at in groups.items()}
     description = f"{len(tensors)} tensors, each of one modality{_merged_text(sets, names)}"
     return Layout(tuple(groups), None, modalities, -1, _merged(sets), description)
+
+
+def _words(call: ModuleCall, tensors: Sequence[AttributedTensor]) -> list[Any] | None:
+    """What ``modalities=`` calls the locations of these tensors; None if it cannot name them."""
+    addresses = [tensor.address for tensor in tensors]
+    only = {tensor.address[0] for tensor in call.inputs} == {addresses[0][0]}
+    if only and all(len(at) == 2 and not isinstance(at[1], Field) for at in addresses):
+        return [at[1] for at in addresses]  # a key or an index is enough
+    # A number is a position, unless the first argument is a list: then it is one of its items.
+    listed_first = any(len(tensor.address) > 1 for tensor in call.inputs if tensor.address[0] == 0)
+    behind = any(len(at) == 1 and isinstance(at[0], int) for at in addresses)
+    if (listed_first and behind) or any("." in str(key) for at in addresses for key in at):
+        return None
+    return [at[0] if len(at) == 1 else ".".join(map(str, at)) for at in addresses]
 
 
 def _one_tensor(

@@ -9,9 +9,10 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..errors import CMIEIError
-from ..fusion import Path, call_tensors, locate
+from ..fusion import Path, call_tensors, locate, word_for
 from ..settings import Config
 from .attribution import ModalitySet
+from .input_names import InputNames
 from .inputs import Inputs
 from .not_modalities import why_no_modality
 
@@ -39,7 +40,8 @@ def model_arguments(model: nn.Module, known: Inputs, alive: ModalitySet) -> Mode
     given = dict(call_tensors(known.call))
     names = [known.names[m] for m in sorted(alive)]
     groups = [_substituted(known.groups[m], given) for m in sorted(alive)]
-    words = [[at[-1] for at in group] for group in groups]
+    parameters = InputNames(model, known.call).arguments
+    words = [[word_for(known.call, at, parameters) for at in group] for group in groups]
     modalities = {n: w if len(w) > 1 else w[0] for n, w in zip(names, words, strict=True)}
     fill = {
         name: FILL

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from .attribution import ModalitySet, ModuleCall
 from .branches import Branches
 from .functions import Activations
+from .hidden import Feeds
 from .layout import Widths
 from .model_arguments import ModelArguments
 from .routes import Hop
@@ -38,6 +39,8 @@ class Observations:
     """Logits of one modality each, whose sum or mean the model returns."""
     arguments: ModelArguments | None
     """The model's own arguments that hold the modalities, if ``attach`` can name them."""
+    feeds: Feeds
+    """Which returned tensors that may be logits are computed from which others."""
     notes: tuple[str, ...] = ()
 
     @property

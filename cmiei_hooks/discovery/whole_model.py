@@ -34,7 +34,10 @@ def notes_on_whole_model(found: Candidate) -> tuple[str, ...]:
 
 
 def _logits(seen: Observations) -> list[AttributedTensor]:
-    """First what modules return, then what functions of the model compute; no features."""
+    """First what modules return, then what functions of the model compute; no features.
+
+    What logits of modules are computed from is features.
+    """
     rows = {x.shape[0] for x in seen.root.inputs if x.modalities}
     found = [
         out
@@ -54,7 +57,12 @@ def _logits(seen: Observations) -> list[AttributedTensor]:
         if any(len(out.shape) >= 2 for out in call.outputs)
     }
     by_modules = [out for out in found if out.value in ends]
-    return by_modules + [out for out in found if out.value not in ends | others]
+    logits = {out.address for out in by_modules}
+    return by_modules + [
+        out
+        for out in found
+        if out.value not in ends | others and not logits & seen.feeds.get(out.address, frozenset())
+    ]
 
 
 def _candidate(

@@ -5,7 +5,7 @@ The rooms above find the head, read its calls and make new ones through this roo
 """
 
 from .apart import one_modality_a_row
-from .arguments import call_of_mapping, describe, refuse_misfit
+from .arguments import call_of_mapping, describe, refuse_misfit, word_for
 from .branches import Branch, Combination, Combine
 from .captured_call import Captured, Change, Slice
 from .function_link import FunctionLink
@@ -89,4 +89,5 @@ __all__ = [
     "unwrapped",
     "why_never_called",
     "with_values",
+    "word_for",
 ]

@@ -10,9 +10,17 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import CMIEIError
-from .pytree import Call, Path, call_tensors, value_at
+from .pytree import Call, Path, call_tensors, key_named, value_at
 
-__all__ = ["call_of_mapping", "describe", "first_tensors", "refuse_misfit", "resolve"]
+__all__ = [
+    "call_of_mapping",
+    "describe",
+    "first_tensors",
+    "places_of_tensors",
+    "refuse_misfit",
+    "resolve",
+    "word_for",
+]
 
 _MOST_ITEMS = 8
 """How many items of a list a message describes."""
@@ -34,27 +42,70 @@ def resolve(call: Call, word: int | str, parameters: Sequence[str]) -> Path | No
 
     A number is an argument position; if the first argument is a list (or tuple), or no argument is
     a tensor, it is an index of the first list (or a key of the first dict). A string is a keyword,
-    else a key of a dict among the arguments. An argument that the caller passes in the other way is
-    found by the names of the parameters of ``forward``.
+    else a key of a dict among the arguments, else a path such as ``text.0``: an argument, by its
+    position or one of these words, and the indices, keys and fields that lead inwards. An argument
+    that the caller passes in the other way is found by the names of the parameters of ``forward``.
     """
-    args, kwargs = call
-    arguments = _arguments(call)
     if isinstance(word, int):
-        if path := _container(arguments):
+        if path := _container(_arguments(call)):
             holder = value_at(call, path)
             known = word in holder if isinstance(holder, Mapping) else word < len(holder)
             return (*path, word) if known else None
-        if word < len(args):
-            return (word,)
-        keyword = parameters[word] if word < len(parameters) else None
-        return (keyword,) if keyword in kwargs else None
+        return _position(call, word, parameters)
+    return _named(call, word, parameters) or _inside(call, word, parameters)
+
+
+def _position(call: Call, position: int, parameters: Sequence[str]) -> Path | None:
+    args, kwargs = call
+    if position < len(args):
+        return (position,)
+    keyword = parameters[position] if position < len(parameters) else None
+    return (keyword,) if keyword in kwargs else None
+
+
+def _named(call: Call, word: str, parameters: Sequence[str]) -> Path | None:
+    args, kwargs = call
     if word in kwargs:
         return (word,)
-    for path, value in arguments:
+    for path, value in _arguments(call):
         if isinstance(value, Mapping) and word in value:
             return (*path, word)
     position = parameters.index(word) if word in parameters else len(args)
     return (position,) if position < len(args) else None
+
+
+def _inside(call: Call, word: str, parameters: Sequence[str]) -> Path | None:
+    """The path that leads into an argument; where something on it is None, it ends there."""
+    first, *inwards = word.split(".")
+    if not inwards:
+        return None
+    if first.isdecimal():
+        path = _position(call, int(first), parameters)
+    else:
+        path = _named(call, first, parameters)
+    for part in inwards:
+        if path is None or (value := value_at(call, path)) is None:
+            return path
+        key = key_named(value, part)
+        path = None if key is None else (*path, key)
+    return path
+
+
+def word_for(call: Call, path: Path, parameters: Sequence[str]) -> int | str | None:
+    """The shortest word that means this path; None if no word does."""
+    first, *inwards = path
+    name = parameters[first] if isinstance(first, int) and first < len(parameters) else first
+    paths = (inwards, (name, *inwards), (first, *inwards))
+    words = [path[-1], *(".".join(map(str, one)) for one in paths)]
+    return next((word for word in words if resolve(call, word, parameters) == path), None)
+
+
+def places_of_tensors(call: Call, parameters: Sequence[str]) -> str:
+    """Where the tensors of a call are, in words that a user can write, for a message."""
+    words = [word_for(call, path, parameters) for path in first_tensors(call)]
+    texts = [repr(word) for word in words if word is not None]
+    more = [f"{len(texts)} in all"] if len(texts) > _MOST_ITEMS else []
+    return ", ".join(texts[:_MOST_ITEMS] + more) or "no place"
 
 
 def _container(arguments: Sequence[tuple[Path, Any]]) -> Path | None:

@@ -14,8 +14,8 @@ __all__ = [
 ]
 
 Location = int | str | tuple[int, int]
-"""Where a tensor or a block is: an argument position or list index, a keyword or dict key, or the
-block ``(start, stop)`` of the first tensor."""
+"""Where a tensor or a block is: an argument position or list index, a keyword or dict key, a path
+into an argument (``text.0``), or the block ``(start, stop)`` of the first tensor."""
 
 Split = int | None | tuple[Location, ...]
 """One modality: its width in one concatenated tensor (None: the rest, which may vary from call to
@@ -72,6 +72,8 @@ def _locations(name: str, value: object, modalities: object) -> tuple[Location, 
     found = tuple(location for location in read if location is not None)
     if len(found) < len(read) or not found:
         hint = "in YAML a block is a list in a list: [[0, 512]]" if isinstance(value, str) else ""
+        if numbers := [item for item in items if isinstance(item, float)]:
+            hint = f"a path that is written in numbers needs quotes, in YAML, too: '{numbers[0]}'"
         raise _refused(f"{value!r} is not a location of the modality {name!r}", modalities, hint)
     if len(set(found)) < len(found):
         raise _refused(f"a location of the modality {name!r} is given twice", modalities)
@@ -96,6 +98,7 @@ def _refused(problem: str, modalities: object, hint: str = "") -> SplitsError:
         problem,
         got=f"modalities={modalities!r}",
         expected="{name: location, ...}; a location is an argument position or list index (0), a "
-        "keyword or dict key ('rgb'), a block (start, stop) of one tensor, or a list of these",
+        "keyword or dict key ('rgb'), a path into an argument ('text.0'), a block (start, stop) of "
+        "one tensor, or a list of these",
         remedy=hint or "for example modalities={'r': [0, 3], 'n': [1, 4], 't': [2, 5]}",
     )

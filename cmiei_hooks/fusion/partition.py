@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..errors import InputError, SplitsError
 from .apart import on_the_batch_axis
-from .arguments import describe, first_tensors, resolve
+from .arguments import describe, first_tensors, places_of_tensors, resolve
 from .captured_call import Captured, Slice
 from .concatenation import find_concatenation
 from .fill import refuse_needless_fill, refuse_without_fill
@@ -163,17 +163,33 @@ class Partition:
         # One that is not there tells more than one that is None.
         location = min(nothing, key=lambda one: nothing[one][1] is not None)
         name, path = nothing[location]
-        error = _missing(name, f"{'nothing' if path is None else 'None'} at {location!r}", call)
+        found = "nothing" if path is None else "None"
+        error = self._missing(name, f"{found} at {location!r}", call)
         error.absent = frozenset(
-            at for at, (_, path) in nothing.items() if path is None and not self._may_omit(at)
+            at
+            for at, (_, path) in nothing.items()
+            if path is None and not self._is_omitted(at, call)
         )
         raise error
 
-    def _may_omit(self, location: Location) -> bool:
-        """Whether the head takes None for an argument that is not passed."""
-        if isinstance(location, int) and location < len(self.parameters):
-            location = self.parameters[location]
-        return location in self.optional
+    def _missing(self, name: str, got: str, call: Call) -> MissingModalityError:
+        return MissingModalityError(
+            f"the head was called without the modality {name!r}",
+            got=f"{got} of {describe(call[0])}, {describe(call[1])}",
+            expected=self._expected(call),
+            remedy=_WHERE,
+        )
+
+    def _expected(self, call: Call) -> str:
+        places = places_of_tensors(call, self.parameters)
+        return f"a floating-point tensor [B, ...]; there are tensors at {places}"
+
+    def _is_omitted(self, location: Location, call: Call) -> bool:
+        """Whether its argument is not passed, and the head takes None for it."""
+        argument = str(location).split(".")[0]
+        if argument.isdecimal() and int(argument) < len(self.parameters):
+            argument = self.parameters[int(argument)]
+        return argument in self.optional and resolve(call, argument, self.parameters) is None
 
     def _tensor(self, call: Call, location: int | str, name: str) -> Path:
         """The path of a tensor that is a modality as a whole."""
@@ -184,7 +200,7 @@ class Partition:
                 f"the modality {name!r} is not a tensor",
                 got=f"{describe(value)} at {location!r} of {describe(call[0])}, "
                 f"{describe(call[1])}",
-                expected="a floating-point tensor [B, ...]",
+                expected=self._expected(call),
                 remedy=_WHERE,
             )
         if not holds_whole_numbers(value):
@@ -278,7 +294,7 @@ class Partition:
         if min(sizes.values()) == 0 and len(set(sizes.values())) == 2:
             for name, group in zip(self.names, groups, strict=True):
                 if any(not sizes[one.path] for one in group):
-                    raise _missing(name, "a tensor without samples", call)
+                    raise self._missing(name, "a tensor without samples", call)
         raise InputError(
             "the modalities are not tensors of one batch",
             got="shapes " + ", ".join(str(list(tensor.shape)) for tensor in tensors.values()),
@@ -301,14 +317,5 @@ class Partition:
 
 _WHERE = (
     "say with modalities= where the head receives it: an argument position, a keyword, an index of "
-    "a list argument, or a key of a dict argument"
+    "a list argument, a key of a dict argument, or a path into an argument such as 'text.0'"
 )
-
-
-def _missing(name: str, got: str, call: Call) -> MissingModalityError:
-    return MissingModalityError(
-        f"the head was called without the modality {name!r}",
-        got=f"{got} of {describe(call[0])}, {describe(call[1])}",
-        expected="a floating-point tensor [B, ...]",
-        remedy=_WHERE,
-    )

@@ -15,6 +15,7 @@ __all__ = [
     "Field",
     "Path",
     "call_tensors",
+    "key_named",
     "mapped",
     "replaced",
     "tensors",
@@ -58,6 +59,16 @@ def value_at(call: Call, path: Path) -> Any:
     for key in path:
         value = getattr(value, key) if isinstance(key, Field) else value[key]
     return value
+
+
+def key_named(value: Any, word: str) -> Any:
+    """The key, index or field that a word means in a container; None if it has nothing there."""
+    if isinstance(value, tuple) and word in getattr(value, "_fields", ()):
+        return value._fields.index(word)  # type: ignore[attr-defined]  # of a named tuple
+    keys = [key for key, _ in _items(value)]
+    if word in keys:
+        return keys[keys.index(word)]
+    return int(word) if word.isdecimal() and int(word) in keys else None
 
 
 def with_values(call: Call, values: Mapping[Path, Any]) -> Call:

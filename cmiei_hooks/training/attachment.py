@@ -78,9 +78,9 @@ def attach(
         modalities: instead of ``splits`` and ``names``, where each modality is in the arguments of
             the head: ``{name: location}`` or ``{name: [location, ...]}``. A location is an argument
             position or an index of a list argument (``0``), a keyword or a key of a dict argument
-            (``"rgb"``), or a block ``(start, stop)`` of the first tensor on ``dim``. It overrides
-            ``SPLITS`` of a configuration. For token ids, name their pad id as well:
-            ``fill={"text": 0}``.
+            (``"rgb"``), a path into an argument (``"text.0"``), or a block ``(start, stop)`` of the
+            first tensor on ``dim``. It overrides ``SPLITS`` of a configuration. For token ids, name
+            their pad id as well: ``fill={"text": 0}``.
         dim: the axis on which the modalities are concatenated.
         output: which part of the head's return value is the logits: an index, a key, a function,
             or a list of indices and keys that leads inwards; for a chain, that of the last link, or

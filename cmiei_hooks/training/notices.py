@@ -104,7 +104,14 @@ class Notices:
         )
 
     def check_finite(self, statistics: Statistics) -> None:
-        """Warn about samples that were left out; waits for the device."""
+        """Warn about samples that were left out, or emptied; waits for the device."""
+        if "emptied" not in self._given and (emptied := statistics.emptied):
+            self._warn(
+                "emptied",
+                f"the strategy substituted all modalities of {emptied} samples at the head "
+                f"{self._head.name!r}: nothing of such a sample is left to learn from. Leave one "
+                "modality of every sample out of what choose() returns",
+            )
         if "finite" not in self._given and (left_out := statistics.totals.left_out):
             self._warn(
                 "finite",

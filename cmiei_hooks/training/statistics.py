@@ -57,6 +57,7 @@ class Statistics:
         self._numbers = 0
         self._sums: Tensor | None = None
         self._totals: Tensor | None = None
+        self._emptied: Tensor | None = None
 
     def reset(self) -> None:
         """Begin a new average; the totals go on."""
@@ -117,6 +118,10 @@ class Statistics:
                 largest.to(dtype),
             ]
         )
+        if substituted.dtype == torch.bool:
+            emptied = substituted.all(-1).sum()
+            before = self._emptied
+            self._emptied = emptied if before is None else before.to(emptied) + emptied
         if self._totals is not None:
             before = self._totals.to(new)
             new = torch.cat([before[:-1] + new[:-1], before[-1:].maximum(new[-1:])])
@@ -142,6 +147,15 @@ class Statistics:
         values = [0.0] * 6 if self._totals is None else self._totals.tolist()
         left_out, estimates, samples, substituted, acting = map(int, values[:-1])
         return Totals(left_out, estimates, samples, substituted, acting, values[-1])
+
+    @property
+    def emptied(self) -> int:
+        """Samples all of whose modalities were substituted, not in the state; waits for the device.
+
+        Only a strategy of the user's does that.
+        """
+        self._add_up()
+        return 0 if self._emptied is None else int(self._emptied)
 
     def metrics(self, over_ranks: Callable[[Tensor], Tensor] | None = None) -> dict[str, float]:
         """The averages under the method's names; NaN before the first estimate.

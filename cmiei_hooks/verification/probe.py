@@ -118,10 +118,9 @@ class HeadProbe:
         except CMIEIError as error:
             self.checks.append(Check("logits", False, one_line(error)))
             return False
-        except Exception as error:  # the head's own, on an input that it was not made for
-            found = f"the head fails without a modality ({type(error).__name__}: {error})"
-            found += "; if zeros are no valid input of it, try drop='mean', or name a head behind "
-            found += "the layers that read such values"
+        except Exception as error:  # the head's own, on its own input
+            found = f"the head fails when it runs a second time ({type(error).__name__}: {error})"
+            found += "; name a head that can be called again with the same input"
             self.checks.append(Check("logits", False, found))
             return False
         self.captured = captured
@@ -130,9 +129,7 @@ class HeadProbe:
         changed = _changed(state, _state(self.head.whole))
         found = "changed: " + ", ".join(changed) if changed else "unchanged"
         self.checks.append(Check("buffers, parameters, generators", not changed, found))
-        reached = _gradient_reaches(self.head, captured)
-        found = "yes" if reached else "no: the head detaches its input, or multiplies it by 0"
-        self.checks.append(Check("gradient reaches the input", reached, found))
+        self.checks.append(_gradient(self.head, captured))
         return True
 
     def _compare(self, expected: Tensor, returned: Any) -> Check:
@@ -195,6 +192,20 @@ def _probabilities(head: Head, returned: Any, logits: Tensor) -> list[Check]:
     remedy = f"pass output={function}{measure}, or name a module without the {end}"
     found = f"the output is that of a {end}, so influence comes out too small; {remedy}"
     return [Check(name, False, found)]
+
+
+def _gradient(head: Head, captured: Captured) -> Check:
+    name = "gradient reaches the input"
+    try:
+        reached = _gradient_reaches(head, captured)
+    except torch.cuda.OutOfMemoryError:
+        raise
+    except Exception as error:  # of a forward that goes through numpy, say
+        text = f"{type(error).__name__}: {error}".splitlines()[0]
+        found = f"unknown: the head fails on an input that requires gradient ({text})"
+        return Check(name, True, found)
+    found = "yes" if reached else "no: the head detaches its input, or multiplies it by 0"
+    return Check(name, reached, found)
 
 
 def _gradient_reaches(head: Head, captured: Captured) -> bool:

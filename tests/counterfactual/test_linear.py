@@ -243,7 +243,7 @@ def test_influence_is_never_negative():
 
 
 @pytest.mark.skipif(
-    not hasattr(torch.utils.checkpoint, "CheckpointPolicy"), reason="needs torch 2.4 or newer"
+    not hasattr(torch.utils.checkpoint, "CheckpointPolicy"), reason="came after torch 2.4"
 )
 def test_selective_checkpointing_does_not_see_it():
     ops = torch.ops.aten

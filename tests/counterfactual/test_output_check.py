@@ -351,6 +351,7 @@ def test_a_model_that_is_saved_meanwhile():
     check.close()
 
 
+@pytest.mark.skipif(torch.__version__ < "2.4", reason="compiled code runs only some hooks")
 @pytest.mark.parametrize("case", ["alone", "softmax"])
 def test_a_compiled_model(case):
     model = torch.compile(Model(SAME[case]), backend="eager")

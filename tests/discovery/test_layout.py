@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from fusion_models import B, C, Experts, ReID, best, inputs, prose, reasons
 from torch import nn
 
-from cmiei_hooks import discover
+from cmiei_hooks import discover, verify
+from cmiei_hooks.fusion import call_tensors
 
 
 def test_blocks_that_are_shared():
@@ -230,3 +233,63 @@ def test_integers_at_the_fusion_are_left_as_they_are(golden):
         "output": "logits",
     }
     golden(prose(report))
+
+
+class Nests(nn.Module):
+    """Passes containers to its head."""
+
+    def __init__(self, call) -> None:
+        super().__init__()
+        self.text, self.image = nn.Linear(6, 4), nn.Linear(6, 4)
+        self.fusion, self.call = Joins(), call
+
+    def forward(self, text, image):
+        return self.call(self.fusion, self.text(text), self.image(image))
+
+
+class Joins(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.out = nn.Linear(8, C)
+
+    def forward(self, *args, **kwargs):
+        found = [x for _, x in call_tensors((args, kwargs)) if x.is_floating_point()]
+        joined = torch.cat(found, -1)
+        return self.out(joined * joined.mean(-1, keepdim=True))
+
+
+LENGTHS = torch.arange(B)
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda f, t, i: f(text=(t, LENGTHS), image=i), ["text.0", "image"]),
+        (lambda f, t, i: f((t, LENGTHS), image=i), ["0.0", "image"]),
+        (lambda f, t, i: f(i, (t, LENGTHS)), ["1.0", 0]),
+        (lambda f, t, i: f((t, LENGTHS), (i, LENGTHS)), ["0.0", "1.0"]),
+        (lambda f, t, i: f(SimpleNamespace(text=t, image=i)), ["0.text", "0.image"]),
+        (lambda f, t, i: f({"text": t, "image": i}), ["text", "image"]),
+        (lambda f, t, i: f({"text": [t], "image": [i]}), ["0.text.0", "0.image.0"]),
+    ],
+)
+def test_tensors_inside_of_arguments_are_named_by_paths(call, words):
+    model, given = Nests(call), inputs(2)
+    report = discover(model, *given)
+    found = next(c for c in report.candidates if c.head == ("fusion",))
+    assert found.modalities == dict(zip(("text", "image"), words, strict=True))
+    assert verify(model, *given, **found.arguments).ok
+
+
+@pytest.mark.negative_control
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda f, t, i: f((t, LENGTHS), i),  # 1 would be an item of the first argument
+        lambda f, t, i: f({"a.b": {"text": t, "image": i}}),
+    ],
+)
+def test_a_head_whose_tensors_no_word_means_is_not_proposed(call):
+    report = discover(Nests(call), *inputs(2))
+    assert ("fusion",) not in [c.head for c in report.candidates]
+    assert "cannot name where its tensors are" in reasons(report)["fusion"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import shlex
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import pytest
@@ -65,6 +66,23 @@ class Mappings(TensorFusion):
         return super().forward(batch["a"], batch["v"])
 
 
+class Deep(TensorFusion):
+    def forward(self, batch):
+        return super().forward(batch["x"][0], batch["x"][1])
+
+
+class Record(TensorFusion):
+    def forward(self, batch):
+        return super().forward(batch.a, batch.v)
+
+
+class Pairs(TensorFusion):
+    """A number alone would mean an item of the first argument."""
+
+    def forward(self, audio, video):
+        return super().forward(audio[0] * audio[1], video)
+
+
 class Products(nn.Module):
     """Logits that a function computes, beside a feature that a module returns and receives."""
 
@@ -120,6 +138,19 @@ CASES = {
         lambda: [dict(zip("av", inputs(2), strict=True))],
         {"modalities": {"a": "a", "v": "v"}},
     ),
+    "a list in a dict": Case(
+        Deep, lambda: [{"x": inputs(2)}], {"modalities": {"batch_x0": "x.0", "batch_x1": "x.1"}}
+    ),
+    "a namespace": Case(
+        Record,
+        lambda: [SimpleNamespace(**dict(zip("av", inputs(2), strict=True)))],
+        {"modalities": {"a": "batch.a", "v": "batch.v"}},
+    ),
+    "a tensor behind a tuple": Case(
+        Pairs,
+        lambda: [(inputs(2)[0], torch.tensor(2.0)), inputs(2)[1]],
+        {"modalities": {"audio0": 0, "video": "video"}},
+    ),
     "logits of a function": Case(
         Products, lambda: inputs(2), {"modalities": {"x": 0, "y": 1}, "output": 1}
     ),
@@ -132,7 +163,7 @@ def case(request) -> Case:
 
 
 def called(model: nn.Module, given: list[object]) -> object:
-    if isinstance(given[0], dict) and not isinstance(model, Mappings):
+    if isinstance(given[0], dict) and not isinstance(model, (Deep, Mappings)):
         return model(**given[0])
     return model(*given)
 
@@ -230,16 +261,16 @@ class Loss(TensorFusion):
 
 
 class Nested(TensorFusion):
-    """Its arguments are deeper than ``modalities=`` can name."""
+    """A path has dots, and so has a key of its arguments."""
 
     def forward(self, batch):
-        return super().forward(batch["x"][0], batch["x"][1])
+        return super().forward(*batch["x"]["a.b"])
 
 
 @pytest.mark.negative_control
 @pytest.mark.parametrize(
     ("make", "given"),
-    [(Loss, lambda: inputs(2)), (Nested, lambda: [{"x": inputs(2)}])],
+    [(Loss, lambda: inputs(2)), (Nested, lambda: [{"x": {"a.b": inputs(2)}}])],
     ids=["no logits", "nested arguments"],
 )
 def test_what_attach_cannot_name_is_not_proposed(make, given):
@@ -258,3 +289,39 @@ def test_a_feature_that_the_model_returns_too_is_not_logits():
     (found,) = discover(Both(), *inputs(2)).candidates
     assert found.arguments["output"] == 1
     assert prose(discover(Both(), *inputs(2))).count("logits of 7 classes") == 1
+
+
+class Hidden(TensorFusion):
+    """As MulT: features that functions compute are returned beside the logits made of them."""
+
+    def forward(self, audio, video):
+        one = self.audio(audio).repeat(1, 3) * self.video(video).repeat(1, 4)
+        other = one.exp()
+        return {"f": one, "g": other, "M": self.classifier((one + other) / 2)}
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_features_that_the_logits_are_computed_from_are_not_proposed(frozen):
+    model = Hidden().requires_grad_(not frozen)
+    (found,) = discover(model, *inputs(2)).candidates
+    assert found.arguments["output"] == "M"
+
+
+@pytest.mark.negative_control
+def test_beside_the_logits_of_a_module_those_of_a_function_stay():
+    class Two(TensorFusion):
+        def forward(self, audio, video):
+            one = self.audio(audio).repeat(1, 3) * self.video(video).repeat(1, 4)
+            return {"aux": self.classifier(one.detach() * 2), "fused": one * one}
+
+    found = discover(Two(), *inputs(2)).candidates
+    assert [one.arguments["output"] for one in found] == ["aux", "fused"]
+
+
+@pytest.mark.negative_control
+def test_a_model_without_gradient_is_still_found():
+    class OfNumpy(Hidden):
+        def forward(self, audio, video):
+            return super().forward(torch.tensor(audio.numpy()), video)
+
+    assert len(discover(OfNumpy(), *inputs(2)).candidates) == 3

@@ -28,6 +28,7 @@ def test_default_names():
         {"r": -1, "n": 1},
         {"r": True, "n": 0},
         {"r": 0.5, "n": 1},
+        {"r": 0.1, "n": 1},
         {"r": None, "n": 1},
         {"r": "", "n": 1},
         {"r": (2, 2), "n": 1},
@@ -47,7 +48,7 @@ def test_modalities_that_say_nothing_are_refused(modalities, golden):
 
 @pytest.mark.parametrize("node", [OmegaConf.create, CfgNode, dict])
 def test_modalities_may_come_from_a_configuration(node):
-    given = {"r": [0, "depth"], "n": [[0, 512], [1536, 2048]], "t": "thermal", "s": 3}
+    given = {"r": [0, "depth"], "n": [[0, 512], [1536, 2048]], "t": "thermal.0", "s": 3}
     names, splits = parse_modalities(node(given))
     assert names == ("r", "n", "t", "s")
-    assert splits == ((0, "depth"), ((0, 512), (1536, 2048)), ("thermal",), (3,))
+    assert splits == ((0, "depth"), ((0, 512), (1536, 2048)), ("thermal.0",), (3,))

@@ -173,6 +173,9 @@ def test_a_call_without_a_tensor_is_refused(golden):
         ({"r": 0, "n": 1}, (R, torch.randn(5, 3)), {}),
         ({"r": 0, "n": 1}, (R, torch.tensor(1.0)), {}),
         ({"r": (0, 2), "n": (2, 9)}, (T,), {}),
+        ({"r": "text.2", "n": "image"}, (), {"text": (R, N), "image": T}),
+        ({"r": "text", "n": "image"}, (), {"text": (R, N), "image": T}),
+        ({"r": "text.0", "n": "image"}, (), {"text": None, "image": T}),
     ],
 )
 def test_a_modality_that_is_not_there_is_refused(modalities, args, kwargs, golden):

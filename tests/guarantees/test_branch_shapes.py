@@ -180,6 +180,7 @@ def compiled(model: nn.Module) -> nn.Module:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*compiled and run before attach")
+@pytest.mark.skipif(torch.__version__ < "2.4", reason="compiled code runs only some hooks")
 @pytest.mark.parametrize("shape", ["sum", "the whole model, token ids"])
 def test_compiled_training_is_the_same_to_the_bit(shape):
     one = (BRANCH_SHAPES | WHOLE)[shape]

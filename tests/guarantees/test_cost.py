@@ -14,7 +14,7 @@ from helpers import WIDTHS, Fused
 from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_flatten
 
 import cmiei_hooks
 import cmiei_hooks.training.substitution
@@ -102,7 +102,7 @@ class Storages(TorchDispatchMode):
 
     def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
         result = operation(*args, **(kwargs or {}))
-        leaves = tree_leaves((args, kwargs, result))
+        leaves, _ = tree_flatten((args, kwargs, result))
         tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
         made = [StorageWeakRef(tensor.untyped_storage()) for tensor in tensors]
         self._made |= {storage.cdata: storage for storage in made}

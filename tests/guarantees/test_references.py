@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import silence
 import test_silence_distributed
+import torch
 
 DOCS = Path(__file__).parents[2] / "docs"
 TEXT = (DOCS / "guarantees.md").read_text(encoding="utf-8")
@@ -64,6 +65,7 @@ def cells(module: str, function: str) -> int:
     return math.prod(len(list(mark.args[1])) for mark in marks if mark.name == "parametrize")
 
 
+@pytest.mark.skipif(torch.__version__ < "2.6", reason="FSDP2 and its cells came with torch 2.6")
 def test_the_numbers_are_those_of_the_suite():
     stated = re.findall(r"\[(test_\w+)\.py\]\([^)]+\) `(\w+)` \((\d+) cells\)", TEXT)
     assert len(stated) == TEXT.count(" cells)") == 7

@@ -43,6 +43,13 @@ class OfKeywords(OfList):
         return super().forward([r, n, t])
 
 
+class OfPairs(OfList):
+    """Each tensor comes with a number of rows."""
+
+    def forward(self, r: tuple, *, n: tuple | None = None, t: tuple | None = None) -> Tensor:
+        return super().forward([pair[0] if pair else None for pair in (r, n, t)])
+
+
 class OfPositions(OfList):
     def forward(self, r: Tensor | None = None, n: Tensor | None = None, more: object = None):
         given = [r, n, *(more or [])]
@@ -69,25 +76,29 @@ HEADS = {
     "list": (OfList, {"modalities": POSITIONS}),
     "dict": (OfDict, {"modalities": NAMES}),
     "keywords": (OfKeywords, {"modalities": NAMES}),
+    "pairs": (OfPairs, {"modalities": {"r": "r.0", "n": "n.0", "t": "t.0"}}),
     "one tensor": (lambda: Concatenated(8, 4), {"splits": [3, 5]}),
 }
 FULL = {
     "list": (([R, N, T],), {}),
     "dict": (({"r": R, "n": N, "t": T},), {}),
     "keywords": ((R,), {"n": N, "t": T}),
+    "pairs": (((R, 6),), {"n": (N, 6), "t": [T, 6]}),
     "one tensor": ((R,), {}),
 }
 NONE = {
     "list": (([R, None, T],), {}),
     "dict": (({"r": R, "n": N, "t": None},), {}),
     "keywords": ((R,), {"n": None, "t": T}),
+    "pairs": (((R, 6),), {"n": (None, 0), "t": [T, 6]}),
 }
 """None in the place of a tensor."""
-OMITTED = {"keywords": ((R,), {"t": T})}
+OMITTED = {"keywords": ((R,), {"t": T}), "pairs": (((R, 6),), {"t": [T, 6]})}
 """Not passed, which is the same as None for the head."""
 ABSENT = {
     "list": (([R, N],), {}),
     "dict": (({"r": R, "t": T},), {}),
+    "pairs": (((R, 6),), {"n": (), "t": [T, 6]}),
     "one tensor": ((), {}),
 }
 """Nothing at all."""

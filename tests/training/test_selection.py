@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import re
+import warnings
 
 import pytest
 import torch
@@ -12,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 import cmiei_hooks
+from cmiei_hooks import CMIEIWarning
 from cmiei_hooks.errors import InputError
 from cmiei_hooks.training.substitution import noise_generator
 
@@ -37,9 +40,8 @@ def attached(model: nn.Module, chosen: Tensor, **settings):
         model,
         "classifier",
         WIDTHS,
-        log=False,
         strategy=lambda *given: Several(chosen, *given),
-        **{"k": 1, "warmup_epochs": 0, "sigma": 0.5, "seed": 3} | settings,
+        **{"k": 1, "warmup_epochs": 0, "sigma": 0.5, "seed": 3, "log": False} | settings,
     )
 
 
@@ -61,6 +63,38 @@ def test_what_is_not_a_choice_of_modalities_is_refused(chosen, golden):
     with pytest.raises(InputError) as refusal:
         model(torch.randn(16, 6))
     golden(refusal.value)
+
+
+def warnings_of(run) -> list[str]:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        run()
+    return [str(one.message) for one in caught if issubclass(one.category, CMIEIWarning)]
+
+
+@pytest.mark.parametrize("settings", [{"log": False}, {"log": [lambda _: None], "log_period": 2}])
+def test_samples_of_which_all_modalities_are_substituted_are_said_once(settings, golden):
+    model, chosen = Fused(), some()
+    chosen[:3] = True
+    handle = attached(model, chosen, **settings)
+
+    def train() -> None:
+        for _ in range(4):
+            model(torch.randn(16, 6))
+
+    found = warnings_of(train)
+    assert len(found) == (settings["log"] is not False)  # nobody has read a value otherwise
+    found += warnings_of(handle.metrics) + warnings_of(train) + warnings_of(handle.remove)
+    (text,) = found
+    golden(re.sub("[0-9]+ samples", "N samples", text))
+
+
+@pytest.mark.negative_control
+def test_a_sample_that_keeps_one_modality_is_not_said():
+    model = Fused()
+    handle = attached(model, some())
+    model(torch.randn(16, 6))
+    assert not warnings_of(handle.metrics) + warnings_of(handle.remove)
 
 
 def test_each_modality_of_a_sample_gets_its_own_mean_and_its_own_noise():

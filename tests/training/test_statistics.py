@@ -131,3 +131,15 @@ def test_a_sample_of_which_several_modalities_are_substituted_counts_once():
     statistics.add(torch.rand(4, 3), torch.tensor([2, -1, -1, -1]))
     assert statistics.metrics()["C_MIEI_Ratio"] == (2 / 4 + 1 / 4) / 2
     assert statistics.totals.substituted == 3
+
+
+def test_samples_of_which_every_modality_is_substituted_are_counted():
+    statistics = Statistics(["a", "b"])
+    assert statistics.emptied == 0
+    both = torch.tensor([[True, True], [True, False], [False, False]])
+    for _ in range(2):
+        statistics.add(torch.ones(3, 2), both)
+        statistics.add(torch.ones(3, 2), torch.tensor([0, 1, -1]))
+        statistics.reset()
+    statistics.add(torch.ones(1, 2), both[:1])
+    assert statistics.emptied == 3
