@@ -570,7 +570,10 @@ def forward_hook_keys(module: nn.Module) -> tuple[int, ...]:
     Raises:
         MissingNameError: without it.
     """
-    return tuple(_attribute(module, "_forward_hooks", "read the hooks of a module"))
+    try:
+        return tuple(module._forward_hooks)
+    except AttributeError:
+        raise _missing("nn.Module._forward_hooks", "read the hooks of a module") from None
 
 
 def _hooks(module: nn.Module, hooks: str, with_kwargs: str) -> list[ForwardHook]:

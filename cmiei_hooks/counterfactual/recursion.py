@@ -42,7 +42,8 @@ def refuse_recursion(head: Head) -> None:
     Raises:
         HeadError: the head calls itself, or the model.
     """
-    if id(head.first) in _running.heads:
+    heads = _running.heads
+    if heads and id(head.first) in heads:
         raise HeadError(
             f"the head {head.name!r} calls itself, or calls the model",
             got=f"a call of {type(head.first).__name__} from its own forward",
