@@ -75,15 +75,19 @@ _SHOWN = (
     "p_max",
     "warmup_epochs",
     "warmup_steps",
+    "end_epoch",
+    "end_step",
 )
+_SHOWN_IF_CHANGED = ("relative", "measure", "drop", "inplace", "sync")
 
 
 def _settings(config: Config) -> list[str]:
     """The settings that matter here, as words of the line."""
     idle = without_effect(config)
-    values = {name: getattr(config, name) for name in _SHOWN if name not in idle}
-    if config.relative and "relative" not in idle:
-        values["relative"] = True
+    usual = Config()
+    changed = [n for n in _SHOWN_IF_CHANGED if getattr(config, n) != getattr(usual, n)]
+    shown = [name for name in (*_SHOWN, *changed) if name not in idle]
+    values = {name: getattr(config, name) for name in shown}
     words = [f"{name.upper()} {value}" for name, value in values.items() if value is not None]
     if "sigma" in values and config.sigma_unit != "feature":
         words[1] += f" {config.sigma_unit}"

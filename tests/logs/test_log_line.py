@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from cmiei_hooks import Config, LogRecord
 
 
@@ -22,3 +24,19 @@ def test_the_lines(start, figures, golden):
     golden(replace(figures, epoch=None).text())
     golden(replace(figures, event="epoch").text())
     golden(replace(figures, event="epoch", epoch=None).text())
+
+
+@pytest.mark.parametrize(
+    ("settings", "word"),
+    [
+        ({"end_epoch": 90}, "END_EPOCH 90"),
+        ({"end_step": 800, "warmup_steps": 9}, "END_STEP 800"),
+        ({"measure": "js"}, "MEASURE js"),
+        ({"drop": "mean"}, "DROP mean"),
+        ({"sync": True}, "SYNC True"),
+        ({"inplace": True}, "INPLACE True"),
+    ],
+)
+def test_settings_that_are_not_the_usual_ones_are_in_the_first_line(start, settings, word):
+    assert word in replace(start, config=Config(**settings)).text().split(" | ")
+    assert word.split()[0] not in start.text()
