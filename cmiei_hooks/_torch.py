@@ -437,7 +437,7 @@ def in_autocast(device: str) -> bool:
     try:
         return torch.is_autocast_enabled(device)
     except TypeError:  # before torch 2.4
-        return torch.is_autocast_enabled() or torch.is_autocast_cpu_enabled()
+        return torch.is_autocast_cpu_enabled() if device == "cpu" else torch.is_autocast_enabled()
     except RuntimeError:  # a type of device without autocast
         return False
 
