@@ -3,45 +3,55 @@
 from __future__ import annotations
 
 import gc
+import importlib
+import multiprocessing.spawn
 import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-import torch
 from filelock import FileLock
-from helpers import Fused
-from torch import Tensor
 from warm_python import WarmPython
 
 pytest.register_assert_rewrite("golden")
 
 from golden import golden, write_renewed  # noqa: E402  # after the line above
 
-# The models are tiny: threads would only wait for each other, in child processes too.
-torch.set_num_threads(1)
+if TYPE_CHECKING:
+    from helpers import Fused
+    from torch import Tensor
+
+# The models are tiny: threads would only wait for each other, in child processes too. (The process
+# that hands out the tests does not import torch, which would take seconds before they begin.)
 os.environ["OMP_NUM_THREADS"] = "1"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    torch = importlib.import_module("torch")
+    torch.set_num_threads(1)  # whoever imported it before the line above
 
 
 @pytest.fixture(autouse=True)
 def _fresh() -> Iterator[None]:
     """One seed for every test, and no compiled code of another test."""
-    torch.manual_seed(0)
+    sys.modules["torch"].manual_seed(0)
     yield
     if "torch._dynamo" in sys.modules:
-        torch._dynamo.reset()
+        sys.modules["torch._dynamo"].reset()
 
 
 @pytest.fixture
 def model() -> Fused:
-    return Fused()
+    return importlib.import_module("helpers").Fused()
 
 
 @pytest.fixture
 def x() -> Tensor:
-    return torch.randn(16, 6)
+    return sys.modules["torch"].randn(16, 6)
 
 
 @pytest.fixture(scope="session")
@@ -50,6 +60,13 @@ def python() -> Iterator[WarmPython]:
     warm = WarmPython("torch", "torch._dynamo")
     yield warm
     warm.close()
+
+
+@pytest.fixture
+def warm_workers(python: WarmPython, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What ``multiprocessing`` spawns in this test has imported torch already."""
+    python.run(["-c", ""])  # so that there is one
+    monkeypatch.setattr(multiprocessing.spawn, "_python_exe", os.fsencode(python.executable))
 
 
 @pytest.fixture(scope="session")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from warm_python import WarmPython
 
 ROOT = Path(__file__).parents[1]
 WIDTHS = [4, 3, 5]
@@ -51,7 +50,9 @@ def trace(model: nn.Module) -> dict[str, object]:
     return found
 
 
-def torchrun(script: Path, *options: str, path: Path = ROOT) -> subprocess.CompletedProcess[str]:
+def torchrun(
+    python: WarmPython, script: Path, *options: str, path: Path = ROOT
+) -> subprocess.CompletedProcess[str]:
     """Run a script in two processes under the real launcher.
 
     Args:
@@ -59,11 +60,5 @@ def torchrun(script: Path, *options: str, path: Path = ROOT) -> subprocess.Compl
     """
     launcher = ["-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=0"]
     launcher += ["--rdzv_backend=c10d", "--rdzv_endpoint=localhost:0"]
-    return subprocess.run(
-        [sys.executable, *launcher, str(script), *options],
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-        env=os.environ | {"PYTHONPATH": f"{ROOT}:{path}", "OMP_NUM_THREADS": "1"},
-    )
+    env = {"PYTHONPATH": f"{ROOT}:{path}", "OMP_NUM_THREADS": "1"}
+    return python.run([*launcher, script, *options], env=env, timeout=240, warm_children=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import re
 import subprocess
 import sys
@@ -76,9 +77,13 @@ def site(once) -> Path:
 
 
 @pytest.fixture(scope="module")
-def pages(site) -> dict[Path, Links]:
-    # 404.html has absolute addresses: it is shown in place of any page
-    return {page: Links(page) for page in site.rglob("*.html") if page.name != "404.html"}
+def pages(site, once) -> dict[Path, Links]:
+    def fill(folder: Path) -> None:
+        # 404.html has absolute addresses: it is shown in place of any page
+        pages = [page for page in site.rglob("*.html") if page.name != "404.html"]
+        (folder / "pages").write_bytes(pickle.dumps({page: Links(page) for page in pages}))
+
+    return pickle.loads((once("pages of the site", fill) / "pages").read_bytes())
 
 
 def test_every_link_within_the_site_leads_to_a_page_and_an_anchor(site, pages):

@@ -105,6 +105,60 @@ def test_stderr_may_go_to_stdout(cold, warm):
     )
 
 
+STARTS = """
+import json, multiprocessing, os, signal, subprocess, sys
+from concurrent.futures import ProcessPoolExecutor
+
+def run(*words, **options):
+    done = subprocess.run([sys.executable, *words], capture_output=True, text=True, **options)
+    print(done.returncode, done.stdout, done.stderr.replace(sys.executable, "python"))
+
+def square(number):
+    return number * number, __name__, multiprocessing.parent_process() is not None
+
+if __name__ == "__main__":
+    run("-c", "import os, sys; print(sys.argv, os.getcwd(), sys.stdin.read())", "-x", input="in")
+    run("-u", "-c", "import os; print(os.environ['ONE_MORE'])", env={**os.environ, "ONE_MORE": "2"})
+    run("-m", "no_such_module")
+    run("-c", "raise SystemExit(7)")
+    run("-c", "import os; os.kill(os.getpid(), 9)")
+    run("-O", "-c", "print(__debug__)")  # by Python itself
+    reader, writer = os.pipe()
+    run("-c", f"import os; os.write({writer}, b'through a pipe')", pass_fds=[writer])
+    print(os.read(reader, 99))
+    waits = "import time; print('waits', flush=True); time.sleep(60)"
+    started = subprocess.Popen([sys.executable, "-c", waits], stdout=subprocess.PIPE)
+    started.stdout.readline()
+    started.terminate()
+    print(started.wait(30))
+    with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
+        print(list(pool.map(square, range(3))))
+    nested = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'print(1)'])"
+    run("-c", nested)
+"""
+
+
+def test_what_a_program_starts_is_the_same_too(cold, warm, tmp_path):
+    (tmp_path / "starts.py").write_text(STARTS)
+    assert same(warm(["starts.py"], warm_children=True), cold(["starts.py"]))
+
+
+IMPORTED = """
+import multiprocessing, subprocess, sys
+code = "import sys; print('torch' in sys.modules, flush=True)"
+if __name__ == "__main__":
+    subprocess.run([sys.executable, "-u", "-c", code])
+    one = multiprocessing.get_context("spawn").Process(target=exec, args=(code,))
+    one.start(), one.join()
+"""
+
+
+def test_what_a_program_starts_has_imported_torch_if_that_was_asked_for(warm, tmp_path):
+    (tmp_path / "starts.py").write_text(IMPORTED)
+    assert warm(["starts.py"], warm_children=True).stdout == "True\nTrue\n"
+    assert warm(["starts.py"]).stdout == "False\nFalse\n"
+
+
 def test_torch_is_imported_and_every_program_draws_its_own_numbers(python):
     code = "import numpy, random, sys; print('torch' in sys.modules); import torch; "
     code += "print(torch.rand(1).item()); print(numpy.random.rand()); print(random.random())"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import io
 import json
-import os
 import shlex
 import signal
 import subprocess
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers import torchrun
 
 from cmiei_hooks.cli import main
 
@@ -381,25 +381,13 @@ def test_autocast_is_used_when_asked_for(project):
     assert half["influence"]["audio"]["mean"] == pytest.approx(mean, rel=0.1)
 
 
-def in_two_processes(project: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    launcher = ["-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=0"]
-    launcher += ["--rdzv_backend=c10d", "--rdzv_endpoint=localhost:0"]
-    return subprocess.run(
-        [sys.executable, *launcher, str(ROOT / "tools" / "diagnose.py"), *options],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-        env=os.environ | {"PYTHONPATH": f"{ROOT}:{project}", "OMP_NUM_THREADS": "1"},
-    )
-
-
 @pytest.mark.slow
 def test_under_torchrun_the_values_are_those_of_one_process(python, project):
     options = arguments(data="their_code:shuffled", limit="18")
     assert main([*options, "--save-features", "f.pt"]) == 0
     one = read(project)
-    done = in_two_processes(project, *options[1:], "--output", "two")
+    words = [ROOT / "tools" / "diagnose.py", *options[1:], "--output", "two"]
+    done = torchrun(python, *words, path=project)
     assert done.returncode == 0, done.stderr
     two = read(project, "two")
     assert one["n_samples"] == two["n_samples"] == 20

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import subprocess
-import sys
 import textwrap
 from dataclasses import dataclass
 from functools import partial
@@ -37,7 +35,8 @@ class Ended:
 
 
 def execute(python: WarmPython, words: list[str], directory: Path) -> Ended:
-    done = python.run(words, cwd=directory, env={"PYTHONPATH": str(ROOT)})
+    env = {"PYTHONPATH": str(ROOT)}
+    done = python.run(words, cwd=directory, env=env, warm_children=True)
     lines = done.stdout.splitlines()
     ours = [line for line in lines if line.startswith("C-MIEI")]
     return Ended(done.returncode, [x for x in lines if x not in ours], ours, done.stderr)
@@ -196,19 +195,15 @@ def plain_ranks(python, once, tmp_path) -> Path:
     return tmp_path
 
 
-def test_two_ranks_under_torchrun(plain_ranks, tmp_path):
+def test_two_ranks_under_torchrun(python, plain_ranks, tmp_path):
     directory = tmp_path / "with/here"
     directory.mkdir(parents=True)
     (directory / "train.py").write_text(scripts.DDP)
-    command = [sys.executable, *COMMAND, *HEAD, "--output", "report", "K", "1", "--", "train.py"]
-    done = subprocess.run(
-        [sys.executable, *TORCHRUN, "--no-python", *command],
+    command = [*COMMAND, *HEAD, "--output", "report", "K", "1", "--", "train.py"]
+    done = python.run(
+        [*TORCHRUN, "--no-python", python.executable, *command],
         cwd=directory,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
+        env={"PYTHONPATH": str(ROOT)},
     )
     assert done.returncode == 0, done.stderr
     assert same_weights(tmp_path, "rank0.pt")

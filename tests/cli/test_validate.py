@@ -32,7 +32,9 @@ def importable(monkeypatch):
 
 
 @pytest.mark.slow
-def test_it_runs_in_processes_from_the_working_directory_and_resumes(tmp_path, monkeypatch, capsys):
+def test_it_runs_in_processes_from_the_working_directory_and_resumes(
+    warm_workers, tmp_path, monkeypatch, capsys
+):
     shutil.copy(TESTS / "validation" / "trainings.py", tmp_path / "training_from_here.py")
     monkeypatch.chdir(tmp_path)
     words = ["validate", "--train", "training_from_here:train", "--seeds", "2", "--jobs", "2"]

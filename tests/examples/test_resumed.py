@@ -37,7 +37,7 @@ class Example:
         if self.ranks == 1:
             all_done = [python.run(words, env=env)]
         elif resume is None:
-            all_done = [torchrun(*words)]
+            all_done = [torchrun(python, *words)]
         else:
             all_done = python.run_ranks(words, env=env)
         printed = "".join(done.stdout + done.stderr for done in all_done)

@@ -40,7 +40,9 @@ def by_hand(python, once) -> list[dict]:
 @pytest.mark.parametrize("strategy", ["ddp", "ddp_spawn"])
 def test_the_weights_are_those_of_the_lines_written_by_hand(python, by_hand, tmp_path, strategy):
     words = [SCRIPT, strategy, "callback", tmp_path / "callback"]
-    done = python.having("lightning.pytorch").run(words, cwd=tmp_path, env=PATHS)
+    done = python.having("lightning.pytorch").run(
+        words, cwd=tmp_path, env=PATHS, warm_children=True
+    )
     assert done.returncode == 0, done.stderr
     ours = saved(tmp_path / "callback")
     for one, other in zip(ours, by_hand, strict=True):

@@ -64,7 +64,7 @@ def experiment(tmp_path, monkeypatch, request):
 
 
 @pytest.fixture
-def cluster():
+def cluster(warm_workers):
     """Two workers of one thread. They are spawned: a fork of a process with threads may hang."""
     distributed = importlib.import_module("distributed")
     with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as two:
@@ -244,42 +244,52 @@ def _alive(pid: int) -> bool:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes in /proc")
-@pytest.mark.parametrize(
-    ("pool", "survives"),
-    [
-        ("local_processes(1)", False),
-        pytest.param(
-            "ProcessPoolExecutor(1, multiprocessing.get_context('spawn'))",
-            True,
-            marks=pytest.mark.negative_control,
-        ),
-    ],
-    ids=["local_processes", "plain"],
-)
-def test_a_worker_ends_when_its_parent_is_killed(tmp_path, pool, survives):
-    script = tmp_path / "parent.py"
-    script.write_text(f"""
+@pytest.fixture(scope="module")
+def survivors(tmp_path_factory) -> list[bool]:
+    """Whether workers live on when their parent is killed: of our pool, of one of Python's own."""
+    script = tmp_path_factory.mktemp("killed") / "parent.py"
+    script.write_text("""
 import multiprocessing, os, time
 from concurrent.futures import ProcessPoolExecutor
 from cmiei_hooks.validation.executors import local_processes
 if __name__ == "__main__":
-    with {pool} as pool:
-        print(pool.submit(os.getpid).result(), flush=True)
-        pool.submit(time.sleep, 60).result()
+    theirs = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
+    with local_processes(1) as ours, theirs:
+        tasks = [pool.submit(os.getpid) for pool in (ours, theirs)]
+        print(*[task.result() for task in tasks], flush=True)
+        tasks = [pool.submit(time.sleep, 60) for pool in (ours, theirs)]
+        tasks[0].result()
 """)
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
     with subprocess.Popen([sys.executable, script], **streams, text=True) as parent:
-        worker = int(parent.stdout.readline())
-        assert _alive(worker)
-        time.sleep(0.5)  # the second task has begun
+        workers = [int(pid) for pid in parent.stdout.readline().split()]
+        assert [_alive(pid) for pid in workers] == [True, True]
+        time.sleep(0.5)  # the second tasks have begun
         parent.kill()
     try:
-        until = time.monotonic() + (1 if survives else 20)
-        while _alive(worker) and time.monotonic() < until:
+        until = time.monotonic() + 20
+        while _alive(workers[0]) and time.monotonic() < until:
             time.sleep(0.1)
-        assert _alive(worker) == survives
+        time.sleep(1)  # as much as the other one needs, and more
+        return [_alive(pid) for pid in workers]
     finally:
-        if _alive(worker):
-            os.kill(worker, signal.SIGKILL)
+        for pid in filter(_alive, workers):
+            os.kill(pid, signal.SIGKILL)
+
+
+in_proc = pytest.mark.skipif(
+    not Path("/proc/self/stat").exists(), reason="looks at processes in /proc"
+)
+
+
+@pytest.mark.slow
+@in_proc
+def test_a_worker_ends_when_its_parent_is_killed(survivors):
+    assert not survivors[0]
+
+
+@pytest.mark.slow
+@pytest.mark.negative_control
+@in_proc
+def test_a_worker_of_pythons_own_lives_on(survivors):
+    assert survivors[1]
