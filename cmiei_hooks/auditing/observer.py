@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..counterfactual import BranchCalls, ChainCheck, expectation
+from ..counterfactual import BranchCalls, ChainCheck, FailedWithoutError, expectation
 from ..discovery import modalities_apart
 from ..errors import HeadError, InputError
 from ..fusion import (
@@ -223,7 +223,11 @@ class Observer:
         except (InputError, torch.cuda.OutOfMemoryError):
             raise
         except Exception as error:  # FSDP keeps the weights away, the model sets an attribute, ...
-            self.found.not_repeated = (str(error).splitlines() or [type(error).__name__])[0]
+            without = isinstance(error, FailedWithoutError)
+            if without and one.samples is None:
+                raise  # it did run again: DROP zero would fail as well, or has its own error
+            reason = error.__cause__ if without else error
+            self.found.not_repeated = (str(reason).splitlines() or [type(reason).__name__])[0]
             if one.samples is None:
                 raise _not_repeated(self.head, self.found.not_repeated) from error
             return one.samples

@@ -9,17 +9,21 @@ import torch
 from ..errors import CMIEIError, HeadError
 from ..fusion import Captured, Head, describe
 
-__all__ = ["failed_without", "may_be_of_the_input"]
+__all__ = ["FailedWithoutError", "failed_without", "may_be_of_the_input"]
+
+
+class FailedWithoutError(HeadError):
+    """A head fails without some of its modalities. The cause is what it raised."""
 
 
 def may_be_of_the_input(error: Exception) -> bool:
     """Whether an error of the user's code may come from the input that it was given."""
-    return not isinstance(error, (CMIEIError, torch.cuda.OutOfMemoryError))
+    return not isinstance(error, (CMIEIError, MemoryError, torch.cuda.OutOfMemoryError))
 
 
 def failed_without(
     head: Head, captured: Captured, modalities: Collection[int], error: Exception
-) -> HeadError:
+) -> FailedWithoutError:
     """The error for a run of the head that failed with some modalities replaced.
 
     Args:
@@ -33,12 +37,15 @@ def failed_without(
     paths = dict.fromkeys(one.path for m in modalities for one in captured.groups[m])
     tensors = [captured.tensors[path] for path in paths]
     if all(tensor.is_floating_point() for tensor in tensors):
-        remedy = "if zeros are no valid input, try drop='mean', or name a head behind the layers "
-        remedy += "that read such values; if these are token ids in a tensor of floats, pass whole "
-        remedy += f"numbers (ids.long()) and fill={{{names[0]!r}: <the pad id>}}"
+        remedy = "name a head behind the layers that read such values; "
+        if head.drop == "zero":
+            remedy += "or, if it is zeros that it cannot take, attach with drop='mean' (an audit "
+            remedy += "needs zeros in any case); "
+        remedy += "if these are token ids in a tensor of floats, pass whole numbers (ids.long()) "
+        remedy += f"and fill={{{names[0]!r}: <the pad id>}}"
     else:
         remedy = "name in fill= a value that the model takes, such as the id of its padding"
-    return HeadError(
+    return FailedWithoutError(
         f"the head {head.name!r} fails without the {which}",
         got=f"{f'{type(error).__name__}: {error}'.splitlines()[0]}, when C-MIEI ran it again with "
         f"other values in {', '.join(map(describe, tensors))}",

@@ -35,9 +35,7 @@ def feeds(model: nn.Module, known: Inputs, returned: Sequence[Path]) -> Feeds:
     try:
         values = dict(tensors(_returned(model, known)))
         return {at: frozenset(_computed_from(values, at, returned)) for at in returned}
-    except (
-        Exception
-    ):  # some forwards (numpy) and functions (without a backward) do without gradient
+    except Exception:  # a forward (through numpy) or a function may not allow gradient
         return {}
 
 

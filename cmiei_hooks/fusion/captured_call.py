@@ -62,10 +62,8 @@ class Captured:
 
         None unless they are equally wide neighbours that fill one floating-point tensor ``[B, D]``.
         """
-        (first, *others), slices = (
-            self.tensors.values(),
-            [s for group in self.groups for s in group],
-        )
+        first, *others = self.tensors.values()
+        slices = [one for group in self.groups for one in group]
         count = len(self.groups)
         if others or first.dim() != 2 or self.dim not in (-1, 1) or len(slices) != count:
             return None

@@ -22,7 +22,9 @@ def without_effect(config: Config) -> frozenset[str]:
         True
     """
     if not config.p_max and config.sample_level:
-        return _ACTING
+        # P_MAX does not apply to SAMPLE_LEVEL False, with which it would act; SELECTION soft
+        # refuses that.
+        return _ACTING if config.selection == "soft" else _ACTING - {"sample_level"}
     idle = {"warmup_steps" if config.warmup_steps is None else "warmup_epochs"}
     if config.selection == "soft":
         return _DOMINANT | idle | {"p_max"}

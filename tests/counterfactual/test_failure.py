@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import cmiei_hooks
-from cmiei_hooks.errors import HeadError, InputError
+from cmiei_hooks.errors import CMIEIWarning, HeadError, InputError
 
 WHERE = {"head": "", "modalities": {"text": "text.0", "image": "image"}}
 QUIET = {"k": 1, "warmup_epochs": 0, "p_max": 0.0, "log": False}
@@ -72,6 +72,40 @@ def test_the_remedies_work():
     assert error.value.remedy.startswith("name in fill= a value")
 
 
+class WholeIds(FloatIds):
+    """It refuses the mean of ids, which is between two of them; it takes 0."""
+
+    def forward(self, text: tuple[Tensor, Tensor], image: Tensor) -> Tensor:
+        ids, lengths = text
+        if (ids != ids.round()).any():
+            raise ValueError("an id is not a whole number")
+        return super().forward((ids.clamp_min(1), lengths), image)
+
+
+def halves() -> dict[str, object]:
+    """A batch whose mean ids are not whole numbers."""
+    ids = torch.arange(8.0)[:, None].expand(8, 4) + 1
+    return {"text": (ids, torch.full((8,), 4)), "image": X}
+
+
+def test_no_remedy_is_what_has_just_failed():
+    with (
+        cmiei_hooks.attach(model := WholeIds(), **WHERE, **QUIET, drop="mean"),
+        pytest.raises(HeadError) as error,
+    ):
+        model(**halves())
+    assert "drop='mean'" not in error.value.remedy
+    with pytest.raises(HeadError, match="fails without") as error:
+        cmiei_hooks.audit(FloatIds(), [batch()], **WHERE, drop="mean")  # it needs zeros, too
+    assert "drop" not in error.value.remedy
+
+
+def test_an_audit_says_why_the_head_takes_no_other_baseline():
+    with pytest.warns(CMIEIWarning, match="an id is not a whole number"):
+        report = cmiei_hooks.audit(WholeIds(), [halves()], **WHERE)
+    assert list(report.baselines) == ["zero"]
+
+
 class Refuses(nn.Linear):
     """Raises an error of its own on zeros, or in every re-run."""
 
@@ -90,6 +124,7 @@ class Refuses(nn.Linear):
     ("error", "always"),
     [
         (torch.cuda.OutOfMemoryError("no memory"), False),
+        (MemoryError("no memory"), False),
         (InputError("of this package"), False),
         (KeyboardInterrupt(), False),
         (RuntimeError("of the head, on its own input"), True),

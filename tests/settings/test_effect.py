@@ -31,6 +31,7 @@ OTHER = {
     "rel_thr": {"rel_thr": 2.0},
     "p_max": {"p_max": 0.25},
     "relative": {"relative": True},
+    "sample_level": {"sample_level": False},
     "warmup_epochs": {"warmup_epochs": 0},
     "warmup_steps": {"warmup_steps": 5},
     "end_epoch": {"end_epoch": 2},
