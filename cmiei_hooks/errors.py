@@ -10,6 +10,7 @@ __all__ = [
     "CMIEIWarning",
     "CheckpointError",
     "ConfigError",
+    "FailedWithoutError",
     "HeadError",
     "InputError",
     "OutputError",
@@ -75,6 +76,10 @@ class ConfigError(CMIEIError):
 
 class HeadError(CMIEIError):
     """The fusion head cannot be found, hooked or run again."""
+
+
+class FailedWithoutError(HeadError):
+    """The head fails where some of its modalities are replaced. The cause is what it raised."""
 
 
 class SplitsError(CMIEIError):

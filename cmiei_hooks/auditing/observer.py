@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..counterfactual import BranchCalls, ChainCheck, FailedWithoutError, expectation
+from ..counterfactual import BranchCalls, ChainCheck, expectation
 from ..discovery import modalities_apart
-from ..errors import HeadError, InputError
+from ..errors import FailedWithoutError, HeadError, InputError
 from ..fusion import (
     Captured,
     Head,

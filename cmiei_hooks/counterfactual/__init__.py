@@ -7,7 +7,6 @@ from .batch_axis import batch_axis_error, find_batch_axis, possible_batch_axes
 from .branch_calls import BranchCalls
 from .branch_hook import BranchHook
 from .chain_check import ChainCheck, expectation
-from .failure import FailedWithoutError
 from .hook_check import of_this_package
 from .influence import BASELINES, estimate
 from .isolation import isolated, not_recorded
@@ -30,7 +29,6 @@ __all__ = [
     "BranchCalls",
     "BranchHook",
     "ChainCheck",
-    "FailedWithoutError",
     "HeadOutput",
     "OutputCheck",
     "OutputComparison",

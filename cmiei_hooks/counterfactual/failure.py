@@ -6,14 +6,12 @@ from collections.abc import Collection
 
 import torch
 
-from ..errors import CMIEIError, HeadError
+from ..errors import CMIEIError, FailedWithoutError
 from ..fusion import Captured, Head, describe
 
-__all__ = ["FailedWithoutError", "failed_without", "may_be_of_the_input"]
+__all__ = ["failed_without", "may_be_of_the_input"]
 
-
-class FailedWithoutError(HeadError):
-    """A head fails without some of its modalities. The cause is what it raised."""
+_NOT_ZERO = "; or attach with drop='mean' if it cannot take zeros (an audit needs them in any case)"
 
 
 def may_be_of_the_input(error: Exception) -> bool:
@@ -37,12 +35,13 @@ def failed_without(
     paths = dict.fromkeys(one.path for m in modalities for one in captured.groups[m])
     tensors = [captured.tensors[path] for path in paths]
     if all(tensor.is_floating_point() for tensor in tensors):
-        remedy = "name a head behind the layers that read such values; "
+        remedy = (
+            "name a head behind the layers that read such values; if these are token ids in a "
+            f"tensor of floats, pass whole numbers (ids.long()) and fill={{{names[0]!r}: <the pad "
+            "id>}"
+        )
         if head.drop == "zero":
-            remedy += "or, if it is zeros that it cannot take, attach with drop='mean' (an audit "
-            remedy += "needs zeros in any case); "
-        remedy += "if these are token ids in a tensor of floats, pass whole numbers (ids.long()) "
-        remedy += f"and fill={{{names[0]!r}: <the pad id>}}"
+            remedy += _NOT_ZERO
     else:
         remedy = "name in fill= a value that the model takes, such as the id of its padding"
     return FailedWithoutError(
