@@ -54,6 +54,7 @@ __all__ = [
     "load_dynamo",
     "normalisations",
     "original",
+    "out_of_memory",
     "own_caches",
     "pre_hooks",
     "registry",
@@ -90,6 +91,20 @@ def _find(path: str) -> Any:
 
 
 _getter = lru_cache(attrgetter)
+
+
+# Memory
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out: an error that says nothing about the model or its input.
+
+    Torch has a type of its own for it on CUDA only; elsewhere it is a RuntimeError.
+    """
+    if isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)):
+        return True
+    texts = ("out of memory", "can't allocate memory", "not enough memory")
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in texts)
 
 
 # Autograd

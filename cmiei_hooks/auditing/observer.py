@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .._torch import out_of_memory
 from ..counterfactual import BranchCalls, ChainCheck, expectation
 from ..discovery import modalities_apart
 from ..errors import FailedWithoutError, HeadError, InputError
@@ -220,9 +221,11 @@ class Observer:
             captured = one.saved.restored(self.head, self.device)
             with one.saved.running(captured.device):
                 return self._completed(one, captured, reference, others)
-        except (InputError, torch.cuda.OutOfMemoryError):
+        except InputError:
             raise
         except Exception as error:  # FSDP keeps the weights away, the model sets an attribute, ...
+            if out_of_memory(error):
+                raise
             without = isinstance(error, FailedWithoutError)
             if without and one.samples is None:
                 raise  # it did run again: DROP zero would fail as well, or has its own error

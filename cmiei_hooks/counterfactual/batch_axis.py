@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
+from .._torch import out_of_memory
 from ..errors import InputError
 from ..fusion import Captured, Head, training_branch
 from .isolation import isolated
@@ -41,9 +41,9 @@ def find_batch_axis(head: Head, captured: Captured) -> int | None:
     try:
         axes = (0, *possible_batch_axes(captured))
         found = [axis for axis in axes if _follow(head, captured, axis)]
-    except torch.cuda.OutOfMemoryError:
-        raise
-    except Exception:  # the head may refuse exchanged samples, or lack what training gives it
+    except Exception as error:  # it may refuse exchanged samples, or lack what training gives it
+        if out_of_memory(error):
+            raise
         return None
     return found[0] if 0 in found or len(found) == 1 else None
 

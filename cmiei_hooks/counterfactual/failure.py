@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-import torch
-
+from .._torch import out_of_memory
 from ..errors import CMIEIError, FailedWithoutError
 from ..fusion import Captured, Head, describe
 
@@ -16,7 +15,7 @@ _NOT_ZERO = "; or attach with drop='mean' if it cannot take zeros (an audit need
 
 def may_be_of_the_input(error: Exception) -> bool:
     """Whether an error of the user's code may come from the input that it was given."""
-    return not isinstance(error, (CMIEIError, MemoryError, torch.cuda.OutOfMemoryError))
+    return not (isinstance(error, CMIEIError) or out_of_memory(error))
 
 
 def failed_without(

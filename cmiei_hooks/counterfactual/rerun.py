@@ -6,10 +6,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from .._torch import is_weight_hook, pre_hooks
+from .._torch import is_weight_hook, out_of_memory, pre_hooks
 from ..errors import HeadError
 from ..fusion import (
     Call,
@@ -114,9 +113,9 @@ def _run_later(name: str, link: nn.Module, features: Tensor) -> Any:
             hook.call(link, args)
     try:
         return link.forward(*args)
-    except torch.cuda.OutOfMemoryError:
-        raise
     except Exception as error:
+        if out_of_memory(error):
+            raise
         # A module of the model's raises what it raises; a function was only named by the user.
         if not isinstance(error, (TypeError, RuntimeError)) and not isinstance(link, FunctionLink):
             raise

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import torch
 from torch import nn
 
+from .._torch import out_of_memory
 from ..errors import InputError
 from ..fusion import Call, eval_mode, training_branch
 from .attribution import AttributedTensor, ModalitySet, ModuleCall, attribute, effect_of_edit
@@ -123,9 +123,9 @@ def _permuted(model: nn.Module, known: Inputs, modality: int) -> Trace:
     """
     try:
         return trace(model, known.permuted(modality), training_branch)
-    except torch.cuda.OutOfMemoryError:
-        raise
     except Exception as error:  # of the model, whose inputs no longer fit each other
+        if out_of_memory(error):
+            raise
         name = known.names[modality]
         raise InputError(
             f"the model fails when discover exchanges the samples of its input {name!r}",
@@ -158,9 +158,9 @@ def _tested_ends(
         edit = Edit(call.key, output.address)
         try:
             edited = trace(model, known.fresh(), training_branch, edit)
-        except torch.cuda.OutOfMemoryError:
-            raise
-        except Exception:  # a loss refuses what is no probability: a function reads this output
+        except Exception as error:  # a loss refuses what is no probability: a function reads it
+            if out_of_memory(error):
+                raise
             return set(), True
         return effect_of_edit(base, again, edited)
 

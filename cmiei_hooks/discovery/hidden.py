@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .._torch import out_of_memory
 from ..counterfactual import isolated
 from ..fusion import Path, mapped, tensors, training_branch
 from ..training import paused
@@ -35,7 +36,9 @@ def feeds(model: nn.Module, known: Inputs, returned: Sequence[Path]) -> Feeds:
     try:
         values = dict(tensors(_returned(model, known)))
         return {at: frozenset(_computed_from(values, at, returned)) for at in returned}
-    except Exception:  # a forward (through numpy) or a function may not allow gradient
+    except Exception as error:  # a forward (through numpy) or a function may not allow gradient
+        if out_of_memory(error):
+            raise
         return {}
 
 

@@ -15,6 +15,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor, nn
 
+from .._torch import out_of_memory
 from ..errors import HeadError, SplitsError
 from .arguments import describe
 from .logits import Output, Outputs, outputs_of
@@ -68,9 +69,9 @@ class Combination(nn.Module):
         assert callable(self.combine)
         try:
             found = self.combine(given)
-        except torch.cuda.OutOfMemoryError:
-            raise
         except Exception as error:  # a function of the user's can raise anything
+            if out_of_memory(error):
+                raise
             got = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
             raise self._refused(f"{got} for {describe(given)}") from error
         if not isinstance(found, Tensor):

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from .._torch import out_of_memory
 from ..errors import OutputError
 from .arguments import describe
 
@@ -180,7 +180,7 @@ def read_part(returned: Any, output: Output) -> Any:
             named = isinstance(key, str) and not isinstance(part, Mapping)
             part = getattr(part, str(key)) if named else part[key]
     except Exception as error:  # a function of the user's can raise anything
-        if isinstance(error, torch.cuda.OutOfMemoryError):
+        if out_of_memory(error):
             raise
         words = list(output) if isinstance(output, tuple) else output
         what = "that output= finds" if callable(output) else repr(words)

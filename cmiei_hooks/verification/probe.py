@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .._torch import in_backward, version
+from .._torch import in_backward, out_of_memory, version
 from ..counterfactual import (
     HeadOutput,
     batch_axis_error,
@@ -198,9 +198,9 @@ def _gradient(head: Head, captured: Captured) -> Check:
     name = "gradient reaches the input"
     try:
         reached = _gradient_reaches(head, captured)
-    except torch.cuda.OutOfMemoryError:
-        raise
     except Exception as error:  # of a forward that goes through numpy, say
+        if out_of_memory(error):
+            raise
         text = f"{type(error).__name__}: {error}".splitlines()[0]
         found = f"unknown: the head fails on an input that requires gradient ({text})"
         return Check(name, True, found)

@@ -125,6 +125,8 @@ class Refuses(nn.Linear):
     [
         (torch.cuda.OutOfMemoryError("no memory"), False),
         (MemoryError("no memory"), False),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried ..."), False),
+        (RuntimeError("MPS backend out of memory"), False),
         (InputError("of this package"), False),
         (KeyboardInterrupt(), False),
         (RuntimeError("of the head, on its own input"), True),
