@@ -209,7 +209,7 @@ def test_another_instance_of_the_class_or_a_function_around_it(x):
 
 @pytest.mark.negative_control
 @pytest.mark.skipif(
-    torch.__version__ < "2.13", reason="torch 2.4 is known to notice the hook itself, 2.13 not to"
+    torch.__version__ < "2.8", reason="torch 2.4 is known to notice the hook itself, 2.8 not to"
 )
 def test_without_the_reset_compiled_code_ignores_the_hook(x, monkeypatch):
     model, compiled = compiled_and_run(x)

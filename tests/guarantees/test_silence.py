@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import silence
 import torch
-from silence import HEADS, Model, differences, train
+from silence import HEADS, Chain, Model, differences, train
 from torch import nn
 
 CHECKPOINTED = [
@@ -38,9 +38,10 @@ def compiled(model: nn.Module) -> nn.Module:
 
 
 def broken(model: nn.Module) -> nn.Module:
-    """Compile the model with a graph break in the middle of the head, where the tool has one."""
+    """Compile the model with a graph break in front of the head, where the tool has one."""
     empty = torch.compiler.disable(lambda module, args: None)
-    model.classifier[0].register_forward_pre_hook(empty)
+    head = model.classifier[0] if isinstance(model.classifier, Chain) else model.classifier
+    head.register_forward_pre_hook(empty)
     return compiled(model)
 
 
@@ -107,7 +108,7 @@ def test_suspended_or_in_eval_mode_an_acting_tool_is_silent(head, how):
 @pytest.mark.slow
 @pytest.mark.cell
 @pytest.mark.skipif(
-    torch.__version__ < "2.13",
+    torch.__version__ < "2.8",
     reason="torch 2.1 is known not to run the hooks of a Sequential that it compiles (the tool "
     "warns), 2.4 to round bf16 differently around a graph break",
 )
@@ -115,8 +116,8 @@ def test_suspended_or_in_eval_mode_an_acting_tool_is_silent(head, how):
 @pytest.mark.parametrize("precision", silence.PRECISIONS)
 @pytest.mark.parametrize("head", HEADS)
 def test_compiled(head, precision, when):
-    # Under autocast a graph break between the links rounds differently by itself.
-    with_break = head == "chain" and precision == "bf16"
+    # Under autocast a graph break rounds differently by itself; on torch 2.8 not only in chains.
+    with_break = precision == "bf16" and (head == "chain" or torch.__version__ < "2.13")
     without = broken if with_break else compiled
     different = compare(head, precision, compiled, when, without)
     # How often AOT writes a buffer back depends on where the graph breaks; the values do not.
